@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: MIT
+"""C with OpenMP: one kernel of one program, from its loops and layouts.
+
+A kernel is a static body over restrict pointers, run by every thread of one parallel region: parallel loops share their
+iterations, what lies outside them is done by one thread.  cgen builds the structure; `codegen.scalar` the values.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cgen
+import numpy as np
+
+from codegen import loops as lp
+from codegen import support
+from codegen.scalar import STORAGE, Scalar, bare, c_name, integer, literal
+from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.affine import Affine
+from polyhedral.instances import Family, Kind
+from polyhedral.layout import Layout
+from polyhedral.program import Array, Program, Role
+from polyhedral.tree import Run
+
+_RESERVED = frozenset(
+    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
+    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while I NAN INFINITY "
+    "buffers sizes threads fault exp exp2 log log2 sqrt sin cos tan tanh sinh cosh asin acos atan erf floor ceil round rint trunc "
+    "fabs fmod pow hypot y0 y1 yn j0 j1 jn gamma gather floord imin imax main".split()
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Text of a kernel and how to call it: `symbol(buffers, sizes, threads)` with these names in this order.
+
+    Buffers are inputs, outputs and temporaries; sizes are the program's, then the run-time strides.
+    """
+
+    text: str
+    symbol: str
+    buffers: tuple[str, ...]
+    sizes: tuple[str, ...]
+    language: str = "c"
+
+
+@dataclass(frozen=True)
+class _Emitter:
+    program: Program
+    families: Mapping[str, Family]
+    layouts: Mapping[str, Layout]
+    spelled: Mapping[str, str]
+    checked: bool
+    scalar: Scalar = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scalar", Scalar(self.spell, self.load))
+
+    def spell(self, name: str) -> str:
+        """A user's name in C: arrays and sizes have fixed spellings, loop variables avoid them."""
+        if name in self.spelled:
+            return self.spelled[name]
+        made = c_name(name)
+        while made in _RESERVED or made in self.spelled.values():
+            made += "_"
+        return made
+
+    # --- cells -------------------------------------------------------------------------------------------------------
+
+    def cell(self, array: str, index: Iterable[tuple[str, Affine | str]]) -> str:
+        """`X[address]`: one affine address where all strides are numbers, a sum of products otherwise."""
+        layout = self.layouts[array]
+        if self.checked:
+            index = [(d, i if isinstance(i, str) else self._tested(array, d, i)) for d, i in index]
+        total, products = aff.const(0), list[str]()
+        for d, i in index:
+            stride = layout.stride(d)
+            if isinstance(i, Affine) and isinstance(stride, int):
+                total = total + i * stride
+            elif i != aff.const(0):
+                text = self.scalar.affine(i) if isinstance(i, Affine) else i
+                factor = integer(stride) if isinstance(stride, int) else self.spell(stride)
+                products.append(text if factor == "1" else f"{factor} * ({text})")
+        if total != aff.const(0) or not products:
+            products.insert(0, self.scalar.affine(total))
+        return f"{self.spell(array)}[{' + '.join(products)}]"
+
+    def _tested(self, array: str, dim: str, index: Affine) -> str:
+        """An index that reports the statement being run when it is out of bounds."""
+        self.scalar.used.add("gather")
+        extent = self.scalar.affine(self.program.array(array).extent(dim))
+        return f"gather({self.scalar.affine(index)}, {extent}, {self.scalar.site}, fault)"
+
+    def load(self, e: ex.Load, scalar: Scalar) -> str:
+        array = self.program.array(e.array)
+        index: list[tuple[str, Affine | str]] = []
+        empty = False
+        for d, i in e.index:
+            if isinstance(i, Affine):
+                index.append((d, i))
+            else:
+                scalar.used.add("gather")
+                extent = array.extent(d)
+                empty = empty or not (extent.is_const and extent.const > 0)
+                index.append((d, f"gather({bare(scalar.value(i))}, {scalar.affine(extent)}, {scalar.site}, fault)"))
+        text = self.cell(e.array, index)
+        if empty:
+            guard = " && ".join(f"{scalar.affine(extent)} > 0" for _, extent in array.dims)
+            text = f"({guard} ? {text} : 0)"
+        return text
+
+    # --- statements --------------------------------------------------------------------------------------------------
+
+    def execute(self, node: lp.Exec) -> list[cgen.Generable]:
+        family = self.families[node.family]
+        self.scalar.site = 1 + self.program.statements.index(family.statement)
+        s, at = family.statement, dict(node.at)
+        array = self.program.array(s.write.array)
+        target = self.cell(array.name, [(d, aff.substitute(i, at)) for d, i in s.write.index])
+        if family.kind is Kind.INIT:
+            assert s.op is not None
+            return [cgen.Assign(target, self.scalar.to_storage(array.dtype, literal(ex.identity(s.op, array.dtype).value, array.dtype)))]
+        value = ex.substitute(s.value, at)
+        lines, names = self._shared(value)
+        self.scalar.names.update(names)
+        lines.append(self._store(family, array, target, value))
+        self.scalar.names.clear()
+        return [cgen.Block(lines)] if len(lines) > 1 else lines
+
+    def _store(self, family: Family, array: Array, target: str, value: ex.Expr) -> cgen.Generable:
+        s = family.statement
+        if family.kind is Kind.ASSIGN:
+            return cgen.Assign(target, self.scalar.to_storage(array.dtype, self.scalar.value(value)))
+        assert s.op is not None
+        old = self.scalar.from_storage(array.dtype, target)
+        if isinstance(value, ex.Binary) and value.op == "*" and s.op == "sum" and not s.strict and array.dtype.name in ("f32", "f64"):
+            fma = "fmaf" if array.dtype.bits == 32 else "fma"
+            a, b = (bare(self.scalar.value(v)) for v in (value.lhs, value.rhs))
+            return cgen.Assign(target, f"{fma}({a}, {b}, {target})")
+        if array.dtype.is_float and s.op in ("sum", "prod") and target == old:
+            return cgen.Statement(f"{target} {ex.REDUCTIONS[s.op]}= {bare(self.scalar.value(value))}")
+        combined = self.scalar.combine(s.op, array.dtype, old, self.scalar.value(value))
+        return cgen.Assign(target, self.scalar.to_storage(array.dtype, combined))
+
+    def _shared(self, value: ex.Expr) -> tuple[list[cgen.Generable], dict[ex.Expr, str]]:
+        """Locals for sub-expressions that are used more than once and evaluated whatever branch is taken."""
+        uses: dict[ex.Expr, int] = {}
+        for node in ex.walk(value):
+            for child in ex.children(node):
+                uses[child] = uses.get(child, 0) + 1
+        lines: list[cgen.Generable] = []
+        for node in _always(value):
+            if uses.get(node, 0) > 1 and not isinstance(node, (ex.Const, ex.Index, ex.Test)):
+                name = f"v{len(self.scalar.names)}"
+                kind = STORAGE["f32"] if ex.dtype_of(node).name in ("f16", "bf16", "f8e4m3", "f8e5m2") else STORAGE[ex.dtype_of(node).name]
+                lines.append(cgen.Initializer(cgen.Value(f"const {kind}", name), bare(self.scalar.value(node))))
+                self.scalar.names[node] = name
+        return lines, dict(self.scalar.names)
+
+    # --- loops -------------------------------------------------------------------------------------------------------
+
+    def bound(self, b: lp.Bound) -> str:
+        if isinstance(b, Affine):
+            return self.scalar.affine(b)
+        name = "imin" if b.least else "imax"
+        self.scalar.used.add(name)
+        text = self.bound(b.args[0])
+        for a in b.args[1:]:
+            text = f"{name}({text}, {self.bound(a)})"
+        return text
+
+    def node(self, n: lp.Node, *, shared: bool) -> list[cgen.Generable]:
+        """Statements for a node; `shared` while every thread runs this code (outside any parallel loop)."""
+        if shared and not lp.has_parallel(n):
+            return [cgen.Pragma("omp single"), _block(self.node(n, shared=False))]
+        match n:
+            case lp.Block(children):
+                return [g for c in children for g in self.node(c, shared=shared)]
+            case lp.If(condition, then, orelse):
+                other = None if orelse is None else _block(self.node(orelse, shared=shared))
+                return [cgen.If(self.scalar.condition(condition), _block(self.node(then, shared=shared)), other)]
+            case lp.For():
+                return self._for(n, shared=shared)
+            case lp.Exec():
+                return self.execute(n)
+
+    def _for(self, n: lp.For, *, shared: bool) -> list[cgen.Generable]:
+        name = self.spell(n.name)
+        parallel = shared and n.run is Run.PARALLEL
+        body = _block(self.node(n.body, shared=shared and not parallel))
+        step = f"++{name}" if n.step == 1 else f"{name} += {n.step}"
+        hi = n.hi + 1 if isinstance(n.hi, Affine) else None
+        end = f"{name} < {self.scalar.affine(hi)}" if hi is not None else f"{name} <= {self.bound(n.hi)}"
+        loop = cgen.For(f"int64_t {name} = {self.bound(n.lo)}", end, step, body)
+        if parallel:
+            return [cgen.Pragma("omp for schedule(static)"), loop]
+        if n.run is Run.VECTOR and not any(isinstance(x, lp.For) for x in lp.walk(n.body)):
+            return [cgen.Pragma("omp simd"), loop]
+        return [loop]
+
+
+def _always(value: ex.Expr) -> list[ex.Expr]:
+    """Nodes evaluated whatever branch a Select takes, operands first."""
+    seen: dict[int, ex.Expr] = {}
+
+    def go(node: ex.Expr) -> None:
+        if id(node) in seen:
+            return
+        below = ex.children(node)
+        if isinstance(node, ex.Select):
+            below = (node.cond,)
+        elif isinstance(node, ex.Binary) and node.op in ex.LOGIC:
+            below = (node.lhs,)
+        for c in below:
+            go(c)
+        seen[id(node)] = node
+
+    go(value)
+    return list(seen.values())
+
+
+def _block(parts: Sequence[cgen.Generable]) -> cgen.Generable:
+    """One statement needs no braces."""
+    return parts[0] if len(parts) == 1 else cgen.Block(list(parts))
+
+
+def _text(block: cgen.Generable) -> str:
+    """Structure as text, braces at the end of the line that opens them."""
+    return re.sub(r"\n *\{\n", " {\n", str(block))
+
+
+def emit(
+    p: Program, families: Sequence[Family], root: lp.Node, layouts: Mapping[str, Layout], *, checked: bool = False
+) -> Source:
+    """The C text of a program's kernel; `checked` tests every index at run time."""
+    symbol = f"ph_{c_name(p.name)}"
+    strides = tuple(
+        dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str))
+    )
+    spelled = _spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
+    emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked)
+    body = emitter.node(root, shared=lp.has_parallel(root))
+    arrays = [a for a in p.arrays if a.role is not Role.CONSTANT]
+    text = "\n".join([*_head(p, emitter), *_functions(p, symbol, emitter, arrays, strides, body, lp.has_parallel(root)), ""])
+    return Source(text, symbol, tuple(a.name for a in arrays), (*p.sizes, *strides))
+
+
+def _spellings(names: Sequence[str]) -> dict[str, str]:
+    spelled: dict[str, str] = {}
+    for n in names:
+        made = c_name(n)
+        while made in _RESERVED or keyword.iskeyword(made) or made in spelled.values():
+            made += "_"
+        spelled[n] = made
+    return spelled
+
+
+def _head(p: Program, emitter: _Emitter) -> list[str]:
+    complex_used = any(a.dtype.kind == "c" for a in p.arrays)
+    includes = ["stdint.h", "math.h", *(["complex.h"] if complex_used else [])]
+    lines = [f"/* {p.name}: generated by polyhedral-loops */", *(str(cgen.Include(i)) for i in includes), ""]
+    helpers = support.text(emitter.scalar.used)
+    lines += [helpers, ""] if helpers else []
+    for a in p.with_role(Role.CONSTANT):
+        values = ", ".join(emitter.scalar.to_storage(a.dtype, literal(v, a.dtype)) if a.dtype.bits >= 32 or not a.dtype.is_float
+                           else str(_bits(v, a)) for v in a.data or ())
+        lines += [f"static const {STORAGE[a.dtype.name]} {emitter.spell(a.name)}[] = {{{values or 0}}};", ""]
+    return lines
+
+
+def _bits(v: bool | int | float | complex, a: Array) -> int:
+    """A narrow float constant as its storage bits."""
+    return int(np.asarray(v).astype(a.dtype.numpy).view(f"u{a.dtype.bits // 8}"))
+
+
+def _functions(
+    p: Program, symbol: str, emitter: _Emitter, arrays: Sequence[Array], strides: Sequence[str], body: list[cgen.Generable], parallel: bool
+) -> list[str]:
+    pointers = [_pointer(a, emitter) for a in arrays]
+    scalars = [f"const int64_t {emitter.spell(n)}" for n in (*p.sizes, *strides)]
+    fault = ["int32_t *fault"] if "gather" in emitter.scalar.used else []
+    head = f"static __attribute__((noinline)) void {symbol}_body({', '.join([*pointers, *scalars, *fault]) or 'void'})"
+    args = [f"buffers[{i}]" for i in range(len(arrays))] + [f"sizes[{i}]" for i in range(len(scalars))] + (["&fault"] if fault else [])
+    call = f"{symbol}_body({', '.join(args)});"
+    region = ["  #pragma omp parallel num_threads(threads) if (threads > 1)"] if parallel else []
+    unused = [f"  (void){n};" for n, needed in (("buffers", arrays), ("sizes", scalars), ("threads", region)) if not needed]
+    return [
+        f"{head} {_text(cgen.Block(body))}",
+        "",
+        f"int32_t {symbol}(void *const *buffers, const int64_t *sizes, int32_t threads) {{",
+        *unused,
+        "  int32_t fault = 0;",
+        *region,
+        f"  {call}",
+        "  return fault;",
+        "}",
+    ]
+
+
+def _pointer(a: Array, emitter: _Emitter) -> str:
+    const = "const " if a.role is Role.INPUT else ""
+    return f"{const}{STORAGE[a.dtype.name]} *restrict {emitter.spell(a.name)}"
+

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""From a schedule tree to the loop AST: the only caller of isl's AstBuild.
+
+isl generates the loops (Grosser, Verdoolaege & Cohen 2015); this file reads its AST in Python, without callbacks, puts
+every expression into quasi-affine form and gives loops the names of the band members they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import islpy as isl
+
+from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, at_most
+from polyhedral import affine as aff
+from polyhedral.affine import Affine, Condition
+from polyhedral.errors import InternalError
+from polyhedral.isl_schedule import Frame, context_set, to_isl
+from polyhedral.tree import Member, Run, Tree, members_of
+
+_OP = isl.ast_expr_op_type
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """Names seen on the way down: isl's iterators and parameters as affine expressions, loop names taken."""
+
+    frame: Frame
+    members: Mapping[str, tuple[Member, ...]]
+    values: Mapping[str, Affine]
+    taken: tuple[str, ...] = ()
+    decided: Mapping[str, bool] = field(default_factory=dict[str, bool])
+
+
+def lower(fr: Frame, tree: Tree) -> Node:
+    """The loops that execute every family in the order of the tree."""
+    schedule = to_isl(fr, tree, fr.families)
+    build = isl.AstBuild.from_context(context_set(fr))
+    ast = build.node_from_schedule(schedule)
+    members = {f.id: members_of(tree, f.id) for f in fr.families}
+    sizes = {p: aff.size(n) for p, n in zip(fr.params, fr.program.sizes, strict=True)}
+    return _node(ast, _Scope(fr, members, sizes))
+
+
+class _Undecided(Exception):
+    """An index or bound is `cond ? a : b`: the node around it is made once for each answer."""
+
+    def __init__(self, text: str, condition: Condition) -> None:
+        super().__init__(text)
+        self.text, self.condition = text, condition
+
+
+def _node(node: isl.AstNode, scope: _Scope) -> Node:
+    try:
+        return _plain_node(node, scope)
+    except _Undecided as choice:
+        yes, no = ({**scope.decided, choice.text: answer} for answer in (True, False))
+        then = _node(node, replace(scope, decided=yes))
+        return If(choice.condition, then, _node(node, replace(scope, decided=no)))
+
+
+def _chosen(e: isl.AstExpr, scope: _Scope) -> isl.AstExpr:
+    """The branch of a select that is known to be taken here."""
+    text = e.op_get_arg(0).to_C_str()
+    if text not in scope.decided:
+        raise _Undecided(text, _condition(e.op_get_arg(0), scope))
+    return e.op_get_arg(1 if scope.decided[text] else 2)
+
+
+def _plain_node(node: isl.AstNode, scope: _Scope) -> Node:
+    kind, types = node.get_type(), isl.ast_node_type
+    if kind == types.for_:
+        return _for(node, scope)
+    if kind == types.if_:
+        orelse = _node(node.if_get_else_node(), scope) if node.if_has_else_node() else None
+        return If(_condition(node.if_get_cond(), scope), _node(node.if_get_then_node(), scope), orelse)
+    if kind == types.block:
+        nodes = node.block_get_children()
+        return Block(tuple(_node(nodes.get_at(i), scope) for i in range(nodes.n_ast_node())))
+    if kind == types.user:
+        call = node.user_get_expr()
+        family = scope.frame.family(call.op_get_arg(0).id_get_id().get_name())
+        at = tuple(_affine(call.op_get_arg(i + 1), scope) for i in range(call.op_get_n_arg() - 1))
+        return Exec(family.id, tuple(zip(family.dims, at, strict=True)))
+    raise InternalError("PH999", f"isl generated a node of kind {kind}")
+
+
+def _for(node: isl.AstNode, scope: _Scope) -> Node:
+    iterator = node.for_get_iterator().id_get_id().get_name()
+    lo = _bound(node.for_get_init(), scope)
+    if node.for_is_degenerate():
+        if isinstance(lo, Affine):
+            return _node(node.for_get_body(), replace(scope, values={**scope.values, iterator: lo}))
+        hi: Bound = lo
+    else:
+        hi = _upper(node.for_get_cond(), iterator, scope)
+    member = _member(node, int(iterator[1:]), scope)
+    name = member.name if member else iterator
+    while name in scope.taken:
+        name += "_"
+    inner = replace(scope, values={**scope.values, iterator: aff.var(name)}, taken=(*scope.taken, name))
+    step = 1 if node.for_is_degenerate() else node.for_get_inc().int_get_val().to_python()
+    return For(name, lo, hi, step, member.run if member else Run.SERIAL, _node(node.for_get_body(), inner))
+
+
+def _member(node: isl.AstNode, depth: int, scope: _Scope) -> Member | None:
+    """The band member that a loop at this depth comes from (all leaves below share it)."""
+    first = next(_calls(node), None)
+    members = scope.members[first] if first is not None else ()
+    return members[depth] if depth < len(members) else None
+
+
+def _calls(node: isl.AstNode) -> Iterator[str]:
+    kind, types = node.get_type(), isl.ast_node_type
+    if kind == types.user:
+        yield node.user_get_expr().op_get_arg(0).id_get_id().get_name()
+    elif kind == types.for_:
+        yield from _calls(node.for_get_body())
+    elif kind == types.if_:
+        yield from _calls(node.if_get_then_node())
+    elif kind == types.block:
+        nodes = node.block_get_children()
+        for i in range(nodes.n_ast_node()):
+            yield from _calls(nodes.get_at(i))
+
+
+def _upper(cond: isl.AstExpr, iterator: str, scope: _Scope) -> Bound:
+    """The inclusive upper bound in `iterator <= e` or `iterator < e`."""
+    kind = cond.op_get_type()
+    if kind not in (_OP.le, _OP.lt):
+        raise InternalError("PH999", f"loop condition of unexpected form over {iterator}")
+    bound = _bound(cond.op_get_arg(1), scope)
+    return bound if kind == _OP.le else _shift(bound, -1)
+
+
+def _shift(b: Bound, by: int) -> Bound:
+    return b + by if isinstance(b, Affine) else Extreme(b.least, tuple(_shift(a, by) for a in b.args))
+
+
+def _bound(e: isl.AstExpr, scope: _Scope) -> Bound:
+    if e.get_type() == isl.ast_expr_type.op and e.op_get_type() in (_OP.select, _OP.cond):
+        return _bound(_chosen(e, scope), scope)
+    if e.get_type() == isl.ast_expr_type.op and e.op_get_type() in (_OP.min, _OP.max):
+        args = tuple(_bound(e.op_get_arg(i), scope) for i in range(e.op_get_n_arg()))
+        return Extreme(e.op_get_type() == _OP.min, args)
+    if e.get_type() == isl.ast_expr_type.op and e.op_get_type() in (_OP.add, _OP.sub, _OP.minus, _OP.mul):
+        return _bound_arithmetic(e, scope)
+    return _affine(e, scope)
+
+
+def _bound_arithmetic(e: isl.AstExpr, scope: _Scope) -> Bound:
+    """min(a, b) + c is min(a + c, b + c); negative factors turn the extreme around."""
+    kind = e.op_get_type()
+    args = [_bound(e.op_get_arg(i), scope) for i in range(e.op_get_n_arg())]
+    if kind == _OP.minus:
+        return _scale(args[0], -1)
+    if kind == _OP.mul:
+        a, b = args if isinstance(args[0], Affine) and args[0].is_const else args[::-1]
+        assert isinstance(a, Affine)
+        assert a.is_const
+        return _scale(b, a.const)
+    return _add(args[0], args[1] if kind == _OP.add else _scale(args[1], -1))
+
+
+def _scale(b: Bound, by: int) -> Bound:
+    if isinstance(b, Affine):
+        return b * by
+    return Extreme(b.least == (by > 0), tuple(_scale(a, by) for a in b.args))
+
+
+def _add(a: Bound, b: Bound) -> Bound:
+    match a, b:
+        case Extreme(least, args), _:
+            return Extreme(least, tuple(_add(x, b) for x in args))
+        case _, Extreme(least, args):
+            return Extreme(least, tuple(_add(a, x) for x in args))
+        case _:
+            assert isinstance(a, Affine)
+            assert isinstance(b, Affine)
+            return a + b
+
+
+def _affine(e: isl.AstExpr, scope: _Scope) -> Affine:
+    kind = e.get_type()
+    if kind == isl.ast_expr_type.int:
+        return aff.const(e.int_get_val().to_python())
+    if kind == isl.ast_expr_type.id:
+        return scope.values[e.id_get_id().get_name()]
+    if e.op_get_type() in (_OP.select, _OP.cond):
+        return _affine(_chosen(e, scope), scope)
+    args = [_affine(e.op_get_arg(i), scope) for i in range(e.op_get_n_arg())]
+    match e.op_get_type():
+        case _OP.add:
+            return args[0] + args[1]
+        case _OP.sub:
+            return args[0] - args[1]
+        case _OP.minus:
+            return -args[0]
+        case _OP.mul:
+            a, b = args if args[0].is_const else args[::-1]
+            return b * a.const
+        case _OP.fdiv_q | _OP.pdiv_q | _OP.div:
+            return args[0] // args[1].const
+        case _OP.pdiv_r | _OP.zdiv_r:
+            return args[0] % args[1].const
+        case other:
+            raise InternalError("PH999", f"isl generated an index with operator {other}")
+
+
+def _condition(e: isl.AstExpr, scope: _Scope) -> Condition:
+    kind = e.op_get_type() if e.get_type() == isl.ast_expr_type.op else None
+    if kind in (_OP.and_, _OP.and_then, _OP.or_, _OP.or_else):
+        parts = tuple(_condition(e.op_get_arg(i), scope) for i in range(e.op_get_n_arg()))
+        return aff.both(*parts) if kind in (_OP.and_, _OP.and_then) else aff.either(*parts)
+    if kind is None:
+        value = e.int_get_val().to_python()
+        return aff.TRUE if value else aff.FALSE
+    a, b = (_bound(e.op_get_arg(i), scope) for i in range(2))
+    match kind:
+        case _OP.le:
+            return at_most(a, b)
+        case _OP.lt:
+            return at_most(_shift(a, 1), b)
+        case _OP.ge:
+            return at_most(b, a)
+        case _OP.gt:
+            return at_most(_shift(b, 1), a)
+        case _OP.eq:
+            return aff.both(at_most(a, b), at_most(b, a)) if isinstance(a, Extreme) or isinstance(b, Extreme) else aff.equal(a - b)
+        case other:
+            raise InternalError("PH999", f"isl generated a condition with operator {other}")

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Small C functions that generated code may call; only those used are printed.
+
+Each is exact about the edge that C leaves undefined: floor division, NaN in minima, narrow floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_NARROW = """\
+static inline float {name}_to_f32(uint{bits}_t h) {{ {load} }}
+static inline uint{bits}_t f32_to_{name}(float x) {{ {store} }}"""
+
+FUNCTIONS: Mapping[str, str] = {
+    "floord": """\
+static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }""",
+    "imin": "static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }",
+    "imax": "static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }",
+    "gather": """\
+static inline int64_t gather(int64_t i, int64_t extent, int32_t site, int32_t *fault) {
+  if (i >= 0 && i < extent) return i;
+  __atomic_store_n(fault, site, __ATOMIC_RELAXED);
+  return 0;
+}""",
+    "floor_div_i": """\
+static inline int64_t floor_div_i(int64_t a, int64_t b) {
+  if (b == 0) return 0;
+  if (b == -1) return (int64_t)(0 - (uint64_t)a);
+  int64_t q = a / b;
+  return q - ((a % b != 0) && ((a < 0) != (b < 0)));
+}""",
+    "floor_mod_i": """\
+static inline int64_t floor_mod_i(int64_t a, int64_t b) {
+  if (b == 0 || b == -1) return 0;
+  int64_t r = a % b;
+  return (r != 0 && ((r < 0) != (b < 0))) ? r + b : r;
+}""",
+    "floor_div_u": "static inline uint64_t floor_div_u(uint64_t a, uint64_t b) { return b == 0 ? 0 : a / b; }",
+    "floor_mod_u": "static inline uint64_t floor_mod_u(uint64_t a, uint64_t b) { return b == 0 ? 0 : a % b; }",
+    "floor_mod_f64": """\
+static inline double floor_mod_f64(double a, double b) {
+  double r = fmod(a, b);
+  if (b == 0) return r;
+  if (r == 0) return copysign(0.0, b);
+  return ((b < 0) != (r < 0)) ? r + b : r;
+}""",
+    "floor_div_f64": """\
+static inline double floor_div_f64(double a, double b) {
+  if (b == 0) return a / b;
+  double r = fmod(a, b);
+  double q = (a - r) / b;
+  if (r != 0 && ((b < 0) != (r < 0))) q -= 1.0;
+  if (q == 0) return copysign(0.0, a / b);
+  double f = floor(q);
+  return q - f > 0.5 ? f + 1.0 : f;
+}""",
+    "floor_mod_f32": """\
+static inline float floor_mod_f32(float a, float b) {
+  float r = fmodf(a, b);
+  if (b == 0) return r;
+  if (r == 0) return copysignf(0.0f, b);
+  return ((b < 0) != (r < 0)) ? r + b : r;
+}""",
+    "floor_div_f32": """\
+static inline float floor_div_f32(float a, float b) {
+  if (b == 0) return a / b;
+  float r = fmodf(a, b);
+  float q = (a - r) / b;
+  if (r != 0 && ((b < 0) != (r < 0))) q -= 1.0f;
+  if (q == 0) return copysignf(0.0f, a / b);
+  float f = floorf(q);
+  return q - f > 0.5f ? f + 1.0f : f;
+}""",
+    "fmax_f32": "static inline float fmax_f32(float a, float b) { return a > b || a != a ? a : b; }",
+    "fmax_f64": "static inline double fmax_f64(double a, double b) { return a > b || a != a ? a : b; }",
+    "fmin_f32": "static inline float fmin_f32(float a, float b) { return a < b || a != a ? a : b; }",
+    "fmin_f64": "static inline double fmin_f64(double a, double b) { return a < b || a != a ? a : b; }",
+    "bits_f32": """\
+static inline uint32_t f32_bits(float x) { union { float f; uint32_t u; } v = {x}; return v.u; }
+static inline float bits_f32(uint32_t u) { union { uint32_t u; float f; } v = {u}; return v.f; }""",
+    "bf16": _NARROW.format(
+        name="bf16",
+        bits=16,
+        load="return bits_f32((uint32_t)h << 16);",
+        store="uint32_t u = f32_bits(x); if (x != x) return (uint16_t)((u >> 16) | 0x40);"
+        " return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);",
+    ),
+    "f16": """\
+static inline float f16_to_f32(uint16_t h) { union { uint16_t u; _Float16 f; } v = {h}; return (float)v.f; }
+static inline uint16_t f32_to_f16(float x) { union { _Float16 f; uint16_t u; } v = {(_Float16)x}; return v.u; }""",
+    "f8": """\
+static inline uint8_t f32_to_f8(float x, int mantissa, int bias, uint32_t top, uint8_t inf, uint8_t nan) {
+  uint32_t u = f32_bits(x);
+  uint8_t sign = (uint8_t)((u >> 24) & 0x80);
+  float a = bits_f32(u & 0x7fffffff);
+  if (a != a) return sign | nan;
+  int e = (int)(f32_bits(a) >> 23) - 127;
+  if (e < 1 - bias) e = 1 - bias;
+  float scaled = ldexpf(a, mantissa - e);
+  uint32_t q = (uint32_t)rintf(scaled > 64.0f ? 64.0f : scaled);
+  uint32_t code = (uint32_t)(e - (1 - bias)) * (1u << mantissa) + q;
+  return sign | (a > 1e30f || code > top ? inf : (uint8_t)code);
+}
+static inline float f8_to_f32(uint8_t h, int mantissa, int bias, uint8_t inf, uint8_t nan_from) {
+  uint32_t code = h & 0x7f;
+  float sign = h & 0x80 ? -1.0f : 1.0f;
+  if (code >= nan_from) return sign * NAN;
+  if (code == inf) return sign * INFINITY;
+  uint32_t e = code >> mantissa, m = code & ((1u << mantissa) - 1);
+  return sign * (e ? ldexpf((float)(m | (1u << mantissa)), (int)e - bias - mantissa)
+                   : ldexpf((float)m, 1 - bias - mantissa));
+}""",
+    "f8e4m3": """\
+static inline float f8e4m3_to_f32(uint8_t h) { return f8_to_f32(h, 3, 7, 0xff, 0x7f); }
+static inline uint8_t f32_to_f8e4m3(float x) { return f32_to_f8(x, 3, 7, 0x7e, 0x7f, 0x7f); }""",
+    "f8e5m2": """\
+static inline float f8e5m2_to_f32(uint8_t h) { return f8_to_f32(h, 2, 15, 0x7c, 0x7d); }
+static inline uint8_t f32_to_f8e5m2(float x) { return f32_to_f8(x, 2, 15, 0x7b, 0x7c, 0x7e); }""",
+}
+
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "bf16": ("bits_f32",),
+    "f8": ("bits_f32",),
+    "f8e4m3": ("bits_f32", "f8"),
+    "f8e5m2": ("bits_f32", "f8"),
+}
+
+
+def text(used: set[str]) -> str:
+    """The functions that `used` needs, in a fixed order."""
+    wanted = used | {n for u in used for n in NEEDS.get(u, ())}
+    return "\n".join(body for name, body in FUNCTIONS.items() if name in wanted)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""The driver: from a Program to something that runs, and the one place that knows the process's environment.
+
+    Program -> Checked -> Lowered (schedule, loops, text) -> Executable (native code)
+
+What users call is in `frontend.function` and `frontend.staged`; this holds the compiler, the cache and the thread team.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from codegen.c import Source, emit
+from codegen.loops import Node
+from codegen.lower import lower as lower_tree
+from codegen.runtime.build import BuildInfo, build
+from codegen.runtime.cache import Cache, default_root
+from codegen.runtime.cc import Compiler, compile_asm, find_compiler
+from codegen.runtime.native import Native, Team
+from frontend.options import Options, default_threads, project_options, resolve
+from polyhedral import schedule as scheduling
+from polyhedral.layout import Layout, row_major
+from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
+from polyhedral.program import Program
+
+log = logging.getLogger("polyhedral.driver")
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds spent in each step of a compilation."""
+
+    steps: tuple[tuple[str, float], ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in self.steps)
+
+    @property
+    def ours(self) -> float:
+        return sum(s for name, s in self.steps if name != "C compiler")
+
+    @property
+    def total(self) -> float:
+        return sum(s for _, s in self.steps)
+
+
+@dataclass(frozen=True)
+class Session:
+    """This process: its environment, compiler, cache and threads.  Made once, on first use."""
+
+    env: Mapping[str, str]
+    team: Team = field(default_factory=Team)
+
+    @cached_property
+    def project(self) -> Mapping[str, Any]:
+        return project_options(Path.cwd())
+
+    @cached_property
+    def threads(self) -> int:
+        given = self.env.get("OMP_NUM_THREADS", "").split(",")[0]
+        return int(given) if given.isdigit() and int(given) > 0 else default_threads()
+
+    def cache(self, options: Options) -> Cache:
+        return _cache_at(options.cache_dir or str(default_root(self.env)))
+
+    def compiler(self, options: Options) -> Compiler:
+        return _compiler(self, options.cache_dir or str(default_root(self.env)))
+
+    def options(self, **call: Any) -> Options:
+        return resolve(self.env, call, self.project)
+
+
+@cache
+def _cache_at(root: str) -> Cache:
+    return Cache(Path(root))
+
+
+@cache
+def _compiler_for(env: tuple[tuple[str, str], ...], root: str) -> Compiler:
+    store = _cache_at(root)
+    return find_compiler(dict(env), store.folder / "compilers.json")
+
+
+def _compiler(session: Session, root: str) -> Compiler:
+    return _compiler_for(tuple(sorted(session.env.items())), root)
+
+
+@cache
+def session() -> Session:
+    """The session of this process."""
+    return Session(dict(os.environ))
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """Everything from a Program to C text, stage by stage."""
+
+    program: Program
+    options: Options
+    scheduled: Scheduled
+    loops: Node
+    source: Source
+    timings: Timings
+
+    @property
+    def analyzed(self) -> Analyzed:
+        return self.scheduled.analyzed
+
+    @property
+    def layouts(self) -> Mapping[str, Layout]:
+        return self.scheduled.layouts
+
+
+def lower(program: Program, layouts: Mapping[str, Layout], options: Options, before: Timings = Timings()) -> Built:
+    """Schedule a checked, specialised program and print it as C.  Arrays without a layout get a dense one."""
+    clock = _Clock(before)
+    every = {a.name: layouts.get(a.name) or row_major(a) for a in program.arrays}
+    analyzed = analyze(program)
+    clock.lap("dependences")
+    choice = scheduling.Options(tile=options.tile, parallel=options.parallel)
+    scheduled = plan(analyzed, every, choice)
+    clock.lap("schedule")
+    loops = lower_tree(analyzed.frame, scheduled.schedule.tree)
+    clock.lap("loops")
+    source = emit(program, analyzed.frame.families, loops, every, checked=options.checked)
+    clock.lap("emit")
+    return Built(program, options, scheduled, loops, source, clock.timings())
+
+
+def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
+    """Compile (or find in the cache) and load the kernel."""
+    here = session()
+    clock = _Clock(built.timings)
+    compiler = here.compiler(built.options)
+    store = here.cache(built.options)
+    native, info = build(built.source.text, built.source.symbol, compiler, store, team=here.team)
+    clock.lap("cache and load", less=info.seconds)
+    clock.add("C compiler", info.seconds)
+    log.info("%s: %s", built.program.name, clock.timings())
+    return native, info, clock.timings()
+
+
+def assembly(built: Built) -> str:
+    """The compiler's assembly for the kernel."""
+    return compile_asm(built.source.text, session().compiler(built.options))
+
+
+class _Clock:
+    def __init__(self, before: Timings) -> None:
+        self._steps = list(before.steps)
+        self._last = time.perf_counter()
+
+    def lap(self, name: str, less: float = 0.0) -> None:
+        now = time.perf_counter()
+        self.add(name, max(now - self._last - less, 0.0))
+        self._last = now
+
+    def add(self, name: str, seconds: float) -> None:
+        self._steps.append((name, seconds))
+
+    def timings(self) -> Timings:
+        return Timings(tuple(self._steps))

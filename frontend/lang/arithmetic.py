@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""Arithmetic on values in Python's meaning: indices stay indices and conditions on them affine where that is possible.
+
+Reductions, and the objects with operators, are left to the files above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from frontend.lang.location import here
+from frontend.lang.value import (
+    Value,
+    Weak,
+    as_affine,
+    as_condition,
+    coerce,
+    common,
+    derive,
+    merge,
+    must_lift,
+    of_affine,
+    of_condition,
+)
+from polyhedral import affine as aff
+from polyhedral import dtypes as dt
+from polyhedral import expr as ex
+from polyhedral.affine import Affine, Condition
+from polyhedral.dtypes import DType
+from polyhedral.errors import DimError, DtypeError
+
+
+def binary(op: str, a: Value, b: Value) -> Value:
+    """`a op b` in Python's meaning; indices stay indices, conditions on them stay affine."""
+    folded = _affine_binary(op, a, b) or _condition_binary(op, a, b)
+    if folded is not None:
+        return folded
+    if op == "**":
+        return power(a, b)
+    dtype, weak = common(op, a, b)
+    op, dtype = _resolve(op, dtype)
+    if op in ex.COMPARISONS or op in ex.LOGIC:
+        weak = Weak.STRONG
+    return derive(ex.Binary(op, coerce(a, dtype).node, coerce(b, dtype).node), (a, b), weak)
+
+
+def _resolve(op: str, dtype: DType) -> tuple[str, DType]:
+    """The IR's operator and operand type for the user's operator on operands of a common type."""
+    if op in ("&", "|", "^") and dtype == dt.bool_:
+        return {"&": "and", "|": "or", "^": "!="}[op], dtype
+    if op in ex.BITWISE and not dtype.is_integer:
+        raise DtypeError(
+            "PH301",
+            f"{op} wants booleans or integers, not {dtype}",
+            hints=("compare first, at each point of the dimensions: (X > 0) & (Y > 0)",),
+            location=here(),
+        )
+    if op == "/":
+        return op, dt.division(dtype)
+    if op in ex.ARITHMETIC and dtype == dt.bool_:
+        return op, dt.i64
+    return op, dtype
+
+
+def _affine_binary(op: str, a: Value, b: Value) -> Value | None:
+    """Index arithmetic and comparisons; None where the result is data."""
+    x, y = as_affine(a), as_affine(b)
+    if x is None or y is None or (a.weak is Weak.LITERAL and b.weak is Weak.LITERAL):
+        return None
+    if op in ex.COMPARISONS:
+        return of_condition(compare(op, x, y), merge(a.spans, b.spans))
+    result = index_arithmetic(op, x, y)
+    return None if result is None else of_affine(result, merge(a.spans, b.spans))
+
+
+def index_arithmetic(op: str, x: Affine, y: Affine) -> Affine | None:
+    match op:
+        case "+":
+            return x + y
+        case "-":
+            return x - y
+        case "*" if y.is_const:
+            return x * y.const
+        case "*" if x.is_const:
+            return y * x.const
+        case "//" | "%" if y.is_const:
+            return _divide(op, x, y.const)
+        case _:
+            return None
+
+
+def _divide(op: str, x: Affine, divisor: int) -> Affine:
+    if divisor == 0:
+        raise DimError(
+            "PH030",
+            f"index is not affine: {x} {op} 0",
+            hints=("indices allow // and % by a non-zero int literal, for example x // 2",),
+            location=here(),
+        )
+    quotient = x // divisor if divisor > 0 else (-x) // -divisor
+    return quotient if op == "//" else x - quotient * divisor
+
+
+def compare(op: str, x: Affine, y: Affine) -> Condition:
+    match op:
+        case "<":
+            return aff.at_least(y - x - 1)
+        case "<=":
+            return aff.at_least(y, x)
+        case ">":
+            return aff.at_least(x - y - 1)
+        case ">=":
+            return aff.at_least(x, y)
+        case "==":
+            return aff.equal(x, y)
+        case _:
+            return aff.negate(aff.equal(x, y))
+
+
+def _condition_binary(op: str, a: Value, b: Value) -> Value | None:
+    if op not in ("&", "|"):
+        return None
+    x, y = as_condition(a), as_condition(b)
+    if x is None or y is None:
+        return None
+    return of_condition((aff.both if op == "&" else aff.either)(x, y), merge(a.spans, b.spans))
+
+
+def negative(a: Value) -> Value:
+    if isinstance(a.node, ex.Index):
+        return of_affine(-a.node.affine, a.spans)
+    if isinstance(a.node, ex.Const) and a.dtype != dt.bool_:
+        return replace(a, node=ex.Const(-a.node.value, a.dtype))
+    if a.dtype == dt.bool_:
+        a = coerce(a, dt.i64)
+    return replace(a, node=ex.Unary("-", a.node))
+
+
+def invert(a: Value) -> Value:
+    condition = as_condition(a)
+    if condition is not None:
+        return of_condition(aff.negate(condition), a.spans)
+    _resolve("&", a.dtype)
+    return replace(a, node=ex.Unary("not" if a.dtype == dt.bool_ else "~", a.node))
+
+
+def power(a: Value, b: Value) -> Value:
+    """`a ** b`: small integer powers by multiplication, halves by square root, the rest by pow on floats."""
+    exponent = b.node.value if isinstance(b.node, ex.Const) and b.weak is Weak.LITERAL else None
+    if isinstance(exponent, int | float) and float(exponent).is_integer() and abs(exponent) <= 16:
+        whole = _whole_power(a, int(abs(exponent)))
+        if isinstance(exponent, float) and not a.dtype.is_float:
+            whole = coerce(whole, dt.f64)
+        return whole if exponent >= 0 else binary("/", must_lift(1), whole)
+    if exponent in (0.5, -0.5):
+        root = call("sqrt", a)
+        return root if exponent > 0 else binary("/", must_lift(1), root)
+    dtype, weak = common("**", a, b)
+    dtype = dt.division(dtype)
+    return derive(ex.Binary("**", coerce(a, dtype).node, coerce(b, dtype).node), (a, b), weak)
+
+
+def _whole_power(a: Value, n: int) -> Value:
+    if n == 0:
+        return replace(coerce(must_lift(1), a.dtype), weak=a.weak)
+    half = a if n == 1 else _whole_power(a, n // 2)
+    if n == 1:
+        return a
+    square = binary("*", half, half)
+    return binary("*", square, a) if n % 2 else square
+
+
+def call(fn: str, *args: Value) -> Value:
+    """An elementary function; integers are converted as `/` converts them."""
+    dtype, weak = common(fn, *args)
+    dtype = dt.division(dtype)
+    node = ex.Call(fn, tuple(coerce(a, dtype).node for a in args))
+    return derive(node, args, Weak.STRONG if fn in ("isnan", "isinf") else weak)
+
+
+def truth(v: Value, what: str) -> Value:
+    """The value as a boolean expression; anything else is refused."""
+    if v.dtype == dt.bool_:
+        return v
+    raise DtypeError(
+        "PH301",
+        f"{what} must be a condition, not a value of type {v.dtype}",
+        hints=("compare at each point of the dimensions: X != 0",),
+        location=here(),
+    )
+
+
+def select(cond: Value, a: Value, b: Value) -> Value:
+    """`a` where `cond` holds, else `b` (R8)."""
+    cond = truth(cond, "the first argument of ph.where")
+    dtype, weak = common("where", a, b)
+    return derive(ex.Select(cond.node, coerce(a, dtype).node, coerce(b, dtype).node), (cond, a, b), weak)

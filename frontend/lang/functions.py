@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""Functions on expressions: elementary mathematics, choice, interiors, softmax and scans.
+
+Each is a few lines over values and reductions; larger building blocks are left to `frontend.library`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from frontend.lang import access, reduce
+from frontend.lang.arithmetic import (
+    binary,
+    call,
+    negative,
+    select,
+)
+from frontend.lang.assign import scan as running
+from frontend.lang.handles import Dim, Expr, as_handle, wrap
+from frontend.lang.location import here
+from frontend.lang.naming import dim_names, name_of
+from frontend.lang.recorder import current
+from frontend.lang.value import (
+    coerce,
+    must_lift,
+)
+from polyhedral import dtypes as dt
+from polyhedral import expr as ex
+from polyhedral.errors import UserError
+
+pi, e, inf, nan = math.pi, math.e, math.inf, math.nan
+
+
+def _elementary(fn: str, x: object) -> Expr:
+    return Expr(call(fn, must_lift(x, f"the argument of ph.{fn}")))
+
+
+def exp(x: object) -> Expr:
+    return _elementary("exp", x)
+
+
+def exp2(x: object) -> Expr:
+    return _elementary("exp2", x)
+
+
+def expm1(x: object) -> Expr:
+    return _elementary("expm1", x)
+
+
+def log(x: object) -> Expr:
+    return _elementary("log", x)
+
+
+def log2(x: object) -> Expr:
+    return _elementary("log2", x)
+
+
+def log1p(x: object) -> Expr:
+    return _elementary("log1p", x)
+
+
+def sqrt(x: object) -> Expr:
+    return _elementary("sqrt", x)
+
+
+def sin(x: object) -> Expr:
+    return _elementary("sin", x)
+
+
+def cos(x: object) -> Expr:
+    return _elementary("cos", x)
+
+
+def tan(x: object) -> Expr:
+    return _elementary("tan", x)
+
+
+def sinh(x: object) -> Expr:
+    return _elementary("sinh", x)
+
+
+def cosh(x: object) -> Expr:
+    return _elementary("cosh", x)
+
+
+def tanh(x: object) -> Expr:
+    return _elementary("tanh", x)
+
+
+def asin(x: object) -> Expr:
+    return _elementary("asin", x)
+
+
+def acos(x: object) -> Expr:
+    return _elementary("acos", x)
+
+
+def atan(x: object) -> Expr:
+    return _elementary("atan", x)
+
+
+def erf(x: object) -> Expr:
+    return _elementary("erf", x)
+
+
+def isnan(x: object) -> Expr:
+    return _elementary("isnan", x)
+
+
+def isinf(x: object) -> Expr:
+    return _elementary("isinf", x)
+
+
+def atan2(y: object, x: object) -> Expr:
+    return Expr(call("atan2", must_lift(y), must_lift(x)))
+
+
+def hypot(x: object, y: object) -> Expr:
+    return Expr(call("hypot", must_lift(x), must_lift(y)))
+
+
+def _rounding(fn: str, x: object) -> Expr:
+    value = must_lift(x, f"the argument of ph.{fn}")
+    return Expr(call(fn, value)) if value.dtype.is_float else wrap(value)
+
+
+def floor(x: object) -> Expr:
+    return _rounding("floor", x)
+
+
+def ceil(x: object) -> Expr:
+    return _rounding("ceil", x)
+
+
+def round(x: object) -> Expr:
+    """To the nearest integer, halves to even; the type stays."""
+    return _rounding("round", x)
+
+
+def trunc(x: object) -> Expr:
+    return _rounding("trunc", x)
+
+
+def abs(x: object) -> Expr:
+    return as_handle(x).__abs__()
+
+
+def minimum(a: object, b: object) -> Expr:
+    """The smaller of two values; a NaN wins, as in NumPy."""
+    return Expr(binary("min", must_lift(a), must_lift(b)))
+
+
+def maximum(a: object, b: object) -> Expr:
+    """The larger of two values; a NaN wins, as in NumPy."""
+    return Expr(binary("max", must_lift(a), must_lift(b)))
+
+
+def clip(x: object, lo: object, hi: object) -> Expr:
+    return minimum(maximum(x, lo), hi)
+
+
+def relu(x: object) -> Expr:
+    return maximum(x, 0)
+
+
+def sigmoid(x: object) -> Expr:
+    one = must_lift(1)
+    return Expr(binary("/", one, binary("+", one, call("exp", negative(must_lift(x))))))
+
+
+def where(cond: object, a: object, b: object) -> Expr:
+    """`a` where `cond` holds, else `b`; only the branch taken need be in bounds."""
+    return Expr(select(must_lift(cond), must_lift(a), must_lift(b)))
+
+
+def inside(x: object) -> Expr:
+    """The condition that all accesses of an expression are in bounds."""
+    return wrap(access.interior(current("ph.inside"), must_lift(x)))
+
+
+def orelse(x: object, fallback: object) -> Expr:
+    """The expression where all its accesses are in bounds, the fallback elsewhere."""
+    value = must_lift(x)
+    return Expr(select(access.interior(current("ph.orelse"), value), value, must_lift(fallback)))
+
+
+def softmax(x: object, *dims: Dim | str, where: object = None) -> Expr:
+    """exp(x) / sum of exp(x) over `dims`, the maximum subtracted first; zero where the predicate fails.
+
+    A row of -inf gives NaN, as NumPy's formula does; a row in which the predicate holds nowhere gives zeros.
+    """
+    recorder, names = current("ph.softmax"), dim_names(dims)
+    value = must_lift(x, "the argument of ph.softmax")
+    mask = None if where is None else must_lift(where, "where=")
+    value = coerce(value, dt.division(value.dtype))
+    top = reduce.reduce(recorder, "max", value, names, mask)
+    grown = call("exp", binary("-", value, top))
+    total = reduce.reduce(recorder, "sum", grown, names, mask)
+    share = binary("/", grown, total)
+    return Expr(share if mask is None else select(mask, share, must_lift(0)))
+
+
+def scan(op: str, x: object, along: Dim | str) -> Expr:
+    """The running sum, prod, max or min along a dim, that point included."""
+    recorder, dim = current("ph.scan"), name_of(along)
+    value = must_lift(x, "the argument of ph.scan")
+    if op not in ("sum", "prod", "max", "min"):
+        raise UserError(
+            "PH040",
+            f"ph.scan({op!r}): there is no such scan along {access.spoken(dim)}",
+            hints=(
+                "one of sum, prod, max, min; others are one equation: s[...] = f(ph.where(i > 0, s[i-1], start), X)",
+            ),
+            location=here(),
+        )
+    reduce.check_reduced(value, f"scan {op}", (dim,))
+    wide = reduce.widened(op, value, None)
+    return Expr(running(recorder, op, ex.REDUCTIONS[op], wide, dim, wide.dtype))

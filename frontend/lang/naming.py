@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Dims and ranges as users spell them, turned into names and affine bounds.
+
+What a range means to a statement is left to `recorder` and `frontend.infer`.
+"""
+
+from __future__ import annotations
+
+from frontend.lang.access import spoken
+from frontend.lang.location import here
+from frontend.lang.value import Handle, Span, Value, as_affine, lift
+from polyhedral.errors import DimError
+
+
+def name_of(dim: object) -> str:
+    if isinstance(dim, Handle):
+        index = as_affine(dim.value)
+        name = None if index is None else index.as_var()
+        if name is not None:
+            return name
+    if isinstance(dim, str):
+        return dim
+    raise DimError(
+        "PH001",
+        f"{dim!r} is not a dimension",
+        hints=("from polyhedral.dim import x, or x = ph.dims('x')",),
+        location=here(),
+    )
+
+
+def dim_names(dims: tuple[object, ...]) -> tuple[str, ...]:
+    """Dims as names; a string may hold several, `"i j"`."""
+    return tuple(n for d in dims for n in (d.split() if isinstance(d, str) else (name_of(d),)))
+
+
+def span_of(dim: str, given: object, fixed: bool = False) -> Span:
+    """A range as users write it: a size, (lo, hi) or range(lo, hi)."""
+    if isinstance(given, Span):
+        return given
+    if isinstance(given, range) and given.step == 1:
+        given = (given.start, given.stop)
+    pair = given if isinstance(given, tuple) else (0, given)
+    bounds = [as_affine(v) for v in map(_lift_bound, pair) if v is not None]
+    if len(pair) == 2 and len(bounds) == 2 and bounds[0] is not None and bounds[1] is not None:
+        return Span(bounds[0], bounds[1], fixed)
+    raise DimError(
+        "PH030",
+        f"{spoken(dim)}={given!r} is not a range of dimension {spoken(dim)}",
+        hints=(f"a size, a pair or a range: {dim}=X.size({dim}), {dim}=(1, n - 1), {dim}=range(1, 5)",),
+        dim=dim,
+        location=here(),
+    )
+
+
+def _lift_bound(bound: object) -> Value | None:
+    return None if isinstance(bound, str) else lift(bound)

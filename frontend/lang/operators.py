@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""Python's operators, once, for every object that has a value.
+
+What they compute is decided in `value`; which class wraps the result is left to `handles`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from frontend.lang.access import braces
+from frontend.lang.arithmetic import (
+    binary,
+    invert,
+    negative,
+)
+from frontend.lang.location import here
+from frontend.lang.value import (
+    Handle,
+    Value,
+    lift,
+)
+from polyhedral import expr as ex
+from polyhedral.errors import DtypeError, OrderError
+
+
+class Operators(Handle):
+    """Python's operators on everything that has a value."""
+
+    __slots__ = ("__weakref__",)
+    __array_ufunc__ = None  # NumPy scalars and arrays on the left hand over to us
+
+    def _wrap(self, value: Value) -> Any:
+        """The handle for a computed value."""
+        raise NotImplementedError
+
+    def _binary(self, op: str, other: object, mirrored: bool = False) -> Any:
+        value = lift(other)
+        if value is None:
+            return NotImplemented
+        return self._wrap(binary(op, value, self.value) if mirrored else binary(op, self.value, value))
+
+    def _compare(self, op: str, other: object) -> Any:
+        return self._binary(op, other)
+
+    def __add__(self, other: object) -> Any:
+        return self._binary("+", other)
+
+    def __radd__(self, other: object) -> Any:
+        return self._binary("+", other, True)
+
+    def __sub__(self, other: object) -> Any:
+        return self._binary("-", other)
+
+    def __rsub__(self, other: object) -> Any:
+        return self._binary("-", other, True)
+
+    def __mul__(self, other: object) -> Any:
+        return self._binary("*", other)
+
+    def __rmul__(self, other: object) -> Any:
+        return self._binary("*", other, True)
+
+    def __truediv__(self, other: object) -> Any:
+        return self._binary("/", other)
+
+    def __rtruediv__(self, other: object) -> Any:
+        return self._binary("/", other, True)
+
+    def __floordiv__(self, other: object) -> Any:
+        return self._binary("//", other)
+
+    def __rfloordiv__(self, other: object) -> Any:
+        return self._binary("//", other, True)
+
+    def __mod__(self, other: object) -> Any:
+        return self._binary("%", other)
+
+    def __rmod__(self, other: object) -> Any:
+        return self._binary("%", other, True)
+
+    def __pow__(self, other: object) -> Any:
+        return self._binary("**", other)
+
+    def __rpow__(self, other: object) -> Any:
+        return self._binary("**", other, True)
+
+    def __and__(self, other: object) -> Any:
+        return self._binary("&", other)
+
+    def __rand__(self, other: object) -> Any:
+        return self._binary("&", other, True)
+
+    def __or__(self, other: object) -> Any:
+        return self._binary("|", other)
+
+    def __ror__(self, other: object) -> Any:
+        return self._binary("|", other, True)
+
+    def __xor__(self, other: object) -> Any:
+        return self._binary("^", other)
+
+    def __rxor__(self, other: object) -> Any:
+        return self._binary("^", other, True)
+
+    def __lshift__(self, other: object) -> Any:
+        return self._binary("<<", other)
+
+    def __rshift__(self, other: object) -> Any:
+        return self._binary(">>", other)
+
+    def __lt__(self, other: object) -> Any:
+        return self._compare("<", other)
+
+    def __le__(self, other: object) -> Any:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: object) -> Any:
+        return self._compare(">", other)
+
+    def __ge__(self, other: object) -> Any:
+        return self._compare(">=", other)
+
+    def __eq__(self, other: object) -> Any:  # type: ignore[override]
+        return self._compare("==", other)
+
+    def __ne__(self, other: object) -> Any:  # type: ignore[override]
+        return self._compare("!=", other)
+
+    __hash__ = object.__hash__
+
+    def __neg__(self) -> Any:
+        return self._wrap(negative(self.value))
+
+    def __pos__(self) -> Any:
+        return self._wrap(self.value)
+
+    def __invert__(self) -> Any:
+        return self._wrap(invert(self.value))
+
+    def __abs__(self) -> Any:
+        return self._wrap(Value(ex.Unary("abs", self.value.node), self.value.dims, self.value.weak, self.value.spans))
+
+    def __bool__(self) -> bool:
+        raise DtypeError(
+            "PH020",
+            f"condition '{self}' is not known while the program is being built",
+            hints=("(p) & (q), ~p instead of and, or, not; (lo <= i) & (i < hi) instead of lo <= i < hi",
+                   "ph.where(cond, a, b) instead of if; ph.maximum(a, b) instead of max(a, b)"),
+            location=here(),
+        )  # fmt: skip
+
+    def __iter__(self) -> object:
+        raise OrderError(
+            "PH041",
+            f"{self} has no axis order to iterate over; its dimensions are {braces(self.value.dims)}",
+            hints=("reduce by name, .sum(k); several dims at once: i, j = ph.dims('i j')",),
+            location=here(),
+        )

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""Options: what may be chosen for a compilation, and where each choice comes from.
+
+Precedence: call > `with ph.options(...)` > environment > `[tool.polyhedral]` in pyproject.toml.  The environment is read
+by `frontend.driver`, which passes it in.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from polyhedral.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Options:
+    """`target` cpu or c; `threads` None for all cores; `checked` bounds-checks every access at run time; `dump` a folder
+    that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `sizes` "auto" or "exact"."""
+
+    target: str = "cpu"
+    threads: int | None = None
+    checked: bool = False
+    dump: str | None = None
+    tile: int = 32
+    parallel: bool = True
+    sizes: str = "auto"
+    cache_dir: str | None = None
+
+    def validated(self) -> Options:
+        if self.target not in ("cpu", "c"):
+            raise ArgumentError(
+                "PH505", f"target {self.target!r} is not available", hints=("target='cpu' is; GPU targets need a later version",)
+            )
+        if self.threads is not None and self.threads < 1:
+            raise ArgumentError("PH506", f"threads={self.threads} is not a positive number", hints=("threads=1, or None for all",))
+        return self
+
+
+_context: ContextVar[Mapping[str, Any]] = ContextVar("ph.options of the enclosing blocks", default={})  # noqa: B039
+_NAMES = tuple(f.name for f in fields(Options))
+
+
+@contextmanager
+def options(**chosen: Any) -> Iterator[None]:
+    """Options for every call and lowering inside the block: `with ph.options(threads=1, checked=True): ...`."""
+    _known(chosen)
+    token = _context.set({**_context.get(), **chosen})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def resolve(env: Mapping[str, str], call: Mapping[str, Any], project: Mapping[str, Any]) -> Options:
+    """The options in force: each field from the nearest place that sets it."""
+    _known(call)
+    merged = {**project, **from_environment(env), **_context.get(), **{k: v for k, v in call.items() if v is not None}}
+    _known(merged)
+    return replace(Options(), **merged).validated()
+
+
+def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _CACHE_DIR."""
+    found: dict[str, Any] = {}
+    for name, field, convert in (
+        ("POLYHEDRAL_TARGET", "target", str),
+        ("POLYHEDRAL_THREADS", "threads", int),
+        ("POLYHEDRAL_CHECK", "checked", lambda v: v not in ("", "0", "false")),
+        ("POLYHEDRAL_DUMP", "dump", str),
+        ("POLYHEDRAL_TILE", "tile", int),
+        ("POLYHEDRAL_CACHE_DIR", "cache_dir", str),
+    ):
+        if env.get(name):
+            try:
+                found[field] = convert(env[name])
+            except ValueError:
+                raise ArgumentError("PH506", f"{name}={env[name]!r} is not a number", hints=(f"unset {name}",)) from None
+    return found
+
+
+def project_options(start: Path) -> dict[str, Any]:
+    """`[tool.polyhedral]` of the nearest pyproject.toml."""
+    for folder in (start, *start.parents):
+        file = folder / "pyproject.toml"
+        if file.is_file():
+            try:
+                table = tomllib.loads(file.read_text()).get("tool", {}).get("polyhedral", {})
+            except (OSError, tomllib.TOMLDecodeError):
+                return {}
+            return {k.replace("-", "_"): v for k, v in table.items()}
+    return {}
+
+
+def default_threads() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _known(chosen: Mapping[str, Any]) -> None:
+    for name in chosen:
+        if name not in _NAMES:
+            raise ArgumentError("PH506", f"there is no option {name!r}", hints=(f"options are {', '.join(_NAMES)}",))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""What tracing a function leaves behind: statements as the user wrote them, before ranges are known.
+
+`frontend.lang` writes these values, `frontend.infer` finds each statement's ranges, `frontend.assemble` turns the whole
+into a `polyhedral.Program`.  Expressions are the IR's own; two things the IR lacks appear as loads of *definitions*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from polyhedral.affine import TRUE, Affine, Condition
+from polyhedral.dtypes import DType
+from polyhedral.errors import Location
+from polyhedral.expr import Const, Expr
+from polyhedral.program import Array
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """An anonymous intermediate: `op` of `body` over the `bound` dims, a function of its `free` dims.
+
+    It is read by `Load(name, index)` with one entry for each free dim, so substitution into a reduction is substitution
+    into an index.  It has no range of its own: it is computed where its readers need it.  `bound` names are fresh
+    (`k'1`) with `shown` mapping them to the user's spelling.  `where` is the affine part of the predicate; data-dependent
+    masks are already Selects in `body`.  `declared` holds sizes given by `ph.dims(k=3)` or `.over`.
+    """
+
+    name: str
+    op: str
+    free: tuple[str, ...]
+    bound: tuple[str, ...]
+    body: Expr
+    dtype: DType
+    where: Condition = TRUE
+    strict: bool = False
+    declared: tuple[tuple[str, Affine, Affine], ...] = ()  # dim, lo, hi
+    shown: tuple[tuple[str, str], ...] = ()
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """`array` readable beyond its edges: per padded dim (dim, low, high), coordinates kept (rule R14).
+
+    Read by `Load(name, index)` with one entry for each dim of the array.  A bare own dim still pins to [0, extent).
+    """
+
+    name: str
+    array: str
+    widths: tuple[tuple[str, int, int], ...]
+    mode: Literal["constant", "edge", "reflect", "wrap"]
+    value: Const
+    location: Location | None = field(default=None, compare=False)
+
+
+Definition = Reduction | Padding
+
+
+@dataclass(frozen=True)
+class Loop:
+    """An enclosing `ph.loop(dim, lo, hi, step)` (dim counts 0, 1, ... when step > 1: the index is lo + step*dim), or
+    `ph.sequential(dim)` when `lo` is None: ordered, range inferred."""
+
+    dim: str
+    lo: Affine | None = None
+    hi: Affine | None = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One statement as written.
+
+    kind      "let" (a new array whose extents are to be inferred), "equation" (part of a `ph.var`), "update" (of an inout
+              argument); a returned expression is a "let" whose array has role OUTPUT.
+    target    the array written; for a let, `index` is empty and `value`'s dims become its dims.
+    index     for equations and updates: the affine index of every dim of the target.
+    op        for `T op= e` with dims that the target does not see: the reduction; None otherwise (then a plain `T op= e`
+              is already spelled `T = T op e` in `value`).
+    loops     enclosing ordered loops, outermost first; `over` unordered ranges; `when` an affine restriction.
+    declared  fixed sizes of dims: dim, lo, hi.
+    position  textual position, as in polyhedral.program.Statement.
+    """
+
+    name: str
+    kind: Literal["let", "equation", "update"]
+    target: str
+    value: Expr
+    index: tuple[tuple[str, Affine], ...] = ()
+    op: str | None = None
+    loops: tuple[Loop, ...] = ()
+    over: tuple[tuple[str, Affine, Affine], ...] = ()
+    when: Condition = TRUE
+    declared: tuple[tuple[str, Affine, Affine], ...] = ()
+    position: tuple[int | str, ...] = (0,)
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Everything a trace knows so far.  Extents of arguments are the symbolic sizes `X.c`; those of lets and vars affine."""
+
+    name: str
+    arrays: tuple[Array, ...] = ()
+    definitions: tuple[Definition, ...] = ()
+    statements: tuple[tuple[Recorded, Settled], ...] = ()
+    sizes: tuple[str, ...] = ()
+    assumptions: tuple[Condition, ...] = ()
+
+    def array(self, name: str) -> Array | None:
+        return next((a for a in self.arrays if a.name == name), None)
+
+    def definition(self, name: str) -> Definition | None:
+        return next((d for d in self.definitions if d.name == name), None)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The outcome of inference for one statement: the range of every dim, and the size equalities it relies on.
+
+    `ranges` covers all statement dims, ordered loops first; `guard` holds enclosing conditions.  `reasons` says for each
+    dim, in the user's words, why it has its range (shown in errors and by `explain bounds`).
+    """
+
+    ranges: tuple[tuple[str, Affine, Affine], ...]
+    guard: Condition = TRUE
+    requires: tuple[tuple[Condition, str], ...] = ()
+    reasons: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Programs over named dimensions, scheduled with integer sets and compiled at run time.
+
+`import polyhedral as ph` is the face of the whole: names of the front end are looked up on first use (PEP 562), so that
+the engine below never imports what stands above it.
+
+Glossary
+    domain            the set of instances of a statement, one integer point each
+    access relation   which cell of an array an instance reads or writes
+    dependence        a pair of instances that meet in a cell and must keep their order
+    family            all instances of one statement, or of its initialisation
+    schedule tree     bands, sequences and filters that give every instance its time
+    band              schedule dimensions that belong together; permutable: any order of its members is legal
+    coincident        no dependence crosses the member within its band, so its iterations may run at once
+    tile, point       the two bands that tiling makes of one; full tiles have no partial iterations
+    wavefront         a diagonal of a permutable band that carries all its dependences
+    kept, reduced     the dims of a reduction that its result has, and those it sums over
+    layout            the map from an array's named index to an address
+    live-in           values a statement reads that no statement of the program defines
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_LANGUAGE = (
+    "abs acos asin assume atan atan2 bf16 bool bool_ c128 c64 ceil clip Cond const cos cosh current Dim dims e erf exp exp2 expm1 Expr "
+    "f16 f32 f64 f8e4m3 f8e5m2 floor fresh hypot i16 i32 i64 i8 Index inf inside isinf isnan let log log1p log2 loop maximum "
+    "minimum nan Ordered orelse over pi relu round Scalar scan sequential sigmoid sin sinh Size softmax sqrt tan tanh Tensor "
+    "trunc u16 u32 u64 u8 var when where"
+).split()
+_ERRORS = (
+    "ArgumentError BoundsError DimError DomainError DtypeError InternalError LegalityError OrderError PolyhedralError Remark "
+    "SyntaxProblem ToolchainError Unsupported UserError"
+).split()
+_HOMES = {
+    **dict.fromkeys(_LANGUAGE, "frontend.lang"),
+    **dict.fromkeys(_ERRORS, "polyhedral.errors"),
+    **dict.fromkeys(("function", "symbolic", "Function"), "frontend.function"),
+    **dict.fromkeys(("array", "Array"), "frontend.arrays"),
+    **dict.fromkeys(("options", "Options"), "frontend.options"),
+    **dict.fromkeys(("lower", "Lowered", "Executable"), "frontend.staged"),
+    **dict.fromkeys(("parse",), "polyhedral.parse"),
+    **dict.fromkeys(("to_text",), "polyhedral.text"),
+    **dict.fromkeys(("statement", "program"), "polyhedral.build"),
+    **dict.fromkeys(("interpret",), "polyhedral.interpreter"),
+    **dict.fromkeys(("check",), "polyhedral.check"),
+    **dict.fromkeys(("Program", "Statement", "Domain", "Range", "Access", "Role"), "polyhedral.program"),
+}
+_SPELLED = {"interpret": "run"}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'polyhedral' has no attribute {name!r}")
+    value = getattr(import_module(home), _SPELLED.get(name, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

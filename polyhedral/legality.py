@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""The legality oracle: from the Program alone, which pairs of instances must stay ordered, and does a tree keep them.
+
+Independent of the scheduler: it shares neither its dependences nor isl's view of the schedule, only integer sets.  The
+answer is None or a Violation with a pair of instances; a schedule is a proposal, this check disposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from polyhedral import affine as aff
+from polyhedral.affine import Affine, Condition
+from polyhedral.instances import Family, Kind, Reference, families, is_memory, precedes, references
+from polyhedral.isl import NamedSet, named
+from polyhedral.program import Program
+from polyhedral.tree import Component, Run, Tree, times
+
+PRIME = "'"
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Instance pairs (first, then) that touch the same cell: over first's dims and then's dims, the latter primed.
+
+    `relaxed`: two updates of one reduction; either may come first, but not both at once.
+    """
+
+    first: Family
+    then: Family
+    array: str
+    points: NamedSet
+    relaxed: bool = False
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Why a tree is not legal: instance `first` must come before `then` (both touch `cell`), and does not."""
+
+    first: str
+    first_at: tuple[tuple[str, int], ...]
+    then: str
+    then_at: tuple[tuple[str, int], ...]
+    array: str
+    why: str
+
+    def __str__(self) -> str:
+        def at(who: str, point: tuple[tuple[str, int], ...]) -> str:
+            return f"{who}({', '.join(f'{d}={v}' for d, v in point)})"
+
+        return f"{at(self.first, self.first_at)} and {at(self.then, self.then_at)} both touch {self.array}: {self.why}"
+
+
+def obligations(p: Program) -> tuple[Pairs, ...]:
+    """Every pair of accesses that orders (or, relaxed, serialises) two instances."""
+    refs = [r for f in families(p) for r in references(f)]
+    found: list[Pairs] = []
+    for a in refs:
+        for b in refs:
+            if a.array == b.array and (a.writes or b.writes):
+                found += _pairs(p, a, b)
+    return tuple(found)
+
+
+def _pairs(p: Program, a: Reference, b: Reference) -> Iterator[Pairs]:
+    if a.writes and b.writes and a.family == b.family and a.family.kind is Kind.UPDATE:
+        if not a.family.statement.strict:
+            yield from _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, aff.TRUE), relaxed=True))
+            return
+        yield from _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, _strict_order(a.family))))
+        return
+    if is_memory(p, a.array):
+        order = precedes(a.family, b.family, PRIME)
+        if _same_statement(a, b) and a.family.kind is Kind.INIT and b.family.kind is Kind.UPDATE:
+            order = aff.either(order, _same_position(a.family, b.family))
+        if order != aff.FALSE:
+            yield from _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, order)))
+        return
+    if not a.writes:
+        return
+    if not b.writes or (_same_statement(a, b) and a.family.kind is Kind.INIT and b.family.kind is Kind.UPDATE):
+        yield from _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, aff.TRUE)))
+
+
+def _same_statement(a: Reference, b: Reference) -> bool:
+    return a.family.statement.name == b.family.statement.name
+
+
+def _same_position(a: Family, b: Family) -> Condition:
+    return aff.both(*(aff.equal(aff.var(d), aff.var(d + PRIME)) for d in a.statement.ordered))
+
+
+def _strict_order(f: Family) -> Condition:
+    """Lexicographic order of the reduced dims."""
+    result, equal = aff.FALSE, aff.TRUE
+    for d in f.statement.reduced:
+        x, y = aff.var(d), aff.var(d + PRIME)
+        result = aff.either(result, aff.both(equal, aff.at_least(y - x, 1)))
+        equal = aff.both(equal, aff.equal(x, y))
+    return result
+
+
+def _nonempty(pairs: Pairs) -> Iterator[Pairs]:
+    if not pairs.points.is_empty():
+        yield pairs
+
+
+def primed(c: Condition, dims: Sequence[str]) -> Condition:
+    return aff.map_affine(c, lambda e: prime(e, dims))
+
+
+def prime(e: Affine, dims: Sequence[str]) -> Affine:
+    return aff.substitute(e, {d: aff.var(d + PRIME) for d in dims})
+
+
+def _meet(p: Program, a: Reference, b: Reference, order: Condition) -> NamedSet:
+    """The pairs of instances whose accesses meet in one cell, in the given order."""
+    fa, fb = a.family, b.family
+    same = []
+    for (_, i), (_, j) in zip(a.index, b.index, strict=True):
+        if i is not None and j is not None:
+            same.append(aff.equal(i, prime(j, fb.dims)))
+    condition = aff.both(
+        fa.domain, a.when, primed(fb.domain, fb.dims), primed(b.when, fb.dims), order, *p.assumptions, *same
+    )
+    return named((*fa.dims, *(d + PRIME for d in fb.dims)), p.sizes, condition)
+
+
+def violation(p: Program, tree: Tree, pairs: tuple[Pairs, ...] | None = None) -> Violation | None:
+    """The first pair of instances that the tree does not keep in order, or None when it keeps all."""
+    at = times(tree, tuple(f.id for f in families(p)))
+    for pair in obligations(p) if pairs is None else pairs:
+        found = _broken(pair, at[pair.first.id], at[pair.then.id])
+        if found is not None:
+            return found
+    return None
+
+
+def _broken(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> Violation | None:
+    """Walk the two time vectors; `left` are the pairs not yet told apart."""
+    left = pair.points
+    for (ta, run), (tb, _) in zip(a, b, strict=False):
+        later = prime(tb, pair.then.dims) - ta
+        if later.is_const and later.const > 0 and run is Run.SERIAL and not pair.relaxed:
+            return None
+        apart = run in (Run.PARALLEL, Run.VECTOR)
+        if apart and not later.is_const:
+            crossing = _first_nonempty(left, aff.at_least(later, 1), aff.at_least(-later, 1))
+            if crossing is not None:
+                return _explain(pair, crossing, f"they run at the same time, in {run.value} iterations")
+        elif not pair.relaxed:
+            wrong = _first_nonempty(left, aff.at_least(-later, 1))
+            if wrong is not None:
+                return _explain(pair, wrong, "the first must come before the second, but is scheduled after it")
+        left = left.where(aff.equal(later))
+        if left.is_empty():
+            return None
+    if pair.relaxed:
+        return None
+    return _explain(pair, left, "the first must come before the second, but nothing orders them")
+
+
+def _first_nonempty(points: NamedSet, *conditions: Condition) -> NamedSet | None:
+    for c in conditions:
+        some = points.where(c)
+        if not some.is_empty():
+            return some
+    return None
+
+
+def _explain(pair: Pairs, points: NamedSet, why: str) -> Violation:
+    sample = points.sample([dict.fromkeys(points.sizes, 4), {}]) or {}
+    first = tuple((d, sample[d]) for d in pair.first.dims)
+    then = tuple((d, sample[d + PRIME]) for d in pair.then.dims)
+    return Violation(pair.first.shown, first, pair.then.shown, then, pair.array, why)

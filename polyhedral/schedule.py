@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""Scheduling: from dependences to a tree, cluster by cluster, on a ladder whose last rung is the given order.
+
+A statement that does not depend on itself gets a nest chosen from strides (`polyhedral.nest`); a cycle of statements goes
+through isl's scheduler, tiling and wavefronts.  Every result is a proposal: `polyhedral.legality` disposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from polyhedral import affine as aff
+from polyhedral.cluster import components
+from polyhedral.dependences import Dependences
+from polyhedral.errors import InternalError, Remark, Unsupported
+from polyhedral.instances import Family
+from polyhedral.isl_schedule import Frame, isl_schedule
+from polyhedral.layout import Layout
+from polyhedral.legality import Pairs, obligations, violation
+from polyhedral.nest import nest
+from polyhedral.transforms.parallel import parallelise
+from polyhedral.transforms.tile import tile
+from polyhedral.transforms.wavefront import wavefront
+from polyhedral.tree import Band, Filter, Leaf, Member, Run, Tree, map_bands
+from polyhedral.tree import Sequence as InOrder
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may choose; the fields are the CLI's flags."""
+
+    tile: int = 32
+    parallel: bool = True
+    operations: int = 3_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A legal tree, and what was refused on the way."""
+
+    tree: Tree
+    remarks: tuple[Remark, ...]
+
+
+def schedule(fr: Frame, deps: Dependences, layouts: Mapping[str, Layout], options: Options = Options()) -> Schedule:
+    """A legal tree for the whole program."""
+    pairs = obligations(fr.program)
+    order = [s.name for s in fr.program.statements]
+    parts: list[Filter] = []
+    remarks: list[Remark] = []
+    for cluster in components(order, deps.edges()):
+        fs = [f for f in fr.families if f.statement.name in cluster]
+        ids = frozenset(f.id for f in fs)
+        inside = tuple(p for p in pairs if p.first.id in ids and p.then.id in ids)
+        tree, notes = _cluster(fr, fs, deps, layouts, inside, options)
+        parts.append(Filter(tuple(f.id for f in fs), tree))
+        remarks += notes
+    tree = parts[0].child if len(parts) == 1 else InOrder(tuple(parts))
+    if not fr.families:
+        return Schedule(Leaf(), ())
+    wrong = violation(fr.program, tree, pairs)
+    if wrong is not None:
+        raise InternalError("PH999", f"the clusters of {fr.program.name} are in an illegal order: {wrong}")
+    return Schedule(tree, tuple(remarks))
+
+
+def _cluster(
+    fr: Frame,
+    fs: Sequence[Family],
+    deps: Dependences,
+    layouts: Mapping[str, Layout],
+    pairs: tuple[Pairs, ...],
+    options: Options,
+) -> tuple[Tree, list[Remark]]:
+    """The first rung whose tree the oracle accepts."""
+    shown = " and ".join(dict.fromkeys(f.statement.name for f in fs))
+    remarks: list[Remark] = []
+    alone = len({f.statement.name for f in fs}) == 1
+    recursive = any((f.statement.name, g.statement.name) in deps.edges() for f in fs for g in fs)
+    rungs: list[tuple[str, Callable[[], Tree | None]]] = []
+    if alone and not recursive:
+        rungs.append(("a nest ordered by strides", lambda: _unparallel(nest(fs, layouts), options)))
+    else:
+        rungs += [
+            ("isl's schedule with proximity", lambda: _polished(_isl(fr, fs, deps, True, False, options), options)),
+            ("isl's schedule without proximity", lambda: _polished(_isl(fr, fs, deps, False, False, options), options)),
+            ("Feautrier's schedule", lambda: _polished(_isl(fr, fs, deps, False, True, options), options)),
+        ]
+    rungs += [(f"the given order ({how})", lambda t=t: t) for how, t in _given(fs)]
+    for what, rung in rungs:
+        tree = rung()
+        if tree is None:
+            remarks.append(Remark(f"{what} was not used", "isl found none within its budget", shown))
+            continue
+        wrong = _violation(fr, tree, fs, pairs)
+        if wrong is None:
+            return tree, remarks
+        remarks.append(Remark(f"{what} was not used", wrong, shown))
+    raise Unsupported(
+        "PH900",
+        f"no order was found in which {shown} can be computed",
+        details=tuple(map(str, remarks)),
+        hints=("write the order with ph.loop on an inout argument",),
+        statement=shown,
+    )
+
+
+def _violation(fr: Frame, tree: Tree, fs: Sequence[Family], pairs: tuple[Pairs, ...]) -> str | None:
+    everything = InOrder((Filter(tuple(f.id for f in fs), tree),))
+    rest = [f.id for f in fr.families if f not in fs]
+    whole = InOrder((*everything.children, Filter(tuple(rest), Leaf()))) if rest else everything
+    wrong = violation(fr.program, whole, pairs)
+    return None if wrong is None else str(wrong)
+
+
+def _isl(fr: Frame, fs: Sequence[Family], deps: Dependences, proximity: bool, feautrier: bool, options: Options) -> Tree | None:
+    return isl_schedule(
+        fr,
+        fs,
+        deps.validity,
+        deps.coincidence,
+        deps.proximity if proximity else None,
+        feautrier=feautrier,
+        operations=options.operations,
+    )
+
+
+def _polished(tree: Tree | None, options: Options) -> Tree | None:
+    """Tiles and parallel marks on isl's bands."""
+    if tree is None:
+        return None
+    tree = map_bands(tree, lambda b: _tiled(b, options))
+    return parallelise(tree) if options.parallel else tree
+
+
+def _tiled(band: Band, options: Options) -> Tree:
+    if not band.permutable or len(band.members) < 2 or options.tile < 2:
+        return band
+    tiled = tile(band, [options.tile] * len(band.members))
+    return tiled if tiled.members[0].coincident else wavefront(tiled)
+
+
+def _unparallel(tree: Tree, options: Options) -> Tree:
+    if options.parallel:
+        return tree
+    return map_bands(
+        tree,
+        lambda b: replace(b, members=tuple(replace(m, run=Run.SERIAL) if m.run is Run.PARALLEL else m for m in b.members)),
+    )
+
+
+# --- the given order -------------------------------------------------------------------------------------------------
+
+
+def original(fs: Sequence[Family]) -> Tree:
+    """The order in which the program is written: positions, then each statement's dims as they stand."""
+    return _by_position(list(fs), 0, reverse=False)
+
+
+def _given(fs: Sequence[Family]) -> Iterator[tuple[str, Tree]]:
+    """The written order; for equations, which have none, also each dim counted downwards."""
+    yield "as written", original(fs)
+    if any(not f.statement.ordered for f in fs):
+        yield "backwards", _by_position(list(fs), 0, reverse=True)
+
+
+def _by_position(fs: list[Family], depth: int, *, reverse: bool) -> Tree:
+    heads: dict[int | str | None, list[Family]] = {}
+    for f in fs:
+        position = f.statement.position
+        heads.setdefault(position[depth] if depth < len(position) else None, []).append(f)
+    groups = sorted(heads.items(), key=lambda kv: kv[0] if isinstance(kv[0], int) else -1)
+    if len(groups) == 1 and isinstance(groups[0][0], str):
+        dim = groups[0][0]
+        member = Member(dim, tuple((f.id, aff.var(dim)) for f in fs))
+        return Band((member,), _by_position(fs, depth + 1, reverse=reverse))
+    children = []
+    for head, members in groups:
+        if head is None:
+            children += [Filter((f.id,), _plain(f, reverse=reverse)) for f in members]
+        else:
+            children.append(Filter(tuple(f.id for f in members), _by_position(members, depth + 1, reverse=reverse)))
+    return children[0].child if len(children) == 1 else InOrder(tuple(children))
+
+
+def _plain(f: Family, *, reverse: bool) -> Tree:
+    dims = [d for d in f.dims if d not in f.statement.ordered]
+    if not dims:
+        return Leaf()
+    sign = -1 if reverse else 1
+    return Band(tuple(Member(d, ((f.id, aff.var(d) * sign),)) for d in dims), Leaf())

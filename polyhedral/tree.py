@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""The schedule tree: an owned value whose printed form is isl's own.
+
+    tree := Band(members, child) | Sequence(filters) | Filter(families, child) | Leaf
+
+A band member gives each family below it one affine time and says how it runs; a sequence orders groups of families.
+Reading from and handing to isl is in `polyhedral.isl_schedule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import assert_never
+
+from polyhedral.affine import Affine
+
+
+class Run(Enum):
+    """How the iterations of one band member are executed."""
+
+    SERIAL = "serial"
+    PARALLEL = "parallel"
+    VECTOR = "vector"
+    UNROLL = "unroll"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One schedule dimension: its time for each family below, and whether no dependence crosses it (coincident)."""
+
+    name: str
+    times: tuple[tuple[str, Affine], ...]
+    coincident: bool = False
+    run: Run = Run.SERIAL
+
+    def time(self, family: str) -> Affine:
+        return dict(self.times)[family]
+
+
+@dataclass(frozen=True)
+class Band:
+    members: tuple[Member, ...]
+    child: Tree
+    permutable: bool = False
+
+
+@dataclass(frozen=True)
+class Filter:
+    families: tuple[str, ...]
+    child: Tree
+
+
+@dataclass(frozen=True)
+class Sequence:
+    children: tuple[Filter, ...]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    pass
+
+
+Tree = Band | Filter | Sequence | Leaf
+
+Component = tuple[Affine, Run]
+
+
+def times(tree: Tree, families: tuple[str, ...]) -> dict[str, tuple[Component, ...]]:
+    """The time vector of each family, outermost first: band members, and the position in each sequence."""
+    match tree:
+        case Leaf():
+            return {f: () for f in families}
+        case Filter(inside, child):
+            return times(child, inside)
+        case Band(members, child):
+            below = times(child, families)
+            return {f: (*((m.time(f), m.run) for m in members), *below[f]) for f in families}
+        case Sequence(children):
+            result: dict[str, tuple[Component, ...]] = {}
+            for i, c in enumerate(children):
+                for f, t in times(c, c.families).items():
+                    result[f] = ((Affine((), i), Run.SERIAL), *t)
+            return result
+        case _:
+            assert_never(tree)
+
+
+def families_of(tree: Tree) -> tuple[str, ...]:
+    """The families that a tree names (in filters, or in its first band)."""
+    match tree:
+        case Leaf():
+            return ()
+        case Filter(inside, _):
+            return inside
+        case Band(members, _):
+            return tuple(f for f, _ in members[0].times) if members else ()
+        case Sequence(children):
+            return tuple(f for c in children for f in c.families)
+        case _:
+            assert_never(tree)
+
+
+def map_bands(tree: Tree, f: Callable[[Band], Tree]) -> Tree:
+    """Rewrite every band, innermost first."""
+    match tree:
+        case Leaf():
+            return tree
+        case Filter(_, child):
+            return replace(tree, child=map_bands(child, f))
+        case Band(_, child):
+            return f(replace(tree, child=map_bands(child, f)))
+        case Sequence(children):
+            return Sequence(tuple(Filter(c.families, map_bands(c.child, f)) for c in children))
+        case _:
+            assert_never(tree)
+
+
+def bands(tree: Tree) -> Iterator[Band]:
+    """Every band, outermost first."""
+    match tree:
+        case Leaf():
+            return
+        case Filter(_, child):
+            yield from bands(child)
+        case Band(_, child):
+            yield tree
+            yield from bands(child)
+        case Sequence(children):
+            for c in children:
+                yield from bands(c)
+        case _:
+            assert_never(tree)
+
+
+def members_of(tree: Tree, family: str) -> tuple[Member, ...]:
+    """The band members above one family's leaf, outermost first."""
+    match tree:
+        case Leaf():
+            return ()
+        case Filter(_, child):
+            return members_of(child, family)
+        case Band(members, child):
+            return (*members, *members_of(child, family))
+        case Sequence(children):
+            return next((members_of(c, family) for c in children if family in c.families), ())
+        case _:
+            assert_never(tree)
+
+
+def render(tree: Tree, shown: Mapping[str, str], indent: str = "") -> str:
+    """The tree for people: one line a node, the user's dimension names, families by their statements' names.
+
+    >>> render(Band((Member("y", (("S0", Affine()),), True, Run.PARALLEL),), Leaf()), {"S0": "out"})
+    'band y: parallel\\n  out[0]'
+    """
+    return "\n".join(_lines(tree, shown, families_of(tree), {}, indent))
+
+
+def _lines(
+    tree: Tree, shown: Mapping[str, str], inside: tuple[str, ...], so_far: dict[str, list[str]], indent: str
+) -> Iterator[str]:
+    match tree:
+        case Leaf():
+            for f in inside:
+                yield f"{indent}{shown.get(f, f)}[{', '.join(so_far.get(f, []))}]"
+        case Filter(families, child):
+            yield from _lines(child, shown, families, so_far, indent)
+        case Band(members, child):
+            words = ", ".join(
+                f"{m.name}: {m.run.value}"
+                + (", coincident" if m.coincident and m.run is Run.SERIAL else "")
+                for m in members
+            )
+            yield f"{indent}band {words}" + (" (permutable)" if tree.permutable and len(members) > 1 else "")
+            below = {f: so_far.get(f, []) + [str(m.time(f)) for m in members] for f in inside}
+            yield from _lines(child, shown, inside, below, indent + "  ")
+        case Sequence(children):
+            yield f"{indent}sequence"
+            for i, c in enumerate(children):
+                yield f"{indent}- {i}: " + ", ".join(shown.get(f, f) for f in c.families)
+                yield from _lines(c.child, shown, c.families, so_far, indent + "    ")
+        case _:
+            assert_never(tree)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Running a Program on the C target with chosen layouts and schedules, and holding results against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from codegen.runtime.native import address
+from frontend import driver
+from frontend.options import Options
+from polyhedral import affine as aff
+from polyhedral.layout import Layout, row_major, runtime_stride
+from polyhedral.program import Array, Program, Role, specialise
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def run_c(
+    program: Program,
+    inputs: Arrays,
+    sizes: Mapping[str, int],
+    options: Options,
+    order: str | None = None,
+    *,
+    symbolic: bool = False,
+) -> dict[str, np.ndarray]:
+    """Outputs and inouts, axes in the order of the dims; `order="reversed"` lays every array out the other way round."""
+    p = program if symbolic else specialise(program, sizes)
+    layouts = {a.name: _layout(a, order, symbolic) for a in p.arrays if a.role is not Role.CONSTANT}
+    native, _, _ = driver.load(driver.lower(p, layouts, options))
+    source = driver.lower(p, layouts, options).source
+    data = {a.name: _memory(a, inputs, sizes, layouts[a.name]) for a in program.arrays if a.name in layouts}
+    strides = {
+        runtime_stride(a.name, d): s // data[a.name].itemsize
+        for a in program.arrays
+        if a.name in data
+        for d, s in zip(a.dim_names, data[a.name].strides, strict=True)
+    }
+    values = [sizes[n] if n in sizes else strides[n] for n in source.sizes]
+    fault = native([address(data[n]) for n in source.buffers], values, options.threads or 1)
+    assert fault == 0
+    return {a.name: data[a.name] for a in program.with_role(Role.OUTPUT, Role.INOUT)}
+
+
+def _layout(a: Array, order: str | None, symbolic: bool) -> Layout:
+    names = a.dim_names[::-1] if order == "reversed" else a.dim_names
+    if not symbolic:
+        return row_major(a, names)
+    return Layout(a.name, tuple((d, runtime_stride(a.name, d)) for d in a.dim_names))
+
+
+def _memory(a: Array, inputs: Arrays, sizes: Mapping[str, int], layout: Layout) -> np.ndarray:
+    shape = tuple(aff.evaluate(e, {}, sizes) for _, e in a.dims)
+    reversed_ = layout.order != a.dim_names and layout.order == a.dim_names[::-1]
+    made = np.empty(shape[::-1], a.dtype.numpy).T if reversed_ else np.empty(shape, a.dtype.numpy)
+    if a.name in inputs:
+        made[...] = inputs[a.name]
+    else:
+        made[...] = 77
+    return made
+
+
+def agree(program: Program, got: Arrays, expected: Arrays, inputs: Arrays) -> None:
+    """Integers exactly; floats up to reassociated sums of the sizes and magnitudes at hand."""
+    assert got.keys() == expected.keys()
+    scale = max([1.0, *(float(np.abs(v.astype(np.float64)).max(initial=0)) for v in inputs.values() if v.dtype.kind in "fV")])
+    for name, want in expected.items():
+        array = program.array(name)
+        if not array.dtype.is_float:
+            np.testing.assert_array_equal(got[name], want, err_msg=name)
+            continue
+        eps = {64: 1e-12, 32: 1e-5, 16: 1e-2, 8: 2e-1}[array.dtype.bits]
+        a, b = (np.asarray(v).astype(np.float64) for v in (got[name], want))
+        np.testing.assert_allclose(a, b, rtol=eps, atol=eps * scale, equal_nan=True, err_msg=name)
