@@ -111,7 +111,8 @@ class Affine:
         text = ""
         for term, c in self.terms:
             sign = ("-" if c < 0 else "") if not text else (" - " if c < 0 else " + ")
-            text += sign + (f"{abs(c)}*" if abs(c) != 1 else "") + str(term)
+            shown = f"({term})" if isinstance(term, Floor) and abs(c) != 1 else str(term)
+            text += sign + (f"{abs(c)}*" if abs(c) != 1 else "") + shown
         if self.const or not text:
             text = f"{text} {'-' if self.const < 0 else '+'} {abs(self.const)}" if text else str(self.const)
         return text

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import assert_never
+from typing import TypeVar, assert_never, dataclass_transform
 
 from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
@@ -31,6 +31,9 @@ CALLS = (
 """Elementary functions on floats; round is half-to-even; isnan and isinf give bool."""
 
 
+_T = TypeVar("_T")
+
+
 class _Hashed:
     """Expressions are shared graphs: the hash of a node is computed once."""
 
@@ -42,7 +45,8 @@ class _Hashed:
         return self._hash
 
 
-def _node(cls: type) -> type:
+@dataclass_transform(frozen_default=True)
+def _node(cls: type[_T]) -> type[_T]:
     made = dataclass(frozen=True)(cls)
     made.__hash__ = _Hashed.__hash__  # type: ignore[method-assign]
     return made
