@@ -17,12 +17,13 @@ import numpy as np
 
 from codegen import loops as lp
 from codegen import support
+from codegen.registers import Registers
 from codegen.scalar import STORAGE, Scalar, bare, c_name, integer, literal
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
 from polyhedral.instances import Family, Kind
-from polyhedral.layout import Layout
+from polyhedral.layout import Layout, address
 from polyhedral.program import Array, Program, Role
 from polyhedral.tree import Run
 
@@ -55,10 +56,16 @@ class _Emitter:
     layouts: Mapping[str, Layout]
     spelled: Mapping[str, str]
     checked: bool
+    vector_bytes: int
     scalar: Scalar = field(init=False)
+    registers: Registers = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scalar", Scalar(self.spell, self.load))
+        registers = Registers(
+            self.program, self.families, self.scalar, self.spell, self.cell, self.address, self.vector_bytes
+        )
+        object.__setattr__(self, "registers", registers)
 
     def spell(self, name: str) -> str:
         """A user's name in C: arrays and sizes have fixed spellings, loop variables avoid them."""
@@ -88,6 +95,9 @@ class _Emitter:
         if total != aff.const(0) or not products:
             products.insert(0, self.scalar.affine(total))
         return f"{self.spell(array)}[{' + '.join(products)}]"
+
+    def address(self, array: str, index: Sequence[tuple[str, Affine]]) -> Affine | None:
+        return address(self.layouts[array], index)
 
     def _tested(self, array: str, dim: str, index: Affine) -> str:
         """An index that reports the statement being run when it is out of bounds."""
@@ -137,14 +147,10 @@ class _Emitter:
             return cgen.Assign(target, self.scalar.to_storage(array.dtype, self.scalar.value(value)))
         assert s.op is not None
         old = self.scalar.from_storage(array.dtype, target)
-        if isinstance(value, ex.Binary) and value.op == "*" and s.op == "sum" and not s.strict and array.dtype.name in ("f32", "f64"):
-            fma = "fmaf" if array.dtype.bits == 32 else "fma"
-            a, b = (bare(self.scalar.value(v)) for v in (value.lhs, value.rhs))
-            return cgen.Assign(target, f"{fma}({a}, {b}, {target})")
-        if array.dtype.is_float and s.op in ("sum", "prod") and target == old:
-            return cgen.Statement(f"{target} {ex.REDUCTIONS[s.op]}= {bare(self.scalar.value(value))}")
-        combined = self.scalar.combine(s.op, array.dtype, old, self.scalar.value(value))
-        return cgen.Assign(target, self.scalar.to_storage(array.dtype, combined))
+        text = self.scalar.step(s.op, array.dtype, old, value, strict=s.strict)
+        if text.startswith(f"{target} + ") and array.dtype.is_float:
+            return cgen.Statement(f"{target} += {text.removeprefix(f'{target} + ')}")
+        return cgen.Assign(target, self.scalar.to_storage(array.dtype, text))
 
     def _shared(self, value: ex.Expr) -> tuple[list[cgen.Generable], dict[ex.Expr, str]]:
         """Locals for sub-expressions that are used more than once and evaluated whatever branch is taken."""
@@ -185,6 +191,8 @@ class _Emitter:
                 return [cgen.If(self.scalar.condition(condition), _block(self.node(then, shared=shared)), other)]
             case lp.For():
                 return self._for(n, shared=shared)
+            case lp.Promoted():
+                return [cgen.Block(self.registers.region(n))]
             case lp.Exec():
                 return self.execute(n)
 
@@ -198,6 +206,8 @@ class _Emitter:
         loop = cgen.For(f"int64_t {name} = {self.bound(n.lo)}", end, step, body)
         if parallel:
             return [cgen.Pragma("omp for schedule(static)"), loop]
+        if n.run is Run.UNROLL:
+            return [cgen.Line("#pragma GCC unroll 16"), loop]
         if n.run is Run.VECTOR and not any(isinstance(x, lp.For) for x in lp.walk(n.body)):
             return [cgen.Pragma("omp simd"), loop]
         return [loop]
@@ -234,7 +244,7 @@ def _text(block: cgen.Generable) -> str:
 
 
 def emit(
-    p: Program, families: Sequence[Family], root: lp.Node, layouts: Mapping[str, Layout], *, checked: bool = False
+    p: Program, families: Sequence[Family], root: lp.Node, layouts: Mapping[str, Layout], *, checked: bool = False, vector_bytes: int = 32
 ) -> Source:
     """The C text of a program's kernel; `checked` tests every index at run time."""
     symbol = f"ph_{c_name(p.name)}"
@@ -242,7 +252,7 @@ def emit(
         dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str))
     )
     spelled = _spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
-    emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked)
+    emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes)
     body = emitter.node(root, shared=lp.has_parallel(root))
     arrays = [a for a in p.arrays if a.role is not Role.CONSTANT]
     text = "\n".join([*_head(p, emitter), *_functions(p, symbol, emitter, arrays, strides, body, lp.has_parallel(root)), ""])
@@ -265,6 +275,7 @@ def _head(p: Program, emitter: _Emitter) -> list[str]:
     lines = [f"/* {p.name}: generated by polyhedral-loops */", *(str(cgen.Include(i)) for i in includes), ""]
     helpers = support.text(emitter.scalar.used)
     lines += [helpers, ""] if helpers else []
+    lines += ["\n".join(emitter.registers.head()), ""] if emitter.registers.types else []
     for a in p.with_role(Role.CONSTANT):
         values = ", ".join(emitter.scalar.to_storage(a.dtype, literal(v, a.dtype)) if a.dtype.bits >= 32 or not a.dtype.is_float
                            else str(_bits(v, a)) for v in a.data or ())

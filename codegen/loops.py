@@ -2,6 +2,7 @@
 """The loop AST: what every target prints.
 
     node  := For(name, lo, hi, step, run, body) | If(condition, then, orelse) | Block(nodes) | Exec(family, at)
+           | Promoted(array, body)                         (cells of array live in registers while the body runs)
     bound := affine | min(bounds) | max(bounds)
 
 All indices are quasi-affine in loop variables and sizes; `hi` is inclusive.  How to make it is `codegen.lower`'s
@@ -63,12 +64,18 @@ class Exec:
     at: tuple[tuple[str, Affine], ...]
 
 
-Node = For | If | Block | Exec
+@dataclass(frozen=True)
+class Promoted:
+    array: str
+    body: Node
+
+
+Node = For | If | Block | Exec | Promoted
 
 
 def children(node: Node) -> tuple[Node, ...]:
     match node:
-        case For():
+        case For() | Promoted():
             return (node.body,)
         case If(_, then, orelse):
             return (then,) if orelse is None else (then, orelse)
@@ -111,6 +118,9 @@ def _lines(node: Node, indent: str) -> Iterator[str]:
         case Block(nodes):
             for n in nodes:
                 yield from _lines(n, indent)
+        case Promoted(array, body):
+            yield f"{indent}in registers: {array}"
+            yield from _lines(body, indent + "  ")
         case Exec(family, at):
             yield f"{indent}{family}({', '.join(f'{d}={e}' for d, e in at)})"
         case _:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 
 import islpy as isl
 
-from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, at_most
+from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, Promoted, at_most
 from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
 from polyhedral.errors import InternalError
 from polyhedral.isl_schedule import Frame, context_set, to_isl
-from polyhedral.tree import Member, Run, Tree, members_of
+from polyhedral.tree import Member, Run, Tree, held, members_of
 
 _OP = isl.ast_expr_op_type
 
@@ -29,7 +29,9 @@ class _Scope:
     frame: Frame
     members: Mapping[str, tuple[Member, ...]]
     values: Mapping[str, Affine]
+    held: Mapping[str, tuple[tuple[int, str], ...]]
     taken: tuple[str, ...] = ()
+    promoted: tuple[str, ...] = ()
     decided: Mapping[str, bool] = field(default_factory=dict[str, bool])
 
 
@@ -40,7 +42,30 @@ def lower(fr: Frame, tree: Tree) -> Node:
     ast = build.node_from_schedule(schedule)
     members = {f.id: members_of(tree, f.id) for f in fr.families}
     sizes = {p: aff.size(n) for p, n in zip(fr.params, fr.program.sizes, strict=True)}
-    return _node(ast, _Scope(fr, members, sizes))
+    return _node(ast, _Scope(fr, members, sizes, {f.id: held(tree, f.id) for f in fr.families}))
+
+
+def _promoted(node: isl.AstNode, scope: _Scope) -> tuple[str, ...]:
+    """The arrays whose Promote begins at this node: all its families are below it, all outer loops above."""
+    below = tuple(_calls(node))
+    if not below:
+        return ()
+    next_loop = _next_loop(node)
+    found = (array for at, array in scope.held[below[0]] if at <= next_loop and array not in scope.promoted)
+    return tuple(a for a in found if all(any(a == b for _, b in scope.held[f]) for f in below))
+
+
+def _next_loop(node: isl.AstNode) -> float:
+    """The depth of the outermost loop at or below a node (isl drops loops that run once)."""
+    kind, types = node.get_type(), isl.ast_node_type
+    if kind == types.for_:
+        return int(node.for_get_iterator().id_get_id().get_name()[1:])
+    if kind == types.if_:
+        return _next_loop(node.if_get_then_node())
+    if kind == types.block:
+        nodes = node.block_get_children()
+        return min(_next_loop(nodes.get_at(i)) for i in range(nodes.n_ast_node()))
+    return float("inf")
 
 
 class _Undecided(Exception):
@@ -52,6 +77,12 @@ class _Undecided(Exception):
 
 
 def _node(node: isl.AstNode, scope: _Scope) -> Node:
+    arrays = _promoted(node, scope)
+    if arrays:
+        made = _node(node, replace(scope, promoted=(*scope.promoted, *arrays)))
+        for array in reversed(arrays):
+            made = Promoted(array, made)
+        return made
     try:
         return _plain_node(node, scope)
     except _Undecided as choice:
@@ -91,7 +122,8 @@ def _for(node: isl.AstNode, scope: _Scope) -> Node:
     lo = _bound(node.for_get_init(), scope)
     if node.for_is_degenerate():
         if isinstance(lo, Affine):
-            return _node(node.for_get_body(), replace(scope, values={**scope.values, iterator: lo}))
+            inner = replace(scope, values={**scope.values, iterator: lo})
+            return _node(node.for_get_body(), inner)
         hi: Bound = lo
     else:
         hi = _upper(node.for_get_cond(), iterator, scope)

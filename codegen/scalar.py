@@ -209,6 +209,15 @@ class Scalar:
             return a
         return f"({value_type(to)}){a}" if a[0] == "(" and a[-1] == ")" or a.isidentifier() else f"({value_type(to)})({a})"
 
+    def step(self, op: str, t: DType, old: str, value: ex.Expr, *, strict: bool) -> str:
+        """The value of `old op value`; a relaxed sum of products is one fused multiply-add."""
+        product = isinstance(value, ex.Binary) and value.op == "*"
+        if product and op == "sum" and not strict and t.name in ("f32", "f64"):
+            assert isinstance(value, ex.Binary)
+            a, b = (bare(self.value(v)) for v in (value.lhs, value.rhs))
+            return f"{'fmaf' if t.bits == 32 else 'fma'}({a}, {b}, {old})"
+        return bare(self.combine(op, t, old, self.value(value)))
+
     def combine(self, op: str, t: DType, old: str, new: str) -> str:
         """One step of a reduction."""
         return self._binary(ex.REDUCTIONS[op], old, new, t)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
 from polyhedral.layout import Layout, row_major
 from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
+from polyhedral.plan import plan_program
 from polyhedral.program import Program
+from polyhedral.target import host
 
 log = logging.getLogger("polyhedral.driver")
 
@@ -122,14 +125,18 @@ def lower(program: Program, layouts: Mapping[str, Layout], options: Options, bef
     """Schedule a checked, specialised program and print it as C.  Arrays without a layout get a dense one."""
     clock = _Clock(before)
     every = {a.name: layouts.get(a.name) or row_major(a) for a in program.arrays}
+    target = host(options.threads or session().threads)
+    planned = plan_program(program, every, target, small=options.plan_above if options.plan_above >= 0 else sys.maxsize)
+    program, every = planned.program, {**every, **planned.layouts}
+    clock.lap("plan")
     analyzed = analyze(program)
     clock.lap("dependences")
     choice = scheduling.Options(tile=options.tile, parallel=options.parallel)
-    scheduled = plan(analyzed, every, choice)
+    scheduled = plan(analyzed, every, choice, planned.plans)
     clock.lap("schedule")
     loops = lower_tree(analyzed.frame, scheduled.schedule.tree)
     clock.lap("loops")
-    source = emit(program, analyzed.frame.families, loops, every, checked=options.checked)
+    source = emit(program, analyzed.frame.families, loops, every, checked=options.checked, vector_bytes=target.vector)
     clock.lap("emit")
     return Built(program, options, scheduled, loops, source, clock.timings())
 

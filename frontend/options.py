@@ -22,7 +22,8 @@ from polyhedral.errors import ArgumentError
 @dataclass(frozen=True)
 class Options:
     """`target` cpu or c; `threads` None for all cores; `checked` bounds-checks every access at run time; `dump` a folder
-    that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `sizes` "auto" or "exact"."""
+    that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `plan_above` the number of instances from which a reduction
+    gets a register tile (-1 for never); `sizes` "auto" or "exact"."""
 
     target: str = "cpu"
     threads: int | None = None
@@ -30,6 +31,7 @@ class Options:
     dump: str | None = None
     tile: int = 32
     parallel: bool = True
+    plan_above: int = 50_000
     sizes: str = "auto"
     cache_dir: str | None = None
 

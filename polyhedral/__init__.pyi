@@ -1,16 +1,29 @@
 # SPDX-License-Identifier: MIT
 """What type checkers see of `import polyhedral as ph`: `2*x + kx` is an Index, `x > 0` a Cond, `X*2` an Expr.
 
-The implementation resolves these names lazily; names of the driver that are not listed here are Any.
+The implementation resolves these names lazily; those of the driver are its own.
 """
 
 import builtins
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from inspect import Signature
 from types import EllipsisType
 from typing import Any, ClassVar, Literal, TypeAlias, overload
 
+from frontend.arrays import Array as Array
+from frontend.arrays import array as array
+from frontend.function import Function as Function
+from frontend.function import function as function
+from frontend.function import symbolic as symbolic
+from frontend.options import Options as Options
+from frontend.options import options as options
+from frontend.staged import Executable as Executable
+from frontend.staged import Lowered as Lowered
+from frontend.staged import lower as lower
+from polyhedral.build import program as program
+from polyhedral.build import statement as statement
+from polyhedral.check import check as check
 from polyhedral.dtypes import DType as DType
 from polyhedral.errors import ArgumentError as ArgumentError
 from polyhedral.errors import BoundsError as BoundsError
@@ -21,14 +34,27 @@ from polyhedral.errors import InternalError as InternalError
 from polyhedral.errors import LegalityError as LegalityError
 from polyhedral.errors import OrderError as OrderError
 from polyhedral.errors import PolyhedralError as PolyhedralError
+from polyhedral.errors import Remark as Remark
+from polyhedral.errors import SyntaxProblem as SyntaxProblem
 from polyhedral.errors import ToolchainError as ToolchainError
 from polyhedral.errors import Unsupported as Unsupported
 from polyhedral.errors import UserError as UserError
+from polyhedral.interpreter import run as _run
+from polyhedral.parse import parse as parse
+from polyhedral.program import Access as Access
+from polyhedral.program import Domain as Domain
+from polyhedral.program import Program as Program
+from polyhedral.program import Range as Range
+from polyhedral.program import Role as Role
+from polyhedral.program import Statement as Statement
+from polyhedral.text import to_text as to_text
+
+interpret = _run
 
 Number: TypeAlias = builtins.bool | int | float | complex
 Operand: TypeAlias = Expr | Number
 Position: TypeAlias = Index | int
-Range: TypeAlias = Index | int | range | tuple[Index | int, Index | int]
+Bounds: TypeAlias = Index | int | range | tuple[Index | int, Index | int]
 Subscript: TypeAlias = Operand | EllipsisType | tuple[Operand | EllipsisType, ...]
 
 class Expr:
@@ -43,7 +69,7 @@ class Expr:
     def order(self, *dims: Dim | str) -> Ordered: ...
     def size(self, dim: Dim | str) -> Size: ...
     def astype(self, dtype: DType) -> Expr: ...
-    def over(self, **ranges: Range) -> Expr: ...
+    def over(self, **ranges: Bounds) -> Expr: ...
     def pad(
         self,
         value: float = 0,
@@ -113,6 +139,9 @@ class Expr:
     def __pos__(self) -> Expr: ...
     def __invert__(self) -> Expr: ...
     def __abs__(self) -> Expr: ...
+    def __round__(self, digits: None = None) -> Expr: ...
+    def __floor__(self) -> Expr: ...
+    def __ceil__(self) -> Expr: ...
 
 class Tensor(Expr):
     @property
@@ -276,7 +305,7 @@ def softmax(x: Expr, *dims: Dim | str, where: Expr | None = None) -> Expr: ...
 def scan(op: Literal["sum", "prod", "max", "min"], x: Expr, along: Dim | str) -> Expr: ...
 def dims(names: str = "", /, **sizes: Index | int) -> Any: ...
 def fresh(name: str) -> Dim: ...
-def let(value: Operand, label: str | None = None, **ranges: Range) -> Tensor: ...
+def let(value: Operand, label: str | None = None, **ranges: Bounds) -> Tensor: ...
 def var(
     label: str | None = None, like: Expr | None = None, dtype: DType | None = None, **sizes: Index | int
 ) -> Tensor: ...
@@ -284,11 +313,6 @@ def const(array: Any, names: str = "") -> Tensor: ...
 def assume(condition: Expr | builtins.bool) -> None: ...
 def loop(dim: Dim, *bounds: Position) -> AbstractContextManager[Dim]: ...
 def sequential(*dims: Dim) -> AbstractContextManager[None]: ...
-def over(**ranges: Range) -> AbstractContextManager[None]: ...
+def over(**ranges: Bounds) -> AbstractContextManager[None]: ...
 def when(condition: Expr | builtins.bool) -> AbstractContextManager[None]: ...
-
-# the driver's own names
-
-def function(f: Callable[..., Any] | None = None, /, **names: Any) -> Any: ...
-def array(data: Any, dims: str) -> Any: ...
-def __getattr__(name: str) -> Any: ...
+def current(what: str) -> Any: ...

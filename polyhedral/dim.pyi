@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# pyright: reportIncompleteStub=false
 from polyhedral import Dim
 
 def __getattr__(name: str) -> Dim: ...

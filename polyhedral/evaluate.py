@@ -16,21 +16,11 @@ import numpy as np
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
-from polyhedral.dtypes import DType
 from polyhedral.errors import BoundsError
+from polyhedral.memory import Memory, convert
 from polyhedral.program import Domain, Statement
 
 Cell = tuple[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Arrays stored flat, row-major in the order of `Array.dims`; `defined` covers single-assignment arrays only."""
-
-    sizes: Mapping[str, int]
-    shapes: Mapping[str, tuple[int, ...]]
-    values: Mapping[str, np.ndarray]
-    defined: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -246,12 +236,3 @@ def combiner(op: str) -> np.ufunc:
         "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum,
         "any": np.logical_or, "all": np.logical_and,
     }[op]  # fmt: skip
-
-
-def convert(value: np.ndarray, dtype: DType) -> np.ndarray:
-    """Conversion as in C; complex values drop their imaginary part, bf16 and f8 are reached through f32."""
-    if value.dtype.kind == "c" and dtype.kind != "c":
-        value = value.real
-    if dtype.is_float and dtype.bits <= 16 and dtype.name != "f16" and value.dtype != dtype.numpy:
-        value = value.astype(np.float32)
-    return value.astype(dtype.numpy)

@@ -216,6 +216,8 @@ def to_yaml(fr: Frame, tree: tr.Tree, fs: Sequence[Family]) -> str:
 
 def _yaml(fr: Frame, tree: tr.Tree, inside: tuple[str, ...], pad: str) -> Iterator[str]:
     below: tr.Tree
+    while isinstance(tree, tr.Promote):
+        tree = tree.child
     match tree:
         case tr.Leaf():
             return
@@ -224,9 +226,6 @@ def _yaml(fr: Frame, tree: tr.Tree, inside: tuple[str, ...], pad: str) -> Iterat
             yield f'{pad}schedule: "{_params(fr)}[{parts}]"'
             yield f"{pad}permutable: {int(tree.permutable)}"
             yield f"{pad}coincident: [ {', '.join(str(int(m.coincident)) for m in members)} ]"
-            unrolled = "; ".join(f"unroll[{i}]" for i, m in enumerate(members) if m.run is tr.Run.UNROLL)
-            if unrolled:
-                yield f'{pad}options: "{{ {unrolled} }}"'
         case tr.Filter(inside, below):
             yield f'{pad}filter: "{_filter(fr, inside)}"'
         case tr.Sequence(children):
@@ -236,7 +235,7 @@ def _yaml(fr: Frame, tree: tr.Tree, inside: tuple[str, ...], pad: str) -> Iterat
                 yield f"{pad}- {head.strip()}"
                 yield from rest
             return
-    if not isinstance(below, tr.Leaf):
+    if not isinstance(below, tr.Leaf) and not (isinstance(below, tr.Promote) and isinstance(below.child, tr.Leaf)):
         yield f"{pad}child:"
         yield from _yaml(fr, below, inside, pad + "  ")
 

@@ -15,7 +15,7 @@ from polyhedral.affine import Affine, Condition
 from polyhedral.instances import Family, Kind, Reference, families, is_memory, precedes, references
 from polyhedral.isl import NamedSet, named
 from polyhedral.program import Program
-from polyhedral.tree import Component, Run, Tree, times
+from polyhedral.tree import Component, Run, Tree, promotions, times
 
 PRIME = "'"
 
@@ -130,10 +130,27 @@ def _meet(p: Program, a: Reference, b: Reference, order: Condition) -> NamedSet:
 def violation(p: Program, tree: Tree, pairs: tuple[Pairs, ...] | None = None) -> Violation | None:
     """The first pair of instances that the tree does not keep in order, or None when it keeps all."""
     at = times(tree, tuple(f.id for f in families(p)))
-    for pair in obligations(p) if pairs is None else pairs:
+    every = obligations(p) if pairs is None else pairs
+    for pair in every:
         found = _broken(pair, at[pair.first.id], at[pair.then.id])
         if found is not None:
             return found
+    for array, inside, depth in promotions(tree):
+        for pair in every:
+            if pair.array == array and pair.first.id in inside and pair.then.id in inside:
+                found = _escapes(pair, at[pair.first.id][:depth], at[pair.then.id][:depth])
+                if found is not None:
+                    return found
+    return None
+
+
+def _escapes(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> Violation | None:
+    """A cell kept in registers must not be touched from two executions of the region that keeps it."""
+    for (ta, _), (tb, _) in zip(a, b, strict=True):
+        apart = prime(tb, pair.then.dims) - ta
+        crossing = _first_nonempty(pair.points, aff.at_least(apart, 1), aff.at_least(-apart, 1))
+        if crossing is not None:
+            return _explain(pair, crossing, f"{pair.array} is held in registers, but both need the same cell at different times")
     return None
 
 

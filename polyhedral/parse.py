@@ -1,149 +1,42 @@
 # SPDX-License-Identifier: MIT
-"""Programs from text (`.poly`): a tokenizer and a recursive-descent parser; `polyhedral.text` shows the grammar.
+"""Programs from text (`.poly`): a recursive-descent parser; `polyhedral.text` shows the grammar by example.
 
 Nothing of the text is evaluated, and what does not parse is shown with its place and what was expected (PH060).
 """
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition
 from polyhedral.dtypes import BY_NAME, DType, i64
-from polyhedral.errors import DimError, DomainError, Location, SyntaxProblem
+from polyhedral.errors import DomainError
 from polyhedral.isl import named
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
-from polyhedral.text import ACCUMULATE, NAME, PRECEDENCE, RESERVED, ROLES, expected_types, sizes_in_extents
+from polyhedral.text import ACCUMULATE, PRECEDENCE, RESERVED, ROLES, expected_types, sizes_in_extents
+from polyhedral.tokens import Cursor, Token, place_of, tokenize
 
 DEPTH = 200
 """Deepest expression that is read."""
-NESTING = 100
-"""Deepest nesting of parentheses that is read."""
-
-_TOKEN = re.compile(
-    rf"(?P<space>\s+|\#[^\n]*)|(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|(?P<name>{NAME})"
-    r"|(?P<quoted>`(?:[^`\\]|\\.)*`)|(?P<op>:=|<=|>=|==|!=|//|\*\*|<<|>>|\+=|\*=|[-+*/%<>=()\[\]{},:&|^~$])"
-)
 _T = TypeVar("_T")
 
 
 def parse(text: str, file: str = "<text>") -> Program:
     """The program that a text describes."""
-    return _Parser(file, text, _tokens(file, text)).program()
-
-
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-    at: int
-
-
-def _location(file: str, text: str, at: int, length: int) -> Location:
-    start = text.rfind("\n", 0, at) + 1
-    stop = text.find("\n", at)
-    line = text[start : len(text) if stop < 0 else stop]
-    return Location(file, text.count("\n", 0, at) + 1, line, (at - start, at - start + max(1, length)))
-
-
-def _tokens(file: str, text: str) -> list[_Token]:
-    tokens, at = [], 0
-    while at < len(text):
-        m = _TOKEN.match(text, at)
-        if m is None:
-            raise SyntaxProblem(
-                "PH060", f"unexpected character {text[at]!r}", location=_location(file, text, at, 1), hints=(_HINT,)
-            )
-        kind, at = str(m.lastgroup), m.end()
-        if kind == "quoted":
-            plain = re.sub(r"\\(.)", lambda c: "\n" if c[1] == "n" else c[1], m[0][1:-1])
-            tokens.append(_Token("quoted", plain, m.start()))
-        elif kind != "space":
-            tokens.append(_Token(kind, m[0], m.start()))
-    return [*tokens, _Token("end", "", at)]
-
-
-_HINT = "print(program) shows the grammar by example"
+    return _Parser(file, text, tokenize(file, text)).program()
 
 
 @dataclass
-class _Parser:
-    """A cursor over the tokens, and the declarations read so far."""
+class _Parser(Cursor):
+    """A cursor, and the declarations read so far; `implied` are dims left out of accesses."""
 
-    file: str
-    text: str
-    tokens: list[_Token]
-    at: int = 0
-    depth: int = 0
     arrays: dict[str, Array] = field(default_factory=dict)
-    sizes: tuple[str, ...] | None = None
-    names: dict[str, _Token] = field(default_factory=dict)
-    implied: dict[str, _Token] = field(default_factory=dict)
-
-    # --- tokens
-
-    @property
-    def token(self) -> _Token:
-        return self.tokens[self.at]
-
-    def fail(self, expected: str, token: _Token | None = None) -> NoReturn:
-        token = token or self.token
-        found = repr(token.text) if token.kind != "end" else "the end"
-        where = _location(self.file, self.text, token.at, len(token.text))
-        raise SyntaxProblem("PH060", f"expected {expected}, found {found}", location=where, hints=(_HINT,))
-
-    def unknown(self, token: _Token, known: Iterable[str], what: str) -> NoReturn:
-        near = difflib.get_close_matches(token.text, sorted(known), 1)
-        where = _location(self.file, self.text, token.at, len(token.text))
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
-        raise DimError("PH001", f"no {what} is named {token.text!r}", location=where, hints=(hint,), dim=token.text)
-
-    def is_(self, *texts: str) -> bool:
-        return self.token.kind in ("op", "name") and self.token.text in texts
-
-    def take(self, *texts: str) -> str | None:
-        if not self.is_(*texts):
-            return None
-        self.at += 1
-        return self.tokens[self.at - 1].text
-
-    def need(self, *texts: str) -> str:
-        return self.take(*texts) or self.fail(" or ".join(map(repr, texts)))
-
-    def name(self, what: str = "a name") -> _Token:
-        t = self.token
-        if t.kind != "quoted" and (t.kind != "name" or t.text in RESERVED):
-            self.fail(what)
-        self.at += 1
-        return t
-
-    def ahead(self, *texts: str) -> bool:
-        """Is the token after this one any of these?"""
-        return self.token.kind in ("name", "quoted") and self.tokens[self.at + 1].text in texts
-
-    def list_of(self, item: Callable[[], _T], close: tuple[str, ...]) -> list[_T]:
-        items: list[_T] = []
-        if not self.is_(*close):
-            items.append(item())
-            while self.take(","):
-                items.append(item())
-        return items
-
-    def deeper(self, part: Callable[[], _T]) -> _T:
-        self.depth += 1
-        if self.depth > NESTING:
-            self.fail(f"at most {NESTING} levels of nesting")
-        result = part()
-        self.depth -= 1
-        return result
+    implied: dict[str, Token] = field(default_factory=dict)
 
     # --- program
 
@@ -240,7 +133,7 @@ class _Parser:
         value = self.typed(self.shallow(self.value()), array.dtype)
         one = self.resolver(domain.dims)
         sizes = {n: aff.size(n) for n in self.names if n not in domain.dims}
-        where = _location(self.file, self.text, first.at, len(first.text))
+        where = place_of(self.file, self.text, first.at, len(first.text))
         return Statement(
             label,
             Domain(tuple(Range(r.dim, one(r.lo), one(r.hi)) for r in domain.ranges), aff.map_affine(domain.guard, one)),
@@ -326,7 +219,10 @@ class _Parser:
                 self.unknown(d, a.dim_names, f"dim of {a.name}")
             if d.text in given:
                 self.fail("each dim once", d)
-            given[d.text] = self.value() if gather and self.take(":=") else self.need("=") and self.affine()
+            gathers = gather and self.take(":=")
+            if not gathers:
+                self.need("=")
+            given[d.text] = self.value() if gathers else self.affine()
 
         if self.take("("):
             self.list_of(entry, (")",))
@@ -335,88 +231,6 @@ class _Parser:
             if d not in given:
                 self.implied.setdefault(d, t)
         return a, tuple((d, given.get(d, aff.var(d))) for d in a.dim_names)
-
-    # --- affine
-
-    def affine(self) -> Affine:
-        sign = -1 if self.take("-") else 1
-        total = self.product() * sign
-        while op := self.take("+", "-"):
-            total = total + self.product() * (1 if op == "+" else -1)
-        return total
-
-    def product(self) -> Affine:
-        left = self.affine_atom()
-        while op := self.take("*", "//", "%"):
-            at = self.tokens[self.at]
-            right = self.affine_atom()
-            if op == "*" and left.is_const:
-                left, right = right, left
-            if not right.is_const or (op != "*" and right.const <= 0):
-                self.fail("an index with * // % by a literal only", at)
-            k = right.const
-            left = left * k if op == "*" else left // k if op == "//" else left % k
-        return left
-
-    def affine_atom(self) -> Affine:
-        t = self.token
-        if t.kind == "number" and t.text.isdigit():
-            return aff.const(int(self.advance()))
-        if self.take("("):
-            inner = self.deeper(self.affine)
-            self.need(")")
-            return inner
-        if self.take("-"):
-            return -self.deeper(self.affine_atom)
-        if self.take("$"):
-            t = self.name("a size")
-            if t.text not in (self.sizes or ()):
-                self.unknown(t, self.sizes or (), "size")
-            return aff.size(t.text)
-        t = self.name("a dim, a size or an integer")
-        self.names.setdefault(t.text, t)
-        return aff.var(t.text)
-
-    # --- conditions
-
-    def condition(self) -> Condition:
-        parts = [self.conjunction()]
-        while self.take("or"):
-            parts.append(self.conjunction())
-        return parts[0] if len(parts) == 1 else aff.either(*parts)
-
-    def conjunction(self) -> Condition:
-        parts = [self.deeper(self.negation)]
-        while self.take("and"):
-            parts.append(self.deeper(self.negation))
-        return parts[0] if len(parts) == 1 else aff.both(*parts)
-
-    def negation(self) -> Condition:
-        if self.take("not"):
-            return aff.negate(self.deeper(self.negation))
-        if word := self.take("true", "false"):
-            return aff.TRUE if word == "true" else aff.FALSE
-        start, depth, names = self.at, self.depth, dict(self.names)
-        try:
-            return self.comparison()
-        except SyntaxProblem:
-            self.at, self.depth, self.names = start, depth, names
-            if not self.is_("("):
-                self.affine()
-                self.fail("a comparison")
-        self.need("(")
-        inner = self.condition()
-        self.need(")")
-        return inner
-
-    def comparison(self) -> Condition:
-        sides, ops = [self.affine()], []
-        while op := self.take(*ex.COMPARISONS):
-            ops.append(op)
-            sides.append(self.affine())
-        if not ops:
-            self.fail("a comparison")
-        return aff.both(*(_compare(op, a, b) for op, (a, b) in zip(ops, pairwise(sides), strict=True)))
 
     # --- values
 
@@ -545,22 +359,6 @@ def _converted(value: Any, dtype: DType) -> Any:
     if dtype.kind == "f" and not isinstance(value, complex):
         return float(value)
     return value
-
-
-def _compare(op: str, a: Affine, b: Affine) -> Condition:
-    match op:
-        case "<=":
-            return aff.at_least(b, a)
-        case "<":
-            return aff.at_least(b - a - 1)
-        case ">=":
-            return aff.at_least(a, b)
-        case ">":
-            return aff.at_least(a - b - 1)
-        case "==":
-            return aff.equal(a, b)
-        case _:
-            return aff.negate(aff.equal(a, b))
 
 
 # --- domains from constraints ----------------------------------------------------------------------------------------

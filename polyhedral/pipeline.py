@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from polyhedral.dependences import Dependences, analyse
 from polyhedral.isl_schedule import Frame, frame
 from polyhedral.layout import Layout
+from polyhedral.plan import RegisterPlan
 from polyhedral.program import Program
 from polyhedral.schedule import Options, Schedule, schedule
 
@@ -42,6 +43,11 @@ def analyze(p: Program) -> Analyzed:
     return Analyzed(p, fr, analyse(fr))
 
 
-def plan(a: Analyzed, layouts: Mapping[str, Layout], options: Options = Options()) -> Scheduled:
-    """A legal schedule for given layouts."""
-    return Scheduled(a, layouts, schedule(a.frame, a.dependences, layouts, options))
+def plan(
+    a: Analyzed,
+    layouts: Mapping[str, Layout],
+    options: Options = Options(),
+    plans: Mapping[str, RegisterPlan] | None = None,
+) -> Scheduled:
+    """A legal schedule for given layouts and register tiles."""
+    return Scheduled(a, layouts, schedule(a.frame, a.dependences, layouts, options, plans))

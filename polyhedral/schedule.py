@@ -19,6 +19,8 @@ from polyhedral.isl_schedule import Frame, isl_schedule
 from polyhedral.layout import Layout
 from polyhedral.legality import Pairs, obligations, violation
 from polyhedral.nest import nest
+from polyhedral.plan import RegisterPlan
+from polyhedral.register_nest import register_nest
 from polyhedral.transforms.parallel import parallelise
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.wavefront import wavefront
@@ -43,8 +45,14 @@ class Schedule:
     remarks: tuple[Remark, ...]
 
 
-def schedule(fr: Frame, deps: Dependences, layouts: Mapping[str, Layout], options: Options = Options()) -> Schedule:
-    """A legal tree for the whole program."""
+def schedule(
+    fr: Frame,
+    deps: Dependences,
+    layouts: Mapping[str, Layout],
+    options: Options = Options(),
+    plans: Mapping[str, RegisterPlan] | None = None,
+) -> Schedule:
+    """A legal tree for the whole program; `plans` are the register tiles of the statements that have one."""
     pairs = obligations(fr.program)
     order = [s.name for s in fr.program.statements]
     parts: list[Filter] = []
@@ -53,7 +61,7 @@ def schedule(fr: Frame, deps: Dependences, layouts: Mapping[str, Layout], option
         fs = [f for f in fr.families if f.statement.name in cluster]
         ids = frozenset(f.id for f in fs)
         inside = tuple(p for p in pairs if p.first.id in ids and p.then.id in ids)
-        tree, notes = _cluster(fr, fs, deps, layouts, inside, options)
+        tree, notes = _cluster(fr, fs, deps, layouts, inside, options, plans or {})
         parts.append(Filter(tuple(f.id for f in fs), tree))
         remarks += notes
     tree = parts[0].child if len(parts) == 1 else InOrder(tuple(parts))
@@ -72,6 +80,7 @@ def _cluster(
     layouts: Mapping[str, Layout],
     pairs: tuple[Pairs, ...],
     options: Options,
+    plans: Mapping[str, RegisterPlan],
 ) -> tuple[Tree, list[Remark]]:
     """The first rung whose tree the oracle accepts."""
     shown = " and ".join(dict.fromkeys(f.statement.name for f in fs))
@@ -79,6 +88,9 @@ def _cluster(
     alone = len({f.statement.name for f in fs}) == 1
     recursive = any((f.statement.name, g.statement.name) in deps.edges() for f in fs for g in fs)
     rungs: list[tuple[str, Callable[[], Tree | None]]] = []
+    if alone and fs[0].statement.name in plans:
+        plan = plans[fs[0].statement.name]
+        rungs.append(("a register tile", lambda: _unparallel(register_nest(fs, plan), options)))
     if alone and not recursive:
         rungs.append(("a nest ordered by strides", lambda: _unparallel(nest(fs, layouts), options)))
     else:

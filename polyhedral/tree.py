@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The schedule tree: an owned value whose printed form is isl's own.
 
-    tree := Band(members, child) | Sequence(filters) | Filter(families, child) | Leaf
+    tree := Band(members, child) | Sequence(filters) | Filter(families, child) | Promote(array, child) | Leaf
 
 A band member gives each family below it one affine time and says how it runs; a sequence orders groups of families.
 Reading from and handing to isl is in `polyhedral.isl_schedule`.
@@ -58,11 +58,19 @@ class Sequence:
 
 
 @dataclass(frozen=True)
+class Promote:
+    """The cells of `array` that the child touches are held in registers while it runs, and written back after."""
+
+    array: str
+    child: Tree
+
+
+@dataclass(frozen=True)
 class Leaf:
     pass
 
 
-Tree = Band | Filter | Sequence | Leaf
+Tree = Band | Filter | Sequence | Promote | Leaf
 
 Component = tuple[Affine, Run]
 
@@ -74,6 +82,8 @@ def times(tree: Tree, families: tuple[str, ...]) -> dict[str, tuple[Component, .
             return {f: () for f in families}
         case Filter(inside, child):
             return times(child, inside)
+        case Promote(_, child):
+            return times(child, families)
         case Band(members, child):
             below = times(child, families)
             return {f: (*((m.time(f), m.run) for m in members), *below[f]) for f in families}
@@ -98,6 +108,8 @@ def families_of(tree: Tree) -> tuple[str, ...]:
             return tuple(f for f, _ in members[0].times) if members else ()
         case Sequence(children):
             return tuple(f for c in children for f in c.families)
+        case Promote(_, child):
+            return families_of(child)
         case _:
             assert_never(tree)
 
@@ -107,7 +119,7 @@ def map_bands(tree: Tree, f: Callable[[Band], Tree]) -> Tree:
     match tree:
         case Leaf():
             return tree
-        case Filter(_, child):
+        case Filter(_, child) | Promote(_, child):
             return replace(tree, child=map_bands(child, f))
         case Band(_, child):
             return f(replace(tree, child=map_bands(child, f)))
@@ -122,7 +134,7 @@ def bands(tree: Tree) -> Iterator[Band]:
     match tree:
         case Leaf():
             return
-        case Filter(_, child):
+        case Filter(_, child) | Promote(_, child):
             yield from bands(child)
         case Band(_, child):
             yield tree
@@ -139,12 +151,48 @@ def members_of(tree: Tree, family: str) -> tuple[Member, ...]:
     match tree:
         case Leaf():
             return ()
-        case Filter(_, child):
+        case Filter(_, child) | Promote(_, child):
             return members_of(child, family)
         case Band(members, child):
             return (*members, *members_of(child, family))
         case Sequence(children):
             return next((members_of(c, family) for c in children if family in c.families), ())
+        case _:
+            assert_never(tree)
+
+
+def held(tree: Tree, family: str, depth: int = 0) -> tuple[tuple[int, str], ...]:
+    """(number of enclosing band members, array) of every Promote above one family's leaf."""
+    match tree:
+        case Leaf():
+            return ()
+        case Filter(_, child):
+            return held(child, family, depth)
+        case Promote(array, child):
+            return ((depth, array), *held(child, family, depth))
+        case Band(members, child):
+            return held(child, family, depth + len(members))
+        case Sequence(children):
+            return next((held(c.child, family, depth) for c in children if family in c.families), ())
+        case _:
+            assert_never(tree)
+
+
+def promotions(tree: Tree, depth: int = 0, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...], int]]:
+    """(array, families, number of enclosing time components) of every Promote."""
+    match tree:
+        case Leaf():
+            return
+        case Filter(families, child):
+            yield from promotions(child, depth, families)
+        case Promote(array, child):
+            yield array, families_of(child) or inside, depth
+            yield from promotions(child, depth, inside)
+        case Band(members, child):
+            yield from promotions(child, depth + len(members), inside)
+        case Sequence(children):
+            for c in children:
+                yield from promotions(c.child, depth + 1, c.families)
         case _:
             assert_never(tree)
 
@@ -167,6 +215,9 @@ def _lines(
                 yield f"{indent}{shown.get(f, f)}[{', '.join(so_far.get(f, []))}]"
         case Filter(families, child):
             yield from _lines(child, shown, families, so_far, indent)
+        case Promote(array, child):
+            yield f"{indent}in registers: {array}"
+            yield from _lines(child, shown, inside, so_far, indent + "  ")
         case Band(members, child):
             words = ", ".join(
                 f"{m.name}: {m.run.value}"

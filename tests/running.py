@@ -29,13 +29,14 @@ def run_c(
     """Outputs and inouts, axes in the order of the dims; `order="reversed"` lays every array out the other way round."""
     p = program if symbolic else specialise(program, sizes)
     layouts = {a.name: _layout(a, order, symbolic) for a in p.arrays if a.role is not Role.CONSTANT}
-    native, _, _ = driver.load(driver.lower(p, layouts, options))
-    source = driver.lower(p, layouts, options).source
-    data = {a.name: _memory(a, inputs, sizes, layouts[a.name]) for a in program.arrays if a.name in layouts}
+    built = driver.lower(p, layouts, options)
+    native, _, _ = driver.load(built)
+    source = built.source
+    arrays = [a for a in built.program.arrays if a.role is not Role.CONSTANT]
+    data = {a.name: _memory(a, inputs, sizes, built.layouts[a.name]) for a in arrays}
     strides = {
         runtime_stride(a.name, d): s // data[a.name].itemsize
-        for a in program.arrays
-        if a.name in data
+        for a in arrays
         for d, s in zip(a.dim_names, data[a.name].strides, strict=True)
     }
     values = [sizes[n] if n in sizes else strides[n] for n in source.sizes]

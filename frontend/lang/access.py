@@ -11,16 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 
-from frontend.lang.arithmetic import (
-    binary,
-    compare,
-)
+from frontend.lang.arithmetic import binary, compare
 from frontend.lang.location import here
 from frontend.lang.recorder import Recorder, is_array
 from frontend.lang.value import (
     Value,
     as_affine,
     as_condition,
+    as_tuple,
     coerce,
     derive,
     lift,
@@ -136,7 +134,7 @@ def _index_text(index: Value) -> str:
 def by_mention(v: Value, key: object) -> Value:
     """`E[i1, i2]`: each index replaces the one dim of E that it mentions; order is irrelevant (R3)."""
     given: dict[str, object] = {}
-    for index in key if isinstance(key, tuple) else (key,):
+    for index in as_tuple(key):
         if index is Ellipsis:
             continue
         dim = _mentioned(v, index)
@@ -282,7 +280,7 @@ def pad(recorder: Recorder, array: Array, value: object, widths: Mapping[str, ob
             hints=(f"ph.orelse(expr, fallback) allows any fallback along {braces(widths)}",),
             location=here(),
         )
-    sides = []
+    sides: list[tuple[str, int, int]] = []
     for dim, width in widths.items():
         check_dim(own, dim, f"{array.name}.pad({spoken(dim)}=...)")
         sides.append((dim, *_width(array.name, dim, width)))
@@ -292,10 +290,17 @@ def pad(recorder: Recorder, array: Array, value: object, widths: Mapping[str, ob
 
 
 def _width(name: str, dim: str, width: object) -> tuple[int, int]:
-    pair = width if isinstance(width, tuple) else (width, width)
-    if len(pair) == 2 and all(isinstance(w, int) and w >= 0 for w in pair):
-        return pair[0], pair[1]
-    raise ArgumentError(
+    match width:
+        case int(both) if both >= 0:
+            return both, both
+        case (int(low), int(high)) if low >= 0 and high >= 0:
+            return low, high
+        case _:
+            raise _bad_width(name, dim, width)
+
+
+def _bad_width(name: str, dim: str, width: object) -> ArgumentError:
+    return ArgumentError(
         "PH040",
         f"{name}.pad({spoken(dim)}={width!r}): a width is a non-negative int or a pair (low, high) of them",
         hints=(f"{name}.pad({spoken(dim)}=(1, 2))",),
@@ -376,7 +381,7 @@ def _bound_ranges(recorder: Recorder, r: Reduction) -> dict[str, tuple[Affine, A
 
 
 def _smallest(e: Affine, ranges: Mapping[str, tuple[Affine, Affine]]) -> Affine:
-    at = {}
+    at: dict[str, Affine] = {}
     for dim in aff.dims_of(e) & ranges.keys():
         lo, hi = ranges[dim]
         at[dim] = lo if e.coefficient(aff.Var(dim)) >= 0 else hi - 1

@@ -133,7 +133,7 @@ def negative(a: Value) -> Value:
         return replace(a, node=ex.Const(-a.node.value, a.dtype))
     if a.dtype == dt.bool_:
         a = coerce(a, dt.i64)
-    return replace(a, node=ex.Unary("-", a.node))
+    return derive(ex.Unary("-", a.node), (a,), a.weak)
 
 
 def invert(a: Value) -> Value:
@@ -141,7 +141,7 @@ def invert(a: Value) -> Value:
     if condition is not None:
         return of_condition(aff.negate(condition), a.spans)
     _resolve("&", a.dtype)
-    return replace(a, node=ex.Unary("not" if a.dtype == dt.bool_ else "~", a.node))
+    return derive(ex.Unary("not" if a.dtype == dt.bool_ else "~", a.node), (a,), a.weak)
 
 
 def power(a: Value, b: Value) -> Value:
@@ -176,6 +176,11 @@ def call(fn: str, *args: Value) -> Value:
     dtype = dt.division(dtype)
     node = ex.Call(fn, tuple(coerce(a, dtype).node for a in args))
     return derive(node, args, Weak.STRONG if fn in ("isnan", "isinf") else weak)
+
+
+def rounded(fn: str, v: Value) -> Value:
+    """floor, ceil, round (halves to even) or trunc; integers are whole already."""
+    return call(fn, v) if v.dtype.is_float else v
 
 
 def truth(v: Value, what: str) -> Value:

@@ -9,18 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from frontend.lang.access import braces, spoken, title
-from frontend.lang.arithmetic import (
-    negative,
-    select,
-)
+from frontend.lang.arithmetic import negative, select
 from frontend.lang.location import here
 from frontend.lang.recorder import Recorder, extents
-from frontend.lang.value import (
-    Value,
-    Weak,
-    astype,
-    derive,
-)
+from frontend.lang.value import Value, Weak, astype, derive
 from polyhedral import affine as aff
 from polyhedral import dtypes as dt
 from polyhedral import expr as ex
@@ -95,7 +87,7 @@ def _target(recorder: Recorder, place: Value, update: Update | None) -> Array:
 
 
 def _cell(place: Value) -> tuple[tuple[str, Affine], ...]:
-    index = []
+    index: list[tuple[str, Affine]] = []
     for dim, i in place.node.index if isinstance(place.node, ex.Load) else ():
         if not isinstance(i, Affine):
             raise Unsupported(
@@ -111,7 +103,7 @@ def _cell(place: Value) -> tuple[tuple[str, Affine], ...]:
 
 def _unseen(recorder: Recorder, index: tuple[tuple[str, Affine], ...], value: Value) -> frozenset[str]:
     """Dims of the right side that neither the target sees nor a loop orders."""
-    seen = frozenset().union(*(aff.dims_of(i) for _, i in index))
+    seen = frozenset[str]().union(*(aff.dims_of(i) for _, i in index))
     return value.dims - seen - {f.loop.dim for f in recorder.loops}
 
 

@@ -9,21 +9,13 @@ from __future__ import annotations
 import math
 
 from frontend.lang import access, reduce
-from frontend.lang.arithmetic import (
-    binary,
-    call,
-    negative,
-    select,
-)
+from frontend.lang.arithmetic import binary, call, negative, rounded, select
 from frontend.lang.assign import scan as running
 from frontend.lang.handles import Dim, Expr, as_handle, wrap
 from frontend.lang.location import here
 from frontend.lang.naming import dim_names, name_of
 from frontend.lang.recorder import current
-from frontend.lang.value import (
-    coerce,
-    must_lift,
-)
+from frontend.lang.value import coerce, must_lift
 from polyhedral import dtypes as dt
 from polyhedral import expr as ex
 from polyhedral.errors import UserError
@@ -120,8 +112,7 @@ def hypot(x: object, y: object) -> Expr:
 
 
 def _rounding(fn: str, x: object) -> Expr:
-    value = must_lift(x, f"the argument of ph.{fn}")
-    return Expr(call(fn, value)) if value.dtype.is_float else wrap(value)
+    return wrap(rounded(fn, must_lift(x, f"the argument of ph.{fn}")))
 
 
 def floor(x: object) -> Expr:

@@ -7,18 +7,16 @@ Thin: each method turns its arguments into plain values and calls a function of 
 from __future__ import annotations
 
 import inspect
-import keyword
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 from weakref import WeakValueDictionary
 
 from frontend.lang import access, reduce
-from frontend.lang.arithmetic import (
-    binary,
-)
+from frontend.lang.arithmetic import binary
 from frontend.lang.assign import Update, assign
 from frontend.lang.location import here, mark
-from frontend.lang.naming import dim_names, name_of, span_of
+from frontend.lang.naming import check_name, dim_names, name_of, span_of
 from frontend.lang.operators import Operators
 from frontend.lang.recorder import current
 from frontend.lang.value import (
@@ -27,6 +25,7 @@ from frontend.lang.value import (
     Value,
     as_affine,
     as_condition,
+    as_tuple,
     astype,
     lift,
     merge,
@@ -36,7 +35,7 @@ from frontend.lang.value import (
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.dtypes import DType
-from polyhedral.errors import ArgumentError, DimError, OrderError
+from polyhedral.errors import ArgumentError, OrderError
 from polyhedral.program import Role
 
 
@@ -134,8 +133,9 @@ class Expr(Operators):
         """The extent along a dim."""
         recorder, name = current(f"{self}.size"), name_of(dim)
         access.check_dim(self.value, name, f"{self}.size({access.spoken(name)})")
-        array = recorder.arrays.get(self.value.node.array) if isinstance(self.value.node, ex.Load) else None
-        if array is not None and dict(self.value.node.index).get(name) == aff.var(name):
+        node = self.value.node
+        array = recorder.arrays.get(node.array) if isinstance(node, ex.Load) else None
+        if isinstance(node, ex.Load) and array is not None and (name, aff.var(name)) in node.index:
             return Size(of_affine(array.extent(name)))
         hi = next(h for d, _, h in recorder.ranges(self.value).ranges if d == name)
         return Size(of_affine(hi))
@@ -150,8 +150,7 @@ class Expr(Operators):
         spans = {d: span_of(d, r) for d, r in ranges.items()}
         for dim in spans:
             access.check_dim(self.value, dim, f"{self}.over({dim}=...)")
-        value = self.value
-        return Expr(Value(value.node, value.dims, value.weak, merge(value.spans, spans)))
+        return Expr(replace(self.value, spans=merge(self.value.spans, spans)))
 
     def pad(self, value: object = 0, mode: str = "constant", **widths: object) -> Expr:
         """Readable beyond its edges, coordinates kept: `X.pad(y=1, x=(1, 2))`."""
@@ -168,7 +167,7 @@ class Expr(Operators):
     ) -> Expr:
         recorder, value, names = current(f"{self}.{op}"), self.value, dim_names(dims)
         spans = merge(value.spans, *(d.value.spans for d in dims if isinstance(d, Handle)))
-        value = Value(value.node, value.dims, value.weak, spans)
+        value = replace(value, spans=spans)
         mask = None if where is None else must_lift(where, "where=")
         if order not in (None, "strict"):
             raise OrderError(
@@ -273,7 +272,7 @@ class Dim(Index):
         span = None if size is None else span_of(name, size, fixed=True)
         made = cls._interned.get((name, span))
         if made is None:
-            _check_name(name)
+            check_name(name)
             made = super().__new__(cls)
             made.name, made.span, made.update, made.origin = name, span, None, None
             made.value = of_affine(aff.var(name), {} if span is None else {name: span})
@@ -330,7 +329,8 @@ class Ordered:
 
     def __init__(self, tensor: Expr, dims: tuple[str, ...]) -> None:
         own, node = tensor.value.dims, tensor.value.node
-        lifted = current("order").lifted.get(node.array, frozenset()) if isinstance(node, ex.Load) else frozenset()
+        added = current("order").lifted
+        lifted = added.get(node.array, frozenset[str]()) if isinstance(node, ex.Load) else frozenset[str]()
         if len(set(dims)) != len(dims) or not own - lifted <= set(dims) <= own:
             raise OrderError(
                 "PH041",
@@ -346,7 +346,7 @@ class Ordered:
     def __getitem__(self, key: object) -> Expr:
         if key is Ellipsis:
             return self.tensor
-        indices = key if isinstance(key, tuple) else (key,)
+        indices = as_tuple(key)
         if len(indices) != len(self.dims):
             raise OrderError(
                 "PH041",
@@ -354,7 +354,8 @@ class Ordered:
                 hints=(f"one for each of ({', '.join(self.dims)}), in this order",),
                 location=here(),
             )
-        return self.tensor(dict(zip(self.dims, indices, strict=True)))
+        given: dict[object, object] = dict(zip(self.dims, indices, strict=True))
+        return self.tensor(given)
 
     def __setitem__(self, key: object, value: object) -> None:
         write(self[key], value)
@@ -380,22 +381,6 @@ def write(place: Expr, value: object) -> None:
     if update is not None and update.base is not place.value and update.base.node != place.value.node:
         update = None
     assign(current(f"{place}[...] = ..."), place.value, must_lift(value, "the right side"), update)
-
-
-def _check_name(name: str) -> None:
-    parts = name.partition("'")
-    if parts[0].isidentifier() and not keyword.iskeyword(name) and (not parts[1] or parts[2].isdigit()):
-        return
-    why = "a Python keyword" if keyword.iskeyword(name) else "not a name"
-    raise DimError(
-        "PH006",
-        f"a dimension cannot be called {name!r}: it is {why}, so X({name}=...) could not be written",
-        hints=(
-            f"rename the dimension, for example {name}_" if why == "a Python keyword" else "use letters: i, kx, row",
-        ),
-        dim=name,
-        location=here(),
-    )
 
 
 def as_handle(obj: object) -> Expr:

@@ -6,11 +6,11 @@ Only looks; recording places and raising errors are left to the callers.
 
 from __future__ import annotations
 
+import inspect
 import linecache
-import sys
 from dataclasses import dataclass
 from itertools import islice
-from types import CodeType, FrameType
+from types import CodeType
 
 from polyhedral.errors import Location
 
@@ -28,7 +28,7 @@ class Mark:
 
 def mark() -> Mark | None:
     """The point that the user's code has reached, or None without a frame of the user's."""
-    frame: FrameType | None = sys._getframe(1)
+    frame = inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in OURS:
         frame = frame.f_back
     return None if frame is None else Mark(frame.f_code, frame.f_lasti, frame.f_lineno)

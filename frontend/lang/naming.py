@@ -6,9 +6,11 @@ What a range means to a statement is left to `recorder` and `frontend.infer`.
 
 from __future__ import annotations
 
+import keyword
+
 from frontend.lang.access import spoken
 from frontend.lang.location import here
-from frontend.lang.value import Handle, Span, Value, as_affine, lift
+from frontend.lang.value import Handle, Span, Value, as_affine, as_tuple, lift
 from polyhedral.errors import DimError
 
 
@@ -38,8 +40,10 @@ def span_of(dim: str, given: object, fixed: bool = False) -> Span:
     if isinstance(given, Span):
         return given
     if isinstance(given, range) and given.step == 1:
-        given = (given.start, given.stop)
-    pair = given if isinstance(given, tuple) else (0, given)
+        pair: tuple[object, ...] = (given.start, given.stop)
+    else:
+        listed = as_tuple(given)
+        pair = listed if isinstance(given, tuple) else (0, *listed)
     bounds = [as_affine(v) for v in map(_lift_bound, pair) if v is not None]
     if len(pair) == 2 and len(bounds) == 2 and bounds[0] is not None and bounds[1] is not None:
         return Span(bounds[0], bounds[1], fixed)
@@ -54,3 +58,20 @@ def span_of(dim: str, given: object, fixed: bool = False) -> Span:
 
 def _lift_bound(bound: object) -> Value | None:
     return None if isinstance(bound, str) else lift(bound)
+
+
+def check_name(name: str) -> None:
+    """PH006 unless the name can be a keyword argument; private dims carry a number, `k'1`."""
+    parts = name.partition("'")
+    if parts[0].isidentifier() and not keyword.iskeyword(name) and (not parts[1] or parts[2].isdigit()):
+        return
+    why = "a Python keyword" if keyword.iskeyword(name) else "not a name"
+    raise DimError(
+        "PH006",
+        f"a dimension cannot be called {name!r}: it is {why}, so X({name}=...) could not be written",
+        hints=(
+            f"rename the dimension, for example {name}_" if why == "a Python keyword" else "use letters: i, kx, row",
+        ),
+        dim=name,
+        location=here(),
+    )

@@ -9,17 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from frontend.lang.access import braces
-from frontend.lang.arithmetic import (
-    binary,
-    invert,
-    negative,
-)
+from frontend.lang.arithmetic import binary, invert, negative, rounded
 from frontend.lang.location import here
-from frontend.lang.value import (
-    Handle,
-    Value,
-    lift,
-)
+from frontend.lang.value import Handle, Value, derive, lift
 from polyhedral import expr as ex
 from polyhedral.errors import DtypeError, OrderError
 
@@ -139,7 +131,16 @@ class Operators(Handle):
         return self._wrap(invert(self.value))
 
     def __abs__(self) -> Any:
-        return self._wrap(Value(ex.Unary("abs", self.value.node), self.value.dims, self.value.weak, self.value.spans))
+        return self._wrap(derive(ex.Unary("abs", self.value.node), (self.value,), self.value.weak))
+
+    def __round__(self, digits: None = None) -> Any:
+        return self._wrap(rounded("round", self.value))
+
+    def __floor__(self) -> Any:
+        return self._wrap(rounded("floor", self.value))
+
+    def __ceil__(self) -> Any:
+        return self._wrap(rounded("ceil", self.value))
 
     def __bool__(self) -> bool:
         raise DtypeError(

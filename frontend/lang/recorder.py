@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
@@ -159,7 +159,7 @@ class Recorder:
     # blocks ---------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def inside_loop(self, frame: Stepped) -> Iterator[None]:
+    def inside_loop(self, frame: Stepped) -> Generator[None]:
         saved = self._prefix
         self._prefix = (*self._position(), frame.loop.dim)
         self._count.append(0)
@@ -172,7 +172,7 @@ class Recorder:
             self._prefix = saved
 
     @contextmanager
-    def inside_over(self, spans: Mapping[str, Span]) -> Iterator[None]:
+    def inside_over(self, spans: Mapping[str, Span]) -> Generator[None]:
         self.over.append(spans)
         try:
             yield
@@ -180,7 +180,7 @@ class Recorder:
             self.over.pop()
 
     @contextmanager
-    def inside_when(self, condition: Value) -> Iterator[None]:
+    def inside_when(self, condition: Value) -> Generator[None]:
         self.when.append(condition)
         try:
             yield
@@ -287,7 +287,7 @@ def extents(settled: Settled) -> Dims:
 
 
 def _extreme(e: Affine, ranges: Mapping[str, tuple[Affine, Affine]], largest: bool) -> Affine:
-    dims = {}
+    dims: dict[str, Affine] = {}
     for dim in aff.dims_of(e):
         lo, hi = ranges[dim]
         rising = e.coefficient(aff.Var(dim)) >= 0

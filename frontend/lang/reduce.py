@@ -10,12 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from frontend.lang.access import braces, spoken, substitute, title
-from frontend.lang.arithmetic import (
-    binary,
-    call,
-    select,
-    truth,
-)
+from frontend.lang.arithmetic import binary, call, select, truth
 from frontend.lang.location import here
 from frontend.lang.recorder import Recorder
 from frontend.lang.value import (
@@ -85,8 +80,9 @@ def reduce(
     dims = check_reduced(v, op, dims)
     affine, mask = split(where)
     body = truth(v, f"the argument of .{op}") if op in ("any", "all") else widened(op, v, acc)
-    if affine.node != ex.Test(aff.TRUE):
-        body = replace(body, node=under(body.node, affine.node.condition))
+    known = as_condition(affine)
+    if known is not None and known != aff.TRUE:
+        body = replace(body, node=under(body.node, known))
     if mask is not None:
         unit = Value(ex.identity(op, body.dtype), weak=body.weak)
         body = select(mask, body, unit)
@@ -246,14 +242,14 @@ def count(recorder: Recorder, v: Value, dims: tuple[str, ...], where: Value | No
 def arg_extreme(recorder: Recorder, op: str, v: Value, dims: Iterable[str], where: Value | None) -> Value:
     """The first index of the extreme, a NaN counting as one: the smallest index at which the value is the extreme."""
     dims = check_reduced(v, f"arg{op}", dims)
-    if len(dims) > 1:
+    if len(dims) != 1:
         raise DimError(
             "PH002",
             f".arg{op} takes one dimension, not {braces(dims)}: an index along several has no single number",
             hints=(f"take them in turn, or join them first: E({spoken(dims[0])}=k//n, {spoken(dims[1])}=k%n)",),
             location=here(),
         )
-    (dim,) = dims
+    dim = dims[0]
     extreme = reduce(recorder, op, v, dims, where)
     hit = binary("==", v, extreme)
     if v.dtype.is_float:

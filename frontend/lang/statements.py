@@ -6,28 +6,19 @@ Assignments are methods of the handles; what each statement means is decided in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import overload
 
 import numpy as np
 
 from frontend.lang import access
-from frontend.lang.arithmetic import (
-    truth,
-)
+from frontend.lang.arithmetic import truth
 from frontend.lang.handles import Dim, Expr, Size, Tensor, as_handle
 from frontend.lang.location import here
 from frontend.lang.naming import name_of, span_of
 from frontend.lang.recorder import Recorder, Stepped, current, default_float
-from frontend.lang.value import (
-    Span,
-    as_affine,
-    as_condition,
-    lift,
-    must_lift,
-    of_affine,
-)
+from frontend.lang.value import Span, as_affine, as_condition, lift, must_lift, of_affine
 from frontend.recorded import Loop
 from polyhedral import affine as aff
 from polyhedral import dtypes as dt
@@ -144,7 +135,7 @@ def assume(condition: object) -> None:
 
 
 @contextmanager
-def loop(dim: Dim, *bounds: object) -> Iterator[Dim]:
+def loop(dim: Dim, *bounds: object) -> Generator[Dim]:
     """`with ph.loop(d, hi)`, `(d, lo, hi)` or `(d, lo, hi, step)`: d runs in order."""
     recorder = current("ph.loop")
     with recorder.inside_loop(_frame(recorder, dim, bounds)):
@@ -153,7 +144,7 @@ def loop(dim: Dim, *bounds: object) -> Iterator[Dim]:
 
 def _frame(recorder: Recorder, dim: Dim, bounds: tuple[object, ...]) -> Stepped:
     name = name_of(dim)
-    if not bounds and isinstance(dim, Dim) and dim.span is not None:
+    if not bounds and dim.span is not None:
         bounds = (Size(of_affine(dim.span.hi)),)
     if not 1 <= len(bounds) <= 3:
         raise DomainError(
@@ -203,7 +194,7 @@ def _bound(recorder: Recorder, dim: str, bound: object) -> Affine:
 
 
 @contextmanager
-def sequential(*dims: Dim) -> Iterator[None]:
+def sequential(*dims: Dim) -> Generator[None]:
     """Ordered dims whose ranges are inferred, outermost first."""
     recorder = current("ph.sequential")
     if not dims:
@@ -214,7 +205,7 @@ def sequential(*dims: Dim) -> Iterator[None]:
 
 
 @contextmanager
-def over(**ranges: object) -> Iterator[None]:
+def over(**ranges: object) -> Generator[None]:
     """Restrict dims, without an order: `with ph.over(x=(1, n - 1)):`."""
     recorder = current("ph.over")
     spans: Mapping[str, Span] = {Dim(d).name: span_of(d, r) for d, r in ranges.items()}
@@ -223,7 +214,7 @@ def over(**ranges: object) -> Iterator[None]:
 
 
 @contextmanager
-def when(condition: object) -> Iterator[None]:
+def when(condition: object) -> Generator[None]:
     """Restrict the domain of the statements inside to where the condition holds."""
     recorder = current("ph.when")
     with recorder.inside_when(truth(must_lift(condition, "the argument of ph.when"), "the argument of ph.when")):

@@ -6,8 +6,9 @@ Naming and ordering the arrays at a call's boundary is left to the driver; infer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from frontend.lang.handles import Dim, Expr, Size, Tensor
 from frontend.lang.location import here, locate
@@ -85,9 +86,11 @@ class Trace(Recorder):
         if result is None:
             return None
         if isinstance(result, Mapping):
-            return {str(k): self._output(v, str(k)) for k, v in result.items()}
+            named = cast("Mapping[object, object]", result)
+            return {str(k): self._output(v, str(k)) for k, v in named.items()}
         if isinstance(result, tuple | list):
-            return tuple(self._output(v, f"{label}{n}") for n, v in enumerate(result))
+            several = cast("Sequence[object]", result)
+            return tuple(self._output(v, f"{label}{n}") for n, v in enumerate(several))
         value = lift(result)
         if value is None:
             raise ArgumentError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import cast
 
 import numpy as np
 
@@ -19,7 +20,10 @@ from polyhedral import dtypes as dt
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition
 from polyhedral.dtypes import DType
-from polyhedral.errors import ArgumentError, DimError, DtypeError
+from polyhedral.errors import ArgumentError, DimError, DtypeError, Unsupported
+
+DEEPEST = 200
+"""Expressions are walked recursively below; deeper ones are cut by `ph.let`."""
 
 
 class Weak(IntEnum):
@@ -41,12 +45,13 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A scalar at each point of `dims`."""
+    """A scalar at each point of `dims`; `depth` bounds how deeply the expression is nested."""
 
     node: ex.Expr
     dims: frozenset[str] = frozenset()
     weak: Weak = Weak.STRONG
-    spans: Mapping[str, Span] = field(default_factory=dict)
+    spans: Mapping[str, Span] = field(default_factory=dict[str, Span])
+    depth: int = 0
 
     @property
     def dtype(self) -> DType:
@@ -67,8 +72,8 @@ def lift(obj: object) -> Value | None:
     """The value of a user's object or Python number; None for what cannot stand in an expression."""
     if isinstance(obj, Handle):
         return obj.value
-    if isinstance(obj, np.generic) and not isinstance(obj, np.void | np.character):
-        obj = obj.item()
+    if isinstance(obj, np.bool_ | np.number):
+        return lift(cast(object, obj.item()))
     if isinstance(obj, bool):
         return Value(ex.Const(obj, dt.bool_), weak=Weak.LITERAL)
     if isinstance(obj, int):
@@ -101,6 +106,11 @@ def must_lift(obj: object, what: str = "this") -> Value:
     return value
 
 
+def as_tuple(key: object) -> tuple[object, ...]:
+    """What stands between brackets, as a tuple."""
+    return cast("tuple[object, ...]", key) if isinstance(key, tuple) else (key,)
+
+
 def of_affine(index: Affine, spans: Mapping[str, Span] | None = None) -> Value:
     return Value(ex.Index(index, dt.i64), aff.dims_of(index), Weak.INDEX, spans or {})
 
@@ -112,8 +122,16 @@ def of_condition(condition: Condition, spans: Mapping[str, Span] | None = None) 
 def derive(node: ex.Expr, parts: Iterable[Value], weak: Weak = Weak.STRONG) -> Value:
     """A value computed from others: their dims and spans together."""
     parts = tuple(parts)
-    dims = frozenset().union(*(p.dims for p in parts))
-    return Value(node, dims, weak, merge(*(p.spans for p in parts)))
+    dims = frozenset[str]().union(*(p.dims for p in parts))
+    depth = 1 + max((p.depth for p in parts), default=0)
+    if depth > DEEPEST:
+        raise Unsupported(
+            "PH900",
+            f"an expression is nested more than {DEEPEST} operations deep, probably by a Python loop",
+            hints=("name the value every so often, h = ph.let(h); or reduce over a dimension: X.sum(k)",),
+            location=here(),
+        )
+    return Value(node, dims, weak, merge(*(p.spans for p in parts)), depth)
 
 
 def merge(*spans: Mapping[str, Span]) -> Mapping[str, Span]:

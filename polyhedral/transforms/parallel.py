@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polyhedral.tree import Band, Filter, Leaf, Run, Sequence, Tree
+from polyhedral.tree import Band, Filter, Leaf, Promote, Run, Sequence, Tree
 
 
 def parallelise(tree: Tree) -> Tree:
@@ -18,6 +18,8 @@ def parallelise(tree: Tree) -> Tree:
             return tree
         case Filter(families, child):
             return Filter(families, parallelise(child))
+        case Promote(array, child):
+            return Promote(array, parallelise(child))
         case Sequence(children):
             return Sequence(tuple(Filter(c.families, parallelise(c.child)) for c in children))
         case Band(members, child):

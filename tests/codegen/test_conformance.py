@@ -16,6 +16,7 @@ SCHEDULES = {
     "default": Options(threads=2),
     "serial": Options(threads=1, parallel=False),
     "small tiles": Options(threads=2, tile=2),
+    "register tiles": Options(threads=2, plan_above=1),
     "checked": Options(threads=1, checked=True),
 }
 

@@ -57,6 +57,12 @@ def nothing_entered(block):
         pass
 
 
+def nested(s):
+    h = s.A
+    for _ in range(300):
+        h = h * h
+
+
 def scatter(s):
     s.A(i=ph.let(s.A.argmax(i), "best"), j=j)[...] = 0
 
@@ -115,6 +121,7 @@ WRONG = {
     "sum assigned": ("PH310", "is computed and cannot be assigned", lambda s: write(s.X.sum(x), 0)),
     "name rebound": ("PH310", "rebinds the Python name A", lambda s: rebind(s.A)),
     "unseen dims": ("PH002", "which A does not have", lambda s: write(s.A, s.X)),
+    "nested": ("PH900", "nested more than 200 operations deep", nested),
     "scatter": ("PH900", "is written at a data-dependent i", scatter),
     "assumed data": ("PH110", "a condition on sizes alone", lambda s: ph.assume(x > 0)),
     "variable's origin": ("PH112", "starts at 0", lambda s: ph.var("v", x=(1, 5))),

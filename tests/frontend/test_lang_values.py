@@ -324,3 +324,11 @@ def test_softmax_types_and_zeros_outside_the_mask(X):
     p = ph.softmax(X, x, where=x <= y)
     assert isinstance(p.value.node, ex.Select)
     assert p.value.node.other == ex.Const(0.0, ph.f32)
+
+
+def test_python_spellings_of_functions(X):
+    assert abs(X).value.node == ex.Unary("abs", X.value.node)
+    assert ph.abs(X).value.node == abs(X).value.node
+    assert (-X).value.node == ex.Unary("-", X.value.node)
+    assert round(X).value.node == ph.round(X).value.node
+    assert ph.exp(0.5).dtype == ph.f64

@@ -16,9 +16,10 @@ from polyhedral.build import program, statement
 from polyhedral.dtypes import ALL, bool_, f32, i8, i32, i64
 from polyhedral.errors import DimError, SyntaxProblem
 from polyhedral.interpreter import run
-from polyhedral.parse import DEPTH, NESTING, parse
+from polyhedral.parse import DEPTH, parse
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
 from polyhedral.text import to_text
+from polyhedral.tokens import NESTING
 from tests.programs import CASES, ZOO
 from tests.strategies import programs
 
@@ -159,7 +160,7 @@ def test_build():
         ("program p\n output X: f32[x]\n S: for x < X.x: X = ", "expected a value, found the end", 3, (21, 22)),
         ("program p\n output X: f32[x]\n S: for x < X.x: X = 1.0 ? 2.0", "unexpected character '?'", 3, (25, 26)),
         ("program p\n output X: f32[x]\n S: for x < X.x: X(x=x*x) = 1.0", "literal only", 3, (23, 24)),
-        ("program p\n output X: f32[x]\n S: for x < X.x if x: X = 1.0", "a comparison, found ':'", 3, (21, 22)),
+        ("program p\n output X: f32[x]\n S: for x < X.x if x: X = 1.0", "a comparison, found ':'", 3, (20, 21)),
         ("program p\n output X: f32[x]\n S: for x < X.x: X = f32(1)", "typed literal", 3, (26, 27)),
     ],
 )

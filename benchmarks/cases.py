@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""The list of what is measured: every name with the case at full size and at a small size for the tests.
+
+Capsule shapes are from Barham and Isard (2019) and Hinton et al. (2018), convolutions from ResNet-18 (He et al. 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from benchmarks import algebra as al
+from benchmarks import convolutions as cv
+from benchmarks.case import Case
+
+Make = Callable[[], Case]
+
+RESNET = (
+    (3, 224, 64, 7, 2),
+    (64, 56, 64, 3, 1),
+    (64, 56, 64, 1, 1),
+    (64, 56, 128, 3, 2),
+    (64, 56, 128, 1, 2),
+    (128, 28, 128, 3, 1),
+    (128, 28, 256, 3, 2),
+    (128, 28, 256, 1, 2),
+    (256, 14, 256, 3, 1),
+    (256, 14, 512, 3, 2),
+    (256, 14, 512, 1, 2),
+    (512, 7, 512, 3, 1),
+)
+"""C1 to C12: channels, height, output channels, kernel, stride."""
+
+DEPTHWISE = ((32, 112, 3, 1), (64, 112, 3, 2), (512, 14, 3, 2), (1024, 7, 3, 1))
+
+
+def _capsules() -> dict[str, tuple[Make, Make]]:
+    found: dict[str, tuple[Make, Make]] = {}
+    for base, batch, h, stride, pad in (
+        ("CAP0", 1, 16, 2, 1),
+        ("CAP1", 1, 8, 1, 1),
+        ("CAP0x16", 16, 16, 2, 1),
+        ("CAP1x16", 16, 8, 1, 1),
+        ("T2SP", 64, 15, 2, 0),
+        ("CAPS32", 8, 32, 1, 1),
+    ):
+        for layout in cv.LAYOUTS:
+            name = base if layout == "inside" else f"{base}-{layout}"
+            found[name] = (
+                lambda n=name, b=batch, h=h, s=stride, p=pad, lay=layout: cv.capsule(n, b, h, 32, 32, 3, s, p, lay),
+                lambda n=name, b=batch, s=stride, p=pad, lay=layout: cv.capsule(n, min(b, 2), 5, 3, 2, 3, s, p, lay),
+            )
+    return found
+
+
+def _resnet() -> dict[str, tuple[Make, Make]]:
+    found: dict[str, tuple[Make, Make]] = {}
+    for number, (c, h, o, r, s) in enumerate(RESNET, 1):
+        for layout in ("nchw", "nhwc"):
+            name = f"C{number}" if layout == "nchw" else f"C{number}-nhwc"
+            found[name] = (
+                lambda n=name, c=c, h=h, o=o, r=r, s=s, lay=layout: cv.conv2d(n, 1, c, h, o, r, s, lay),
+                lambda n=name, r=r, s=s, lay=layout: cv.conv2d(n, 1, 3, 8, 5, r, s, lay),
+            )
+    return found
+
+
+CASES: Mapping[str, tuple[Make, Make]] = {
+    **_capsules(),
+    "VOTES": (lambda: cv.votes("VOTES", 14, 32, 32, 3, 2), lambda: cv.votes("VOTES", 5, 2, 3, 3, 2)),
+    **_resnet(),
+    "GROUPED": (lambda: cv.grouped("GROUPED", 4, 32, 28, 32, 3), lambda: cv.grouped("GROUPED", 2, 3, 5, 2, 3)),
+    "DILATED": (
+        lambda: cv.conv2d("DILATED", 1, 128, 28, 128, 3, 1, pad=2, dilation=2),
+        lambda: cv.conv2d("DILATED", 1, 2, 7, 3, 3, 1, pad=2, dilation=2),
+    ),
+    **{
+        f"DW{m}": (
+            lambda m=m, c=c, h=h, r=r, s=s: cv.depthwise(f"DW{m}", c, h, r, s),
+            lambda m=m, r=r, s=s: cv.depthwise(f"DW{m}", 3, 7, r, s),
+        )
+        for m, (c, h, r, s) in enumerate(DEPTHWISE, 1)
+    },
+    "SGEMM512": (lambda: al.gemm("SGEMM512", 512, 512, 512), lambda: al.gemm("SGEMM512", 7, 9, 5)),
+    "SGEMM1024": (lambda: al.gemm("SGEMM1024", 1024, 1024, 1024), lambda: al.gemm("SGEMM1024", 17, 33, 5)),
+    "SGEMM2048": (lambda: al.gemm("SGEMM2048", 2088, 2048, 2048), lambda: al.gemm("SGEMM2048", 40, 64, 64)),
+    "DGEMM512": (lambda: al.gemm("DGEMM512", 512, 512, 512, "float64"), lambda: al.gemm("DGEMM512", 7, 9, 5, "float64")),
+    "DGEMM2048": (lambda: al.gemm("DGEMM2048", 2088, 2048, 2048, "float64"), lambda: al.gemm("DGEMM2048", 40, 64, 64, "float64")),
+    "TALL": (lambda: al.gemm("TALL", 4096, 64, 64), lambda: al.gemm("TALL", 50, 3, 4)),
+    "BATCHED": (lambda: al.batched("BATCHED", 192, 128, 64, 128), lambda: al.batched("BATCHED", 3, 4, 5, 6)),
+    "TROP": (lambda: al.maxplus("TROP", 1024), lambda: al.maxplus("TROP", 9)),
+    "INVO": (lambda: cv.involution("INVO", 16, 56), lambda: cv.involution("INVO", 2, 8, 3, 2)),
+    "BILIN": (lambda: al.bilinear("BILIN", 512, 256), lambda: al.bilinear("BILIN", 4, 5)),
+    "SOFTMAX": (lambda: al.softmax("SOFTMAX", 4096, 1024), lambda: al.softmax("SOFTMAX", 3, 7)),
+    "LAYERNORM": (lambda: al.layer_norm("LAYERNORM", 4096, 1024), lambda: al.layer_norm("LAYERNORM", 3, 7)),
+    "JACOBI": (lambda: al.jacobi("JACOBI", 1000, 100), lambda: al.jacobi("JACOBI", 9, 3)),
+    "SEIDEL": (lambda: al.seidel("SEIDEL", 1000, 20), lambda: al.seidel("SEIDEL", 9, 3)),
+    "LU": (lambda: al.lu("LU", 1000), lambda: al.lu("LU", 8)),
+}
+
+
+def case(name: str, *, small: bool = False) -> Case:
+    """A case by name; KeyError lists what there is."""
+    if name not in CASES:
+        raise KeyError(f"no case {name!r}; there are {', '.join(CASES)}")
+    return CASES[name][small]()

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""Register tiles: a region whose results live in vector registers, unrolled and spelled out.
+
+Lanes are computed by small functions over vector types, one loop over the lanes each, which the compiler turns into single
+instructions; a scalar argument is a broadcast.  So any reduction operator and any value expression takes this path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import cgen
+
+from codegen import loops as lp
+from codegen.scalar import STORAGE, Scalar, bare, literal, value_type
+from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.affine import Affine
+from polyhedral.dtypes import DType
+from polyhedral.instances import Family, Kind
+from polyhedral.program import Array, Program
+from polyhedral.tree import Run
+
+
+@dataclass(frozen=True)
+class _Lanes:
+    """One vector of results: the values of the unrolled dims, the first lane's index along the vector dim, and how many
+    lanes count."""
+
+    fixed: tuple[tuple[str, Affine], ...]
+    block: int
+    valid: int
+    key: tuple[int, ...]
+
+
+@dataclass
+class Registers:
+    """Emits promoted regions of one kernel; `functions` collects the lane functions it defines."""
+
+    program: Program
+    families: Mapping[str, Family]
+    scalar: Scalar
+    spell: Callable[[str], str]
+    cell: Callable[[str, list[tuple[str, Affine]]], str]
+    address: Callable[[str, list[tuple[str, Affine]]], Affine | None]
+    vector_bytes: int
+    functions: dict[str, str] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    lanes: int = 1
+
+    def region(self, node: lp.Promoted) -> list[cgen.Generable]:
+        """Accumulators, the body on them, and their stores."""
+        array = self.program.array(node.array)
+        self.lanes = max(1, self.vector_bytes // (4 if value_type(array.dtype) == "float" else array.dtype.bits // 8))
+        accumulators: dict[tuple[int, ...], tuple[str, list[tuple[str, Affine]], _Lanes, str]] = {}
+        body = self._node(node.body, array, {}, (), accumulators)
+        vector = self._type(array.dtype)
+        names = [name for name, *_ in accumulators.values()]
+        head: list[cgen.Generable] = [cgen.Statement(f"{vector} {', '.join(names)}")]
+        stores = [line for entry in accumulators.values() for line in self._store(array, *entry)]
+        return [*head, *body, *stores]
+
+    # --- walking -----------------------------------------------------------------------------------------------------
+
+    def _node(self, n: lp.Node, array: Array, env: Mapping[str, Affine], key: tuple[int, ...], acc: dict) -> list[cgen.Generable]:
+        match n:
+            case lp.Block(children):
+                return [g for c in children for g in self._node(c, array, env, key, acc)]
+            case lp.For(run=Run.UNROLL):
+                return [g for i in range(_trips(n)) for g in self._node(n.body, array, {**env, n.name: _lo(n, env) + i}, (*key, i), acc)]
+            case lp.For(run=Run.VECTOR):
+                lanes = self.lanes
+                trips = _trips(n)
+                found: list[cgen.Generable] = []
+                for b in range(-(-trips // lanes)):
+                    start = _lo(n, env) + b * lanes
+                    tile = _Lanes(((n.name, start),), b, min(lanes, trips - b * lanes), (*key, b))
+                    found += self._exec(n.body, array, n.name, env, tile, acc)
+                return found
+            case lp.For():
+                name = self.spell(n.name)
+                body = self._node(n.body, array, env, key, acc)
+                lo, hi = (self.scalar.affine(aff.substitute(e, env)) for e in (_affine(n.lo), _affine(n.hi) + 1))
+                return [cgen.For(f"int64_t {name} = {lo}", f"{name} < {hi}", f"++{name}", cgen.Block(body))]
+            case lp.If() | lp.Promoted() | lp.Exec():
+                raise NotImplementedError(type(n).__name__)
+
+    def _exec(
+        self, n: lp.Node, array: Array, vector: str, env: Mapping[str, Affine], tile: _Lanes, acc: dict
+    ) -> list[cgen.Generable]:
+        if isinstance(n, lp.Block) and len(n.children) == 1:
+            n = n.children[0]
+        assert isinstance(n, lp.Exec)
+        family = self.families[n.family]
+        s = family.statement
+        lane = f"{vector}\0lane"
+        start = dict(tile.fixed)[vector]
+        at = {d: aff.substitute(e, {**env, vector: start + aff.var(lane)}) for d, e in n.at}
+        name = "_".join([f"acc_{self.spell(array.name)}", *map(str, tile.key)])
+        if family.kind is Kind.INIT:
+            assert s.op is not None
+            target = [(d, aff.substitute(i, at)) for d, i in s.write.index]
+            acc[tile.key] = (name, target, tile, lane)
+            return [cgen.Statement(f"{name} = {self._splat(array.dtype)}({literal(ex.identity(s.op, array.dtype).value, array.dtype)})")]
+        return self._step(family, array, name, at, lane, tile)
+
+    # --- one step ----------------------------------------------------------------------------------------------------
+
+    def _step(
+        self, family: Family, array: Array, name: str, at: Mapping[str, Affine], lane: str, tile: _Lanes
+    ) -> list[cgen.Generable]:
+        """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside."""
+        s = family.statement
+        operands = list(dict.fromkeys(_operands(s.value)))
+        parameters: list[str] = []
+        arguments: list[str] = []
+        names: dict[ex.Expr, str] = {}
+        for k, (old, new) in enumerate(zip(operands, (ex.substitute(o, at) for o in operands), strict=True)):
+            text, kind, per_lane = self._operand(new, lane, tile)
+            p = f"{chr(ord('a') + k)}" if k < 26 else f"a{k}"
+            parameters.append(f"{kind} {p}")
+            arguments.append(text)
+            names[old] = f"{p}[i]" if per_lane else p
+        function = self._step_function(family, array.dtype, operands, parameters, names)
+        return [cgen.Statement(f"{name} = {function}({', '.join([name, *arguments])})")]
+
+    def _operand(self, e: ex.Expr, lane: str, tile: _Lanes) -> tuple[str, str, bool]:
+        """(argument text, parameter type, whether it differs between lanes)."""
+        t = ex.dtype_of(e)
+        if lane not in ex.dims_of(e):
+            return bare(self.scalar.value(e)), value_type(t), False
+        vector = self._type(t)
+        if isinstance(e, ex.Load):
+            dense = self._dense(e, lane, tile)
+            if dense is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
+                return f"*(const {vector} *)&{dense}", vector, True
+        items = [bare(self.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
+        return f"({vector}){{{', '.join(items)}}}", vector, True
+
+    def _dense(self, e: ex.Load, lane: str, tile: _Lanes) -> str | None:
+        """The first cell, if the lanes read consecutive ones and all of them exist."""
+        index = [(d, i) for d, i in e.index if isinstance(i, Affine)]
+        first = [(d, aff.substitute(i, {lane: aff.const(0)})) for d, i in index]
+        base = self.address(e.array, first)
+        lanes = self.lanes
+        for i in range(1, lanes):
+            there = self.address(e.array, [(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in index])
+            if base is None or there is None or there - base != aff.const(i):
+                return None
+        if tile.valid < lanes and not self._padded(e, lane, lanes):
+            return None
+        return self.cell(e.array, first)
+
+    def _padded(self, e: ex.Load, lane: str, lanes: int) -> bool:
+        """Whether lanes beyond the last result still lie inside the array: a panel's width is a multiple of the lanes."""
+        array = self.program.array(e.array)
+        moving = [(d, i) for d, i in e.index if isinstance(i, Affine) and lane in aff.dims_of(i)]
+        inner = moving[-1][0]
+        extent = array.extent(inner)
+        return len(moving) == 2 and extent.is_const and extent.const % lanes == 0
+
+    def _step_function(
+        self, family: Family, t: DType, operands: list[ex.Expr], parameters: list[str], names: dict[ex.Expr, str]
+    ) -> str:
+        s = family.statement
+        assert s.op is not None
+        kinds = "".join("v" if n.endswith("[i]") else "s" for n in names.values())
+        name = f"{self.spell(s.write.array)}_step" + (f"_{kinds}" if "s" in kinds or "v" not in kinds else "")
+        vector = self._type(t)
+        saved = dict(self.scalar.names)
+        self.scalar.names.clear()
+        self.scalar.names.update(names)
+        step = self.scalar.step(s.op, t, "acc[i]", s.value, strict=s.strict)
+        self.scalar.names.clear()
+        self.scalar.names.update(saved)
+        text = (
+            f"static inline {vector} {name}({', '.join([f'{vector} acc', *parameters])}) {{\n"
+            f"  for (int i = 0; i < {self.lanes}; ++i) acc[i] = {step};\n"
+            f"  return acc;\n}}"
+        )
+        while name in self.functions and self.functions[name] != text:
+            text = text.replace(f" {name}(", f" {name}_(")
+            name += "_"
+        self.functions[name] = text
+        return name
+
+    # --- stores ------------------------------------------------------------------------------------------------------
+
+    def _store(
+        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: _Lanes, lane: str
+    ) -> Iterator[cgen.Generable]:
+        load = ex.Load(array.name, tuple(target), array.dtype)
+        dense = self._dense(load, lane, tile) if tile.valid == self.lanes else None
+        if dense is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
+            yield cgen.Statement(f"*({self._type(array.dtype)} *)&{dense} = {name}")
+            return
+        for i in range(tile.valid):
+            cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in target])
+            yield cgen.Statement(f"{cell} = {self.scalar.to_storage(array.dtype, f'{name}[{i}]')}")
+
+    # --- types -------------------------------------------------------------------------------------------------------
+
+    def _type(self, t: DType) -> str:
+        """The vector type of as many values of `t` as results have lanes."""
+        scalar = value_type(t)
+        name = f"{'f32' if scalar == 'float' else t.name}x{self.lanes}"
+        size = 4 if scalar == "float" else t.bits // 8
+        self.types[name] = f"typedef {scalar} {name} __attribute__((vector_size({size * self.lanes}), aligned({size}), may_alias));"
+        return name
+
+    def _splat(self, t: DType) -> str:
+        vector = self._type(t)
+        name = f"all_{vector}"
+        self.functions[name] = (
+            f"static inline {vector} {name}({value_type(t)} x) {{\n"
+            f"  {vector} v;\n  for (int i = 0; i < {self.lanes}; ++i) v[i] = x;\n  return v;\n}}"
+        )
+        return name
+
+    def head(self) -> list[str]:
+        """Types and lane functions, to stand before the kernel."""
+        return [*self.types.values(), *self.functions.values()]
+
+
+def _operands(e: ex.Expr) -> Iterator[ex.Expr]:
+    """The parts of a value that are fetched before the lanes are computed: loads, indices, and guarded loads whole."""
+    if isinstance(e, ex.Select) and isinstance(e.cond, ex.Test):
+        yield e
+    elif isinstance(e, (ex.Load, ex.Index, ex.Test)):
+        yield e
+    else:
+        for c in ex.children(e):
+            yield from _operands(c)
+
+
+def _affine(b: lp.Bound) -> Affine:
+    assert isinstance(b, Affine)
+    return b
+
+
+def _lo(n: lp.For, env: Mapping[str, Affine]) -> Affine:
+    return aff.substitute(_affine(n.lo), env)
+
+
+def _trips(n: lp.For) -> int:
+    span = _affine(n.hi) - _affine(n.lo) + 1
+    assert span.is_const
+    return span.const

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""The machine's measured ceilings: multiply-adds a second and bytes a second, from small C kernels.
+
+Times only itself, so that it can be sampled between the cases of a benchmark; what a kernel's share of a ceiling means,
+and where results are kept, is the caller's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from codegen.runtime.native import Native, Prepared, address
+
+Build = Callable[[str, str, tuple[str, ...]], Native]
+"""C text, symbol and extra compiler flags to a function; `codegen.runtime.build.build` behind a cache."""
+
+SYMBOL = "ph_roof"
+FLAGS = ("-ffp-contract=fast",)
+CHAINS = 12
+_FMA_F32, _FMA_F64, _TRIAD, _FILL = range(4)
+
+SOURCE = """\
+/* ceilings: independent chains of fused multiply-adds in registers, and streams through memory */
+#include <stdint.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+#define CHAINS %(chains)d
+#define FMA(NAME, T, BYTES) \\
+  typedef T NAME##_v __attribute__((vector_size(BYTES))); \\
+  static __attribute__((noinline)) void NAME(T *out, int64_t n) { \\
+    const NAME##_v a = (NAME##_v){} + out[0], b = (NAME##_v){} + out[1]; \\
+    NAME##_v x[CHAINS]; \\
+    for (int c = 0; c < CHAINS; ++c) x[c] = b * (T)c; \\
+    for (int64_t i = 0; i < n; ++i) { \\
+      _Pragma("GCC unroll 16") for (int c = 0; c < CHAINS; ++c) x[c] = x[c] * a + b; \\
+    } \\
+    NAME##_v sum = x[0]; \\
+    for (int c = 1; c < CHAINS; ++c) sum += x[c]; \\
+    T total = 0; \\
+    for (unsigned l = 0; l < sizeof sum / sizeof total; ++l) total += sum[l]; \\
+    volatile T sink = total; \\
+    (void)sink; \\
+  }
+FMA(fma_f32, float, %(bytes)d)
+FMA(fma_f64, double, %(bytes)d)
+
+static void triad(float *restrict a, const float *restrict b, const float *restrict c, int64_t n) {
+#pragma omp for schedule(static)
+  for (int64_t i = 0; i < n; ++i) a[i] = b[i] + 0.5f * c[i];
+}
+
+/* past the caches: no line is read before it is written */
+static void fill(float *a, int64_t n) {
+#pragma omp for schedule(static)
+  for (int64_t i = 0; i < n / 16; ++i) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(a + 16 * i, _mm512_set1_ps(1.0f));
+#elif defined(__AVX__)
+    for (int k = 0; k < 2; ++k) _mm256_stream_ps(a + 16 * i + 8 * k, _mm256_set1_ps(1.0f));
+#elif defined(__SSE2__)
+    for (int k = 0; k < 4; ++k) _mm_stream_ps(a + 16 * i + 4 * k, _mm_set1_ps(1.0f));
+#else
+    for (int k = 0; k < 16; ++k) a[16 * i + k] = 1.0f;
+#endif
+  }
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+int32_t %(symbol)s(void *const *buffers, const int64_t *sizes, int32_t threads) {
+  const int64_t what = sizes[0], n = sizes[1];
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    if (what == 0) fma_f32(buffers[3], n);
+    if (what == 1) fma_f64(buffers[4], n);
+    if (what == 2) triad(buffers[0], buffers[1], buffers[2], n);
+    if (what == 3) fill(buffers[0], n);
+  }
+  return 0;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Roof:
+    """GFLOP/s of fused multiply-adds (2 each) and GB/s that so many threads reached together.
+
+    Bytes are those that the program names: the line that a plain store first reads is not counted.
+    """
+
+    threads: int
+    fma_f32: float
+    fma_f64: float
+    triad: float
+    fill: float
+
+    def seconds(self, flops: float, moved: float, bits: int = 32) -> float:
+        """The least time for so many operations and bytes (the roofline of Williams, Waterman and Patterson 2009)."""
+        return max(flops / (self.fma_f64 if bits == 64 else self.fma_f32), moved / self.triad) / 1e9
+
+    def record(self) -> dict[str, Any]:
+        return {k: round(v, 2) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.threads} thread{'s' if self.threads > 1 else ''}: "
+            f"{self.fma_f32:.0f} GFLOP/s f32, {self.fma_f64:.0f} f64, "
+            f"triad {self.triad:.1f} GB/s, streaming fill {self.fill:.1f} GB/s"
+        )
+
+
+class Meter:
+    """Kernels and buffers made once; calling it takes one sample, in a fraction of a second."""
+
+    def __init__(self, build: Build, vector_bytes: int = 32, stream_bytes: int = 96 << 20) -> None:
+        text = SOURCE % {"chains": CHAINS, "bytes": vector_bytes, "symbol": SYMBOL}
+        self._native = build(text, SYMBOL, FLAGS)
+        self._vector = vector_bytes
+        self._cells = stream_bytes // 3 // 64 * 16
+        self._data = [np.ones(self._cells + 16, np.float32) for _ in range(3)]
+        self._seeds = [np.array([0.999, 0.001], t) for t in (np.float32, np.float64)]
+        self._streams = [a[-(address(a) // 4) % 16 :] for a in self._data]
+        self._addresses = [address(a) for a in (*self._streams, *self._seeds)]
+
+    def __call__(self, threads: int = 1, *, streams: bool = True, seconds: float = 0.06) -> Roof:
+        """Best of several short runs of each kernel within `seconds` each; without `streams` only the arithmetic."""
+        rates = [
+            self._fma(what, lanes, threads, seconds)
+            for what, lanes in ((_FMA_F32, self._vector // 4), (_FMA_F64, self._vector // 8))
+        ]
+        moved = [
+            self._stream(what, arrays, threads, seconds) if streams else 0.0
+            for what, arrays in ((_TRIAD, 3), (_FILL, 1))
+        ]
+        return Roof(threads, rates[0], rates[1], moved[0], moved[1])
+
+    def _fma(self, what: int, lanes: int, threads: int, seconds: float) -> float:
+        rounds = 1_000_000
+        best = self._best(self._prepared(what, rounds, threads), seconds)
+        return 2.0 * CHAINS * lanes * rounds * threads / best / 1e9
+
+    def _stream(self, what: int, arrays: int, threads: int, seconds: float) -> float:
+        best = self._best(self._prepared(what, self._cells, threads), seconds)
+        return 4.0 * arrays * self._cells / best / 1e9
+
+    def _prepared(self, what: int, n: int, threads: int) -> Prepared:
+        return self._native.prepare(len(self._addresses), (what, n), threads)
+
+    def _best(self, run: Prepared, seconds: float) -> float:
+        best = float("inf")
+        end = time.perf_counter() + seconds
+        while True:
+            start = time.perf_counter()
+            run(*self._addresses)
+            now = time.perf_counter()
+            best = min(best, now - start)
+            if now >= end:
+                return best
+
+
+def measure(build: Build, threads: tuple[int, ...] = (1,), vector_bytes: int = 32) -> dict[int, Roof]:
+    """The ceilings for each number of threads, about a third of a second each."""
+    meter = Meter(build, vector_bytes)
+    return {n: meter(n) for n in threads}
