@@ -10,7 +10,7 @@ import numpy as np
 
 import polyhedral as ph
 from benchmarks.case import Case, Nest
-from polyhedral.dim import b, i, j, k, n, o, t, x, y
+from polyhedral.dim import i, j, k, t, x, y
 
 
 def gemm(name: str, m: int, cols: int, inner: int, dtype: str = "float32") -> Case:
@@ -18,9 +18,21 @@ def gemm(name: str, m: int, cols: int, inner: int, dtype: str = "float32") -> Ca
     def matrix_product(A, B):
         return (A * B).sum(k)
 
-    nest = Nest((("i", m), ("j", cols), ("k", inner)), frozenset("k"), ("i", "j"), "A * B", {"A": ("i", "k"), "B": ("k", "j")})
+    nest = Nest(
+        (("i", m), ("j", cols), ("k", inner)), frozenset("k"), ("i", "j"), "A * B", {"A": ("i", "k"), "B": ("k", "j")}
+    )
     shapes = {"A": (m, inner), "B": (inner, cols)}
-    return Case(name, "gemm", matrix_product, shapes, 2 * m * cols * inner, lambda A, B: A @ B, dtype=dtype, out_shape=(m, cols), nest=nest)
+    return Case(
+        name,
+        "gemm",
+        matrix_product,
+        shapes,
+        2 * m * cols * inner,
+        lambda A, B: A @ B,
+        dtype=dtype,
+        out_shape=(m, cols),
+        nest=nest,
+    )
 
 
 def batched(name: str, batch: int, m: int, inner: int, cols: int) -> Case:
@@ -109,7 +121,16 @@ def jacobi(name: str, size: int, steps: int) -> Case:
         return now
 
     flops = 5 * steps * (size - 2) ** 2
-    return Case(name, "jacobi", jacobi_2d, {"u0": (size, size)}, flops, reference, sizes={"steps": steps}, out_shape=(size, size))
+    return Case(
+        name,
+        "jacobi",
+        jacobi_2d,
+        {"u0": (size, size)},
+        flops,
+        reference,
+        sizes={"steps": steps},
+        out_shape=(size, size),
+    )
 
 
 def seidel(name: str, size: int, steps: int) -> Case:
@@ -153,7 +174,6 @@ def lu(name: str, size: int) -> Case:
         return a
 
     shapes = {"A": (size, size)}
-    return Case(name, "lu", lu_factors, shapes, 2 * size**3 // 3, reference, dtype="float64", inout="A", tolerance=1e-12)
-
-
-__all__ = ["b", "batched", "bilinear", "gemm", "jacobi", "layer_norm", "lu", "maxplus", "n", "o", "seidel", "softmax"]
+    return Case(
+        name, "lu", lu_factors, shapes, 2 * size**3 // 3, reference, dtype="float64", inout="A", tolerance=1e-12
+    )

@@ -34,7 +34,7 @@ class Nest:
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement.  `numbers` hold what peers need to know (stride, padding, ...) and the function's size arguments."""
+    """One measurement.  `numbers` hold what peers need to know (stride, padding), `sizes` the function's arguments."""
 
     name: str
     family: str
@@ -53,7 +53,10 @@ class Case:
     def inputs(self, seed: int = 0) -> Arrays:
         """Uniform in [-0.5, 0.5); square in-place problems are made diagonally dominant."""
         rng = np.random.default_rng(seed)
-        made = {n: rng.random(s, dtype=np.float32).astype(self.dtype) - np.asarray(0.5, self.dtype) for n, s in self.shapes.items()}
+        made = {
+            n: rng.random(s, dtype=np.float32).astype(self.dtype) - np.asarray(0.5, self.dtype)
+            for n, s in self.shapes.items()
+        }
         if self.family == "lu":
             made["A"] += self.shapes["A"][0] * np.eye(self.shapes["A"][0], dtype=self.dtype)
         return made
@@ -80,4 +83,6 @@ class Case:
 
     def error(self, got: np.ndarray, want: np.ndarray) -> float:
         """The largest difference, relative to the largest value."""
-        return float(np.abs(got.astype(np.float64) - want).max(initial=0.0) / max(float(np.abs(want).max(initial=0.0)), 1e-30))
+        return float(
+            np.abs(got.astype(np.float64) - want).max(initial=0.0) / max(float(np.abs(want).max(initial=0.0)), 1e-30)
+        )

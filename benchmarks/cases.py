@@ -83,8 +83,14 @@ CASES: Mapping[str, tuple[Make, Make]] = {
     "SGEMM512": (lambda: al.gemm("SGEMM512", 512, 512, 512), lambda: al.gemm("SGEMM512", 7, 9, 5)),
     "SGEMM1024": (lambda: al.gemm("SGEMM1024", 1024, 1024, 1024), lambda: al.gemm("SGEMM1024", 17, 33, 5)),
     "SGEMM2048": (lambda: al.gemm("SGEMM2048", 2088, 2048, 2048), lambda: al.gemm("SGEMM2048", 40, 64, 64)),
-    "DGEMM512": (lambda: al.gemm("DGEMM512", 512, 512, 512, "float64"), lambda: al.gemm("DGEMM512", 7, 9, 5, "float64")),
-    "DGEMM2048": (lambda: al.gemm("DGEMM2048", 2088, 2048, 2048, "float64"), lambda: al.gemm("DGEMM2048", 40, 64, 64, "float64")),
+    "DGEMM512": (
+        lambda: al.gemm("DGEMM512", 512, 512, 512, "float64"),
+        lambda: al.gemm("DGEMM512", 7, 9, 5, "float64"),
+    ),
+    "DGEMM2048": (
+        lambda: al.gemm("DGEMM2048", 2088, 2048, 2048, "float64"),
+        lambda: al.gemm("DGEMM2048", 40, 64, 64, "float64"),
+    ),
     "TALL": (lambda: al.gemm("TALL", 4096, 64, 64), lambda: al.gemm("TALL", 50, 3, 4)),
     "BATCHED": (lambda: al.batched("BATCHED", 192, 128, 64, 128), lambda: al.batched("BATCHED", 3, 4, 5, 6)),
     "TROP": (lambda: al.maxplus("TROP", 1024), lambda: al.maxplus("TROP", 9)),

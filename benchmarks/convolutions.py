@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Capsule and ordinary convolutions as a user would write them, with independent references by einsum over shifted windows.
+"""Capsule and ordinary convolutions as a user would write them, with references by einsum over shifted windows.
 
 Sizes, strides and the axis order at the boundary are arguments; which sizes are measured is `benchmarks.cases`' list.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 import polyhedral as ph
 from benchmarks.case import Case, Nest
-from polyhedral.dim import b, c, ci, co, g, i, j, k, kx, ky, n, o, u, v, x, y
+from polyhedral.dim import c, ci, k, kx, ky, u, v, x, y
 
 
 def out_size(h: int, kernel: int, stride: int, pad: int, dilation: int = 1) -> int:
@@ -36,7 +36,9 @@ LAYOUTS = {
 }
 
 
-def capsule(name: str, batch: int, h: int, cin: int, cout: int, kernel: int, stride: int, pad: int, layout: str = "inside") -> Case:
+def capsule(
+    name: str, batch: int, h: int, cin: int, cout: int, kernel: int, stride: int, pad: int, layout: str = "inside"
+) -> Case:
     """`O[n,y,x,co,i,j] = sum P[n, s*y+ky-p, s*x+kx-p, ci, i, k] * W[ky, kx, ci, co, k, j]` with 4x4 poses."""
     pa, wa, oa = LAYOUTS[layout]
 
@@ -49,8 +51,13 @@ def capsule(name: str, batch: int, h: int, cin: int, cout: int, kernel: int, str
     letters = {"ci": "c", "co": "o"}
 
     def reference(P, W):
-        p_sub, w_sub, o_sub = ("".join(letters.get(d, d) for d in a.split()) for a in (pa, wa.replace("ky kx ", ""), oa))
-        return sum(np.einsum(f"{p_sub},{w_sub}->{o_sub}", tap, W[ty, tx], optimize=True) for ty, tx, tap in windows(P, (1, 2), kernel, stride, pad))
+        p_sub, w_sub, o_sub = (
+            "".join(letters.get(d, d) for d in a.split()) for a in (pa, wa.replace("ky kx ", ""), oa)
+        )
+        return sum(
+            np.einsum(f"{p_sub},{w_sub}->{o_sub}", tap, W[ty, tx], optimize=True)
+            for ty, tx, tap in windows(P, (1, 2), kernel, stride, pad)
+        )
 
     loops = [(d, m if d in "yx" else size[d]) for d in (*oa.split(), "ky", "kx", "ci", "k")]
     at = {"y": f"{stride} * y + ky - {pad}", "x": f"{stride} * x + kx - {pad}"}
@@ -96,11 +103,29 @@ def votes(name: str, h: int, cin: int, cout: int, kernel: int, stride: int) -> C
         return out
 
     shapes = {"P": (h, h, cin, 4, 4), "W": (kernel, kernel, cin, cout, 4, 4)}
-    return Case(name, "votes", capsule_votes, shapes, 2 * int(np.prod(shape)) * 4, reference, {"stride": stride}, out_shape=shape)
+    return Case(
+        name,
+        "votes",
+        capsule_votes,
+        shapes,
+        2 * int(np.prod(shape)) * 4,
+        reference,
+        {"stride": stride},
+        out_shape=shape,
+    )
 
 
 def conv2d(
-    name: str, batch: int, cin: int, h: int, cout: int, kernel: int, stride: int, layout: str = "nchw", pad: int | None = None, dilation: int = 1
+    name: str,
+    batch: int,
+    cin: int,
+    h: int,
+    cout: int,
+    kernel: int,
+    stride: int,
+    layout: str = "nchw",
+    pad: int | None = None,
+    dilation: int = 1,
 ) -> Case:
     """A layer of ResNet-18 shape, both axis orders at the boundary; padding is `kernel // 2` unless given."""
     p = kernel // 2 if pad is None else pad
@@ -131,7 +156,17 @@ def conv2d(
     )
     numbers = {"stride": stride, "pad": p, "dilation": dilation, "nhwc": int(layout != "nchw"), "groups": 1}
     shapes = {"X": tuple(size[d] for d in xa.split()), "W": tuple(size[d] for d in wa.split())}
-    return Case(name, "conv2d", convolution, shapes, 2 * int(np.prod(out)) * cin * kernel * kernel, reference, numbers, out_shape=out, nest=nest)
+    return Case(
+        name,
+        "conv2d",
+        convolution,
+        shapes,
+        2 * int(np.prod(out)) * cin * kernel * kernel,
+        reference,
+        numbers,
+        out_shape=out,
+        nest=nest,
+    )
 
 
 def grouped(name: str, groups: int, cin: int, h: int, cout: int, kernel: int) -> Case:
@@ -143,12 +178,24 @@ def grouped(name: str, groups: int, cin: int, h: int, cout: int, kernel: int) ->
         return (X.pad(y=p, x=p)[y + ky - p, x + kx - p] * W).sum(c, ky, kx)
 
     def reference(X, W):
-        return sum(np.einsum("gcyx,goc->goyx", tap, W[..., ty, tx], optimize=True) for ty, tx, tap in windows(X, (2, 3), kernel, 1, p))
+        return sum(
+            np.einsum("gcyx,goc->goyx", tap, W[..., ty, tx], optimize=True)
+            for ty, tx, tap in windows(X, (2, 3), kernel, 1, p)
+        )
 
     shapes = {"X": (groups, cin, h, h), "W": (groups, cout, cin, kernel, kernel)}
     out = (groups, cout, h, h)
     flops = 2 * int(np.prod(out)) * cin * kernel * kernel
-    return Case(name, "grouped", grouped_convolution, shapes, flops, reference, {"stride": 1, "pad": p, "groups": groups}, out_shape=out)
+    return Case(
+        name,
+        "grouped",
+        grouped_convolution,
+        shapes,
+        flops,
+        reference,
+        {"stride": 1, "pad": p, "groups": groups},
+        out_shape=out,
+    )
 
 
 def depthwise(name: str, channels: int, h: int, kernel: int, stride: int) -> Case:
@@ -184,6 +231,3 @@ def involution(name: str, groups: int, h: int, kernel: int = 7, per: int = 16) -
     shapes = {"X": (1, groups, per, h, h), "K": (1, groups, kernel, kernel, h, h)}
     flops = 2 * groups * per * h * h * kernel * kernel
     return Case(name, "involution", involve, shapes, flops, reference, {"pad": p}, out_shape=shapes["X"])
-
-
-__all__ = ["b", "capsule", "co", "conv2d", "depthwise", "g", "grouped", "i", "involution", "j", "n", "o", "votes"]

@@ -83,8 +83,11 @@ class _Emitter:
         layout = self.layouts[array]
         if self.checked:
             index = [(d, i if isinstance(i, str) else self._tested(array, d, i)) for d, i in index]
+        planes = dict(self.program.array(array).planes)
         total, products = aff.const(0), list[str]()
         for d, i in index:
+            if d in planes:
+                i = i % planes[d] if isinstance(i, Affine) else f"{i} % {planes[d]}"
             stride = layout.stride(d)
             if isinstance(i, Affine) and isinstance(stride, int):
                 total = total + i * stride

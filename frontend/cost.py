@@ -53,7 +53,7 @@ def cost(program: Program, sizes: Mapping[str, int]) -> Cost:
         total = 0
         for a in p.with_role(*roles):
             cells = 1
-            for _, e in a.dims:
+            for _, e in a.stored:
                 cells *= max(e.const, 0) if e.is_const else 1
             total += cells * a.dtype.numpy.itemsize
         return total

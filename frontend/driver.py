@@ -27,10 +27,13 @@ from codegen.runtime.cc import Compiler, compile_asm, find_compiler
 from codegen.runtime.native import Native, Team
 from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
-from polyhedral.layout import Layout, row_major
+from polyhedral.layout import Layout, choose
 from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
 from polyhedral.plan import plan_program
 from polyhedral.program import Program
+from polyhedral.rewrites.fold_storage import fold_storage
+from polyhedral.rewrites.order_dims import order_dims
+from polyhedral.rewrites.simplify_tests import simplify_tests
 from polyhedral.target import host
 
 log = logging.getLogger("polyhedral.driver")
@@ -124,7 +127,8 @@ class Built:
 def lower(program: Program, layouts: Mapping[str, Layout], options: Options, before: Timings = Timings()) -> Built:
     """Schedule a checked, specialised program and print it as C.  Arrays without a layout get a dense one."""
     clock = _Clock(before)
-    every = {a.name: layouts.get(a.name) or row_major(a) for a in program.arrays}
+    program = fold_storage(order_dims(simplify_tests(program)))
+    every = choose(program, layouts)
     target = host(options.threads or session().threads)
     planned = plan_program(program, every, target, small=options.plan_above if options.plan_above >= 0 else sys.maxsize)
     program, every = planned.program, {**every, **planned.layouts}

@@ -28,8 +28,8 @@ from frontend.specs import Spec
 from frontend.staged import Executable, Lowered, Module
 from polyhedral.check import check
 from polyhedral.dtypes import DType, f32
-from polyhedral.errors import ArgumentError
-from polyhedral.program import Role
+from polyhedral.errors import ArgumentError, OrderError, UserError
+from polyhedral.program import Program, Role
 from polyhedral.text import to_text
 
 CHANGES = 2
@@ -221,7 +221,9 @@ class Function:
         end = time.perf_counter()
         steps = (("trace", traced - start), ("assemble", assembled - traced), ("check", end - assembled))
         names = tuple(p.name for p in self.parameters if p.name in given)
-        return Module(checked, names, trace.returned, self._orders(trace.returned)), Timings(steps)
+        lifted = frozenset(d for p in self.parameters if p.name in given for d in given[p.name].axes if d not in (p.axes or ()))
+        orders = self._orders(program, trace.returned, lifted)
+        return Module(checked, names, trace.returned, orders), Timings(steps)
 
     def _traceable(self, trace: Trace, p: Parameter, given: Mapping[str, Spec], static: Mapping[str, Any]) -> Any:
         if p.size:
@@ -235,9 +237,30 @@ class Function:
         lifted = tuple(d for d in spec.axes if d not in (p.axes or ()))
         return trace.argument(p.name, spec.axes, spec.dtype, role, lifted)
 
-    def _orders(self, returned: Any) -> dict[str, tuple[str, ...]]:
+    def _orders(
+        self, program: Program, returned: Any, lifted: frozenset[str]
+    ) -> dict[str, tuple[str, ...]]:
+        """The declared axis order of each result; one that lifting gave further dims has none."""
         names = [returned] if isinstance(returned, str) else list(_flat(returned))
-        return dict(zip(names, self.returns, strict=False))
+        if self.returns and len(self.returns) != len(names):
+            raise ArgumentError(
+                "PH319",
+                f"{self.name} returns {len(names)} results, but returns= gives the axis order of {len(self.returns)}",
+                hints=("returns=('i j', 'i'): one string of dimensions for each result",),
+            )
+        found: dict[str, tuple[str, ...]] = {}
+        for name, order in zip(names, self.returns, strict=False):
+            dims = frozenset(program.array(name).dim_names)
+            if dims == set(order):
+                found[name] = order
+            elif not set(order) <= dims or not dims - set(order) <= lifted:
+                shown = " ".join(sorted(dims))
+                raise OrderError(
+                    "PH043",
+                    f"returns='{' '.join(order)}' is no order of the result's dimensions, {{{', '.join(sorted(dims))}}}",
+                    hints=(f"returns='{shown}', in the order you want",),
+                )
+        return found
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -323,8 +346,16 @@ class Function:
         return f"<ph.function {self.name}({shown})>"
 
     def __str__(self) -> str:
-        """The canonical text, for f32 arguments of symbolic sizes; `ph.parse` reads it back."""
-        return to_text(self.trace().program)
+        """The canonical text, for f32 arguments of symbolic sizes; `ph.parse` reads it back.
+
+        A function that f32 does not suit is printed as it was called last.
+        """
+        try:
+            return to_text(self.trace().program)
+        except UserError as error:
+            if self._modules:
+                return to_text(next(reversed(self._modules.values()))[0].program)
+            return f"{self!r}\n{error}"
 
 
 def function(python: Callable[..., Any] | None = None, /, *, inout: Any = (), returns: Any = None, **axes: Any) -> Any:

@@ -28,8 +28,8 @@ from polyhedral import affine as aff
 from polyhedral import program as ir
 from polyhedral import tree as tr
 from polyhedral.check import Checked, check, violation
-from polyhedral.errors import ArgumentError, BoundsError, DimError, DtypeError, InternalError, Remark
-from polyhedral.layout import Layout, row_major
+from polyhedral.errors import ArgumentError, BoundsError, DimError, DtypeError, InternalError, OrderError, Remark
+from polyhedral.layout import Layout, row_major, runtime_stride
 from polyhedral.program import Program, Role
 from polyhedral.schedule import original
 
@@ -74,8 +74,8 @@ class Lowered:
         self.check_sizes(self.sizes)
         program = ir.specialise(module.program, self.sizes)
         layouts = {n: s.layout(n) for n, s in specs.items()}
-        for a in program.with_role(Role.OUTPUT):
-            layouts[a.name] = row_major(a, module.orders.get(a.name))
+        for name, order in module.orders.items():
+            layouts[name] = row_major(program.array(name), order)
         self.built: Built = driver.lower(program, layouts, options, before)
 
     def check_sizes(self, sizes: Mapping[str, int]) -> None:
@@ -240,6 +240,8 @@ class Executable:
         given = {} if out is None else self._outputs(out, sizes)
         arrays: list[Strided] = []
         results: dict[str, Array] = {}
+        named: list[tuple[str, Strided]] = []
+        moved: list[tuple[Strided, Strided]] = []
         for b in self._buffers:
             if b.name in self._arguments:
                 a = data[self._arguments[b.name]]
@@ -249,9 +251,14 @@ class Executable:
                 a = empty(b.shape if b.shape is not None else self._shape(b, sizes), b.dtype)
             if b.role is Role.OUTPUT or b.role is Role.INOUT:
                 results[b.name] = Array(a, b.axes, b.element)
+            if b.role is not Role.TEMPORARY:
+                named.append((b.name, a))
+            if b.name in given and not self._fits(b, a):
+                made = empty(a.shape, a.dtype)
+                moved.append((a, made))
+                a = made
             arrays.append(a)
         if given or self._inout:
-            named = [(b.name, a) for b, a in zip(self._buffers, arrays, strict=True) if b.role is not Role.TEMPORARY]
             check_written([(n, a) for n, a in named if n in self._written])
             overlapping(named, self._written)
         if self._prepared is not None:
@@ -260,11 +267,21 @@ class Executable:
             fault = self.native(list(map(address, arrays)), self._sizes(arrays, sizes), self.threads)
         if fault:
             raise self._fault(fault)
+        for wanted, made in moved:
+            wanted[...] = made
         return self._structured(self.lowered.module.returned, results)
+
+    def _fits(self, b: _Buffer, a: Strided) -> bool:
+        """Do a given result's cells lie where the kernel writes them?"""
+        layout, item = self.lowered.layouts[b.name], a.itemsize
+        return a.flags.aligned and all(
+            s % item == 0 and (n <= 1 or layout.stride(d) in (s // item, runtime_stride(b.name, d)))
+            for d, n, s in zip(b.axes, a.shape, a.strides, strict=True)
+        )
 
     def _shape(self, b: _Buffer, sizes: Mapping[str, int]) -> tuple[int, ...]:
         array = self.lowered.program.array(b.name)
-        return tuple(aff.evaluate(array.extent(d), {}, sizes) for d in b.axes)
+        return tuple(aff.evaluate(dict(array.stored)[d], {}, sizes) for d in b.axes)
 
     def _sizes(self, arrays: Sequence[Strided], sizes: Mapping[str, int]) -> list[int]:
         """Values of the kernel's size arguments: sizes, then run-time strides in elements."""
@@ -286,16 +303,41 @@ class Executable:
         return {b.name: self._output(b, o, sizes) for b, o in zip(outputs, items, strict=True)}
 
     def _output(self, b: _Buffer, o: Any, sizes: Mapping[str, int]) -> Strided:
-        data = o.data.transpose([o.axes.index(d) for d in b.axes]) if isinstance(o, Array) and set(o.axes) == set(b.axes) else o
-        shape = b.shape if b.shape is not None else self._shape(b, sizes)
-        if not isinstance(data, np.ndarray):
+        given = array(o, self._out_axes(b, o), name=f"out for {b.name}")
+        if given.data is not getattr(o, "data", o) and not isinstance(o, np.ndarray):
             raise ArgumentError("PH316", f"out for {b.name} is a {type(o).__name__}, not an array", hints=("np.empty(shape)",))
+        if set(given.axes) != set(b.axes):
+            raise DimError(
+                "PH008",
+                f"out for {b.name} has dimensions {{{', '.join(sorted(given.axes))}}}; "
+                f"the result has {{{', '.join(sorted(b.axes))}}}",
+                hints=(f"ph.array(a, '{' '.join(b.axes)}')",),
+            )
+        data = given.data.transpose([given.axes.index(d) for d in b.axes])
+        shape = b.shape if b.shape is not None else self._shape(b, sizes)
         if data.shape != shape:
-            wanted = ", ".join(f"{d}:{n}" for d, n in zip(b.axes, shape, strict=True))
-            raise ArgumentError("PH318", f"out for {b.name} has shape {data.shape}; the result is {{{wanted}}}", hints=("np.empty(shape)",))
+            wanted = ", ".join(f"{d}:{n}" for d, n in sorted(zip(b.axes, shape, strict=True)))
+            found = ", ".join(f"{d}:{n}" for d, n in given.sizes.items())
+            raise ArgumentError(
+                "PH318", f"out for {b.name} is {{{found}}}; the result is {{{wanted}}}", hints=("np.empty(shape)",)
+            )
         if data.dtype != b.dtype:
             raise DtypeError("PH304", f"out for {b.name} is {data.dtype}; the result is {b.element}", hints=(f"np.empty(..., {b.dtype})",))
         return data
+
+    def _out_axes(self, b: _Buffer, o: Any) -> tuple[str, ...] | None:
+        """The axis order of an unnamed array given as a result: the declared one, never a silent one."""
+        if not isinstance(o, np.ndarray):
+            return None
+        order = self.lowered.module.orders.get(b.name, b.axes)
+        if len(order) > 1 and b.name not in self.lowered.module.orders:
+            names = sorted(b.axes)
+            raise OrderError(
+                "PH041",
+                f"out for {b.name} is an unnamed array, but the result has unordered dimensions {{{', '.join(names)}}}",
+                hints=(f"out=ph.array(a, '{' '.join(names)}'), in the order of a's axes", "@ph.function(..., returns='...')"),
+            )
+        return order
 
     def _fault(self, code: int) -> Exception:
         if code > 0:
@@ -386,7 +428,8 @@ class Executable:
 
 def _buffer(a: ir.Array, layout: Layout) -> _Buffer:
     axes = layout.order if a.role in (Role.OUTPUT, Role.TEMPORARY) else tuple(d for d, _ in layout.strides)
-    extents = tuple(a.extent(d) for d in axes)
+    stored = dict(a.stored)
+    extents = tuple(stored[d] for d in axes)
     shape = tuple(max(e.const, 0) for e in extents) if all(e.is_const for e in extents) else None
     return _Buffer(a.name, a.role, axes, a.dtype.numpy, shape, a.dtype)
 

@@ -105,6 +105,11 @@ def analyse(fr: Frame) -> Dependences:
             for b in here:
                 if a.writes or b.writes:
                     found += _between(fr, a, b, relations[id(a)], relations[id(b)])
+                if b.writes and array.planes:
+                    meet = relations[id(a)].apply_range(fr.next_planes(array.name)).apply_range(relations[id(b)].reverse())
+                    if not meet.is_empty():
+                        why = Why.OUTPUT if a.writes else Why.ANTI
+                        found.append(Dependence(why, a.family, b.family, array.name, meet.coalesce()))
     return Dependences(tuple(found))
 
 

@@ -61,6 +61,20 @@ class Frame:
         relation = relation.set_tuple_name(_IN, r.family.id).set_tuple_name(_OUT, f"A{index}")
         return relation.intersect_domain(self.domain(r.family))
 
+    def next_planes(self, array: str) -> isl.Map:
+        """Cell -> the next cell that is stored in the same place (storage reused along `planes`); later ones follow."""
+        a = self.program.array(array)
+        planes, names = dict(a.planes), a.dim_names
+        later = tuple(f"{d}\0later" for d in names)
+        conditions = []
+        for d, e in zip(names, later, strict=True):
+            apart = aff.var(e) - aff.var(d)
+            conditions.append(aff.equal(apart, planes.get(d, 0)))
+        joint = to_set(aff.both(*conditions), space((*names, *later), self.params), (*names, *later), self.program.sizes)
+        relation = isl.Map.from_domain(joint).move_dims(_OUT, 0, _IN, len(names), len(names))
+        cell = f"A{[x.name for x in self.program.arrays].index(array)}"
+        return relation.set_tuple_name(_IN, cell).set_tuple_name(_OUT, cell)
+
     def before(self, f: Family, g: Family) -> isl.Map:
         """Instances of f that the given positions put before instances of g."""
         n = max(len(f.statement.position), len(g.statement.position))
@@ -119,7 +133,7 @@ def isl_schedule(
         with budget(operations, coefficient=64):
             CONTEXT.set_schedule_algorithm(1 if feautrier else 0)
             schedule = constraints.compute_schedule()
-            return from_isl(fr, schedule)
+            return from_isl(fr, schedule, fs)
     except (isl.Error, NotRepresentable):
         return None
     finally:
@@ -130,9 +144,15 @@ class NotRepresentable(Exception):
     """A schedule with piecewise times, which our trees do not hold."""
 
 
-def from_isl(fr: Frame, schedule: isl.Schedule) -> tr.Tree:
-    """An isl schedule as our tree."""
-    return _node(fr, schedule.get_root().child(0), _families_in(fr, schedule.get_domain()))
+def from_isl(fr: Frame, schedule: isl.Schedule, fs: Sequence[Family]) -> tr.Tree:
+    """An isl schedule as our tree.  isl forgets families without instances; they stand last, where nothing runs."""
+    found = _families_in(fr, schedule.get_domain())
+    tree = _node(fr, schedule.get_root().child(0), found)
+    empty = tuple(f.id for f in fs if f.id not in found)
+    if not empty:
+        return tree
+    last = tuple(tr.Filter((f,), tr.Leaf()) for f in empty)
+    return tr.Sequence((tr.Filter(found, tree), *last) if found else last)
 
 
 def _families_in(fr: Frame, s: isl.UnionSet) -> tuple[str, ...]:

@@ -60,6 +60,8 @@ def obligations(p: Program) -> tuple[Pairs, ...]:
         for b in refs:
             if a.array == b.array and (a.writes or b.writes):
                 found += _pairs(p, a, b)
+                if b.writes and p.array(a.array).planes:
+                    found += _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, aff.TRUE, planes=True)))
     return tuple(found)
 
 
@@ -114,13 +116,17 @@ def prime(e: Affine, dims: Sequence[str]) -> Affine:
     return aff.substitute(e, {d: aff.var(d + PRIME) for d in dims})
 
 
-def _meet(p: Program, a: Reference, b: Reference, order: Condition) -> NamedSet:
-    """The pairs of instances whose accesses meet in one cell, in the given order."""
+def _meet(p: Program, a: Reference, b: Reference, order: Condition, *, planes: bool = False) -> NamedSet:
+    """The pairs of instances whose accesses meet in one cell, in the given order; with `planes`, in different cells
+    stored in one place, the earlier plane first.
+    """
     fa, fb = a.family, b.family
     same = []
-    for (_, i), (_, j) in zip(a.index, b.index, strict=True):
+    stored = dict(p.array(a.array).planes) if planes else {}
+    for (d, i), (_, j) in zip(a.index, b.index, strict=True):
         if i is not None and j is not None:
-            same.append(aff.equal(i, prime(j, fb.dims)))
+            apart = prime(j, fb.dims) - i
+            same.append(aff.both(aff.equal(apart % stored[d]), aff.at_least(apart, 1)) if d in stored else aff.equal(apart))
     condition = aff.both(
         fa.domain, a.when, primed(fb.domain, fb.dims), primed(b.when, fb.dims), order, *p.assumptions, *same
     )

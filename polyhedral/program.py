@@ -38,7 +38,8 @@ class Role(Enum):
 class Array:
     """A function from a named index to stored values.  `dims` is unordered in meaning; the order only fixes printing.
 
-    `data` holds a constant's values, row-major in the order of `dims`.
+    `data` holds a constant's values, row-major in the order of `dims`.  `planes` lists dims along which storage is reused:
+    (t, 2) keeps cell t in plane t % 2.  It changes no value, but orders a cell's readers before the plane's next writer.
     """
 
     name: str
@@ -46,6 +47,13 @@ class Array:
     dtype: DType
     role: Role
     data: tuple[bool | int | float | complex, ...] | None = None
+    planes: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def stored(self) -> tuple[tuple[str, Affine], ...]:
+        """Dims with the extents that take memory."""
+        kept = dict(self.planes)
+        return tuple((d, aff.const(kept[d]) if d in kept else e) for d, e in self.dims)
 
     @property
     def dim_names(self) -> tuple[str, ...]:

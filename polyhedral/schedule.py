@@ -23,6 +23,7 @@ from polyhedral.plan import RegisterPlan
 from polyhedral.register_nest import register_nest
 from polyhedral.transforms.parallel import parallelise
 from polyhedral.transforms.tile import tile
+from polyhedral.transforms.vectorise import vectorise
 from polyhedral.transforms.wavefront import wavefront
 from polyhedral.tree import Band, Filter, Leaf, Member, Run, Tree, map_bands
 from polyhedral.tree import Sequence as InOrder
@@ -107,7 +108,8 @@ def _cluster(
             continue
         wrong = _violation(fr, tree, fs, pairs)
         if wrong is None:
-            return tree, remarks
+            lanes = vectorise(tree)
+            return (lanes if lanes != tree and _violation(fr, lanes, fs, pairs) is None else tree), remarks
         remarks.append(Remark(f"{what} was not used", wrong, shown))
     raise Unsupported(
         "PH900",

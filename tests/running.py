@@ -28,7 +28,7 @@ def run_c(
 ) -> dict[str, np.ndarray]:
     """Outputs and inouts, axes in the order of the dims; `order="reversed"` lays every array out the other way round."""
     p = program if symbolic else specialise(program, sizes)
-    layouts = {a.name: _layout(a, order, symbolic) for a in p.arrays if a.role is not Role.CONSTANT}
+    layouts = {a.name: _layout(a, order, symbolic) for a in p.arrays if a.role not in (Role.CONSTANT, Role.TEMPORARY)}
     built = driver.lower(p, layouts, options)
     native, _, _ = driver.load(built)
     source = built.source
@@ -53,9 +53,17 @@ def _layout(a: Array, order: str | None, symbolic: bool) -> Layout:
 
 
 def _memory(a: Array, inputs: Arrays, sizes: Mapping[str, int], layout: Layout) -> np.ndarray:
-    shape = tuple(aff.evaluate(e, {}, sizes) for _, e in a.dims)
-    reversed_ = layout.order != a.dim_names and layout.order == a.dim_names[::-1]
-    made = np.empty(shape[::-1], a.dtype.numpy).T if reversed_ else np.empty(shape, a.dtype.numpy)
+    """Cells of an array where its layout puts them; strides that are only known at run time are dense ones."""
+    shape = tuple(aff.evaluate(e, {}, sizes) for _, e in a.stored)
+    steps = [s for _, s in layout.strides]
+    if any(isinstance(s, str) for s in steps):
+        by_dim = dict(zip(a.dim_names, shape, strict=True))
+        dense = np.empty([by_dim[d] for d in layout.order], a.dtype.numpy)
+        made = dense.transpose([layout.order.index(d) for d in a.dim_names])
+    else:
+        cells = 1 + sum(max(n - 1, 0) * int(s) for n, s in zip(shape, steps, strict=True))
+        strides = tuple(int(s) * a.dtype.numpy.itemsize for s in steps)
+        made = np.ndarray(shape, a.dtype.numpy, np.empty(cells, a.dtype.numpy), strides=strides)
     if a.name in inputs:
         made[...] = inputs[a.name]
     else:

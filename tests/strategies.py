@@ -2,13 +2,14 @@
 """Random well-formed small programs, and inputs for them.
 
 Programs are in bounds, defined and ordered by construction, so that whatever a compiler does with them must give what
-the interpreter gives; integers stay small enough not to overflow, floats are small whole numbers.
+the interpreter gives.  In a `whole` program floats stay small whole numbers, whose sums are exact in any order; other
+float programs return every array, so that each equation can be checked for itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -16,22 +17,34 @@ from hypothesis import strategies as st
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition
-from polyhedral.dtypes import DType, bool_, f32, f64, i32, i64
+from polyhedral.dtypes import DType, bool_, f32, f64, i8, i16, i32, i64, u8, u32
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
 
 Draw = st.DrawFn
 
 
-def inputs_for(program: Program, sizes: Mapping[str, int], seed: int = 0) -> dict[str, np.ndarray]:
-    """Small values for the inputs of a program, diagonally dominant where they are square."""
+def inputs_for(
+    program: Program, sizes: Mapping[str, int], seed: int = 0, values: str = "whole"
+) -> dict[str, np.ndarray]:
+    """Inputs of a program: small whole numbers, diagonally dominant where they are square; or floats that are "real"
+    or "special" (NaN, infinities and denormals among them), or integers of any size ("any")."""
     rng = np.random.default_rng(seed)
     made: dict[str, np.ndarray] = {}
     for a in program.with_role(Role.INPUT, Role.INOUT):
         shape = tuple(aff.evaluate(e, {}, sizes) for _, e in a.dims)
         if a.dtype == bool_:
             value = rng.integers(0, 2, shape).astype(bool)
+        elif a.dtype.is_integer and values == "any":
+            info = np.iinfo(a.dtype.numpy)
+            value = rng.integers(info.min, info.max, shape, dtype=a.dtype.numpy, endpoint=True)
         elif a.dtype.is_integer:
             value = rng.integers(0 if a.dtype.kind == "u" else -3, 4, shape).astype(a.dtype.numpy)
+        elif values in ("real", "special"):
+            value = np.asarray(rng.standard_normal(shape))
+            if values == "special":
+                odd = rng.choice([np.nan, np.inf, -np.inf, 1e-310, 0.0, 1.0], shape)
+                value = np.where(rng.random(shape) < 0.3, odd, value)
+            value = value.astype(a.dtype.numpy)
         else:
             value = rng.integers(-4, 5, shape).astype(np.float32)
             if len(shape) == 2 and shape[0] == shape[1]:
@@ -41,25 +54,89 @@ def inputs_for(program: Program, sizes: Mapping[str, int], seed: int = 0) -> dic
     return made
 
 
+@dataclass
+class Draft:
+    """A program in the making; `whole` keeps its values small (see the file's docstring)."""
+
+    draw: Draw
+    dtype: DType
+    whole: bool
+    arrays: list[Array] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        """Whether values do not depend on the order of sums."""
+        return self.whole or not self.dtype.is_float
+
+    def kind(self) -> bool:
+        return self.draw(st.booleans())
+
+    def number(self, low: int, high: int) -> int:
+        return self.draw(st.integers(low, high))
+
+    def one_of(self, *options: object):  # type: ignore[no-untyped-def]
+        return self.draw(st.sampled_from(options))
+
+
 @st.composite
 def programs(draw: Draw, updates: bool = True) -> Program:
-    """A program with fixed small extents: inputs, then equations or updates, and the last array returned."""
-    dtype = draw(st.sampled_from((f32, f64, i32, i64)))
-    fresh = count()
-    arrays: list[Array] = [
-        Array(f"X{i}", _dims(draw, ("a", "b", "c")), dtype, Role.INPUT) for i in range(draw(st.integers(1, 3)))
+    """A program with fixed small extents: inputs, then equations or updates in any order of the text."""
+    dtype = draw(st.sampled_from((f32, f64, i32, i64, f32, f64, i32, i8, u8, i16, u32)))
+    draft = Draft(draw, dtype, draw(st.booleans()))
+    draft.arrays += [Array(f"X{i}", _dims(draft, ("a", "b", "c")), dtype, Role.INPUT) for i in range(draft.number(1, 3))]
+    if draft.kind():
+        draft.arrays.append(Array("K", _dims(draft, ("a", "b")), i64, Role.INPUT))
+    kinds = ["map", "map", "reduce", "reduce", "recurrence", "greatest"]
+    if updates and draft.exact:
+        kinds += ["update", "update", "accumulate"]
+    for n in range(draft.number(1, 4)):
+        _KINDS[draw(st.sampled_from(kinds))](draft, n)
+    statements = draft.statements
+    if draft.kind():
+        statements = draw(st.permutations(statements))
+    return Program("whole" if draft.whole else "wild", (), tuple(_hidden(draft)), tuple(statements))
+
+
+def _hidden(d: Draft) -> list[Array]:
+    """Some results that are not returned, where nothing needs to see them."""
+    if not d.exact:
+        return d.arrays
+    last = d.arrays[-1].name
+    return [
+        replace(a, role=Role.TEMPORARY) if a.role is Role.OUTPUT and a.name != last and d.number(0, 2) == 0 else a
+        for a in d.arrays
     ]
-    statements: list[Statement] = []
-    for _ in range(draw(st.integers(1, 4))):
-        kind = draw(st.sampled_from(("map", "map", "reduce", "recurrence", *(("update",) if updates else ()))))
-        step = {"map": _map, "reduce": _reduce, "recurrence": _recurrence, "update": _update}[kind]
-        step(draw, arrays, statements, dtype, next(fresh))
-    return Program("random", (), tuple(arrays), tuple(statements))
 
 
-def _dims(draw: Draw, names: tuple[str, ...], least: int = 0) -> tuple[tuple[str, Affine], ...]:
-    n = draw(st.integers(0, len(names)))
-    return tuple((d, aff.const(draw(st.integers(least, 5)))) for d in names[:n])
+def interned(p: Program) -> Program:
+    """Equal sub-expressions of a statement as one node."""
+
+    def one(s: Statement) -> Statement:
+        known: dict[ex.Expr, ex.Expr] = {}
+        return replace(s, value=ex.rewrite(s.value, lambda e: known.setdefault(e, e)))
+
+    return replace(p, statements=tuple(one(s) for s in p.statements))
+
+
+def symbolic(p: Program, chosen: int) -> tuple[Program, dict[str, int]]:
+    """The same program with one extent, wherever it bounds a range or an array, as a size `n` of that value."""
+    n = aff.size("n")
+
+    def one(e: Affine) -> Affine:
+        return n if e == aff.const(chosen) else e
+
+    arrays = tuple(replace(a, dims=tuple((d, one(e)) for d, e in a.dims)) for a in p.arrays)
+    statements = tuple(
+        replace(s, domain=Domain(tuple(Range(r.dim, r.lo, one(r.hi)) for r in s.domain.ranges), s.domain.guard))
+        for s in p.statements
+    )
+    return replace(p, sizes=("n",), arrays=arrays, statements=statements), {"n": chosen}
+
+
+def _dims(d: Draft, names: tuple[str, ...], least: int = 0) -> tuple[tuple[str, Affine], ...]:
+    n = d.number(0, len(names))
+    return tuple((name, aff.const(d.number(least, 5))) for name in names[:n])
 
 
 def _extent(e: Affine) -> int:
@@ -67,93 +144,122 @@ def _extent(e: Affine) -> int:
     return e.const
 
 
-def _index(draw: Draw, ranges: Mapping[str, int], extent: int) -> Affine | None:
-    """A quasi-affine index over dims in [0, range) that stays in [0, extent), or None when there is none."""
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _index(d: Draft, ranges: Mapping[str, int], extent: int) -> Affine | ex.Expr | None:
+    """An index over dims in [0, range) that stays in [0, extent), or None when there is none; sometimes a gather."""
     if extent <= 0:
         return None
-    options: list[Affine] = [aff.const(draw(st.integers(0, extent - 1)))]
-    for d, n in ranges.items():
-        v = aff.var(d)
+    table = next((a for a in d.arrays if a.name == "K"), None)
+    if table is not None and d.number(0, 7) == 0:
+        at = [(name, _index(replace(d, arrays=[]), ranges, _extent(e))) for name, e in table.dims]
+        if all(i is not None for _, i in at):
+            low = ex.Binary("max", ex.Load("K", tuple(at), i64), ex.Const(0, i64))  # type: ignore[arg-type]
+            return ex.Binary("min", low, ex.Const(extent - 1, i64))
+    options: list[Affine] = [aff.const(d.number(0, extent - 1))]
+    for name, n in ranges.items():
+        v = aff.var(name)
         options.append(v % extent if extent > 1 else aff.const(0))
         for scale in (1, 2):
             slack = extent - 1 - scale * max(n - 1, 0)
             if slack >= 0:
-                shift = draw(st.integers(0, slack))
+                shift = d.number(0, slack)
                 options += [v * scale + shift, aff.const(scale * max(n - 1, 0) + shift) - v * scale] * 2
         if (n - 1) // 2 < extent:
             options.append(v // 2)
-    for d, n in ranges.items():
-        for e, m in ranges.items():
-            if d < e and max(n - 1, 0) + max(m - 1, 0) < extent:
-                options += [aff.var(d) + aff.var(e)] * 3
-    return draw(st.sampled_from(options))
+    for a, n in ranges.items():
+        for b, m in ranges.items():
+            if a < b and max(n - 1, 0) + max(m - 1, 0) < extent:
+                options += [aff.var(a) + aff.var(b)] * 3
+    return d.one_of(*options)
 
 
-def _load(draw: Draw, arrays: list[Array], ranges: Mapping[str, int]) -> ex.Expr | None:
-    a = draw(st.sampled_from(arrays))
-    index = tuple((d, _index(draw, ranges, _extent(e))) for d, e in a.dims)
-    return None if any(i is None for _, i in index) else ex.Load(a.name, index, a.dtype)  # type: ignore[arg-type]
+def _load(d: Draft, arrays: list[Array], ranges: Mapping[str, int]) -> ex.Expr | None:
+    a = d.one_of(*arrays)
+    index = tuple((name, _index(d, ranges, _extent(e))) for name, e in a.dims)
+    if any(i is None for _, i in index):
+        return None
+    load = ex.Load(a.name, index, a.dtype)  # type: ignore[arg-type]
+    return load if a.dtype == d.dtype else ex.Cast(d.dtype, load)
 
 
-def _literal(draw: Draw, dtype: DType) -> ex.Const:
-    v = draw(st.integers(-3, 3))
+def _literal(d: Draft) -> ex.Const:
+    v = d.number(0 if d.dtype.kind == "u" else -3, 3)
+    return ex.Const(float(v) if d.dtype.is_float else v, d.dtype)
+
+
+def _number(v: int, dtype: DType) -> ex.Const:
     return ex.Const(float(v) if dtype.is_float else v, dtype)
 
 
-def _leaf(draw: Draw, arrays: list[Array], ranges: Mapping[str, int], dtype: DType) -> ex.Expr:
-    return _load(draw, arrays, ranges) or _literal(draw, dtype)
-
-
-def _bounded(e: ex.Expr, dtype: DType) -> ex.Expr:
-    """Integers stay within +-1000, so that no sum of them overflows."""
-    if not dtype.is_integer:
+def _bounded(d: Draft, e: ex.Expr) -> ex.Expr:
+    """In a whole program values stay within +-1000 (or what the type holds), so that no sum of them overflows."""
+    if not d.whole:
         return e
-    low = ex.Binary("max", e, ex.Const(-1000, dtype))
-    return ex.Binary("min", low, ex.Const(1000, dtype))
+    high = min(1000, 100 if d.dtype.bits == 8 else 1000)
+    low = 0 if d.dtype.kind == "u" else -high
+    return ex.Binary("min", ex.Binary("max", e, _number(low, d.dtype)), _number(high, d.dtype))
 
 
-def _value(draw: Draw, arrays: list[Array], ranges: Mapping[str, int], dtype: DType, depth: int = 2) -> ex.Expr:
-    if depth == 0 or draw(st.integers(0, 3)) == 0:
-        return _leaf(draw, arrays, ranges, dtype)
-    kind = draw(st.sampled_from(("+", "-", "*", "min", "max", "select", "neg", "abs", "index")))
-    one = _value(draw, arrays, ranges, dtype, depth - 1)
+def _value(d: Draft, arrays: list[Array], ranges: Mapping[str, int], depth: int = 2) -> ex.Expr:
+    if depth == 0 or d.number(0, 3) == 0:
+        return _load(d, arrays, ranges) or _literal(d)
+    kind = d.one_of("+", "-", "*", "*", "min", "max", "select", "choose", "neg", "abs", "index", "divide", "share")
+    one = _value(d, arrays, ranges, depth - 1)
     match kind:
         case "select":
-            return ex.Select(ex.Test(_condition(draw, ranges)), one, _value(draw, arrays, ranges, dtype, depth - 1))
-        case "neg":
-            return ex.Unary("-", one)
-        case "abs":
-            return ex.Unary("abs", one)
+            return ex.Select(ex.Test(_condition(d, ranges)), one, _value(d, arrays, ranges, depth - 1))
+        case "choose":
+            other = _value(d, arrays, ranges, depth - 1)
+            test: ex.Expr = ex.Binary(d.one_of("<", "<=", "==", "!="), one, other)
+            if d.kind():
+                test = ex.Binary(d.one_of("and", "or"), test, ex.Test(_condition(d, ranges)))
+            return ex.Select(ex.Unary("not", test) if d.kind() else test, other, _value(d, arrays, ranges, depth - 1))
+        case "neg" | "abs":
+            return ex.Unary("-" if kind == "neg" else "abs", one)
         case "index" if ranges:
-            d = draw(st.sampled_from(sorted(ranges)))
-            return ex.Binary("+", one, ex.Cast(dtype, ex.Index(aff.var(d) * 2 - 1, i64)))
+            name = d.one_of(*sorted(ranges))
+            i = d.one_of(aff.var(name) * 2 - 1, aff.var(name) // 2, 3 - aff.var(name) % 3)
+            return ex.Binary("+", one, ex.Cast(d.dtype, ex.Index(i, i64)))
         case "index":
             return one
+        case "divide":
+            other = _value(d, arrays, ranges, depth - 1)
+            if not d.dtype.is_float:
+                return ex.Binary(d.one_of("//", "%"), one, other)
+            positive = ex.Binary("+", ex.Unary("abs", other), _number(1, d.dtype))
+            return one if d.whole else ex.Binary(d.one_of("/", "//", "%"), one, positive)
+        case "share":
+            return ex.Binary("+", ex.Binary("*", one, one), one)
         case _:
-            return ex.Binary(kind, one, _value(draw, arrays, ranges, dtype, depth - 1))
+            return ex.Binary(kind, one, _value(d, arrays, ranges, depth - 1))
 
 
-def _condition(draw: Draw, ranges: Mapping[str, int]) -> Condition:
+def _condition(d: Draft, ranges: Mapping[str, int]) -> Condition:
     if not ranges:
-        return aff.at_least(aff.const(draw(st.integers(-1, 0))))
+        return aff.at_least(aff.const(d.number(-1, 0)))
     names = sorted(ranges)
 
     def one() -> Condition:
-        d, e = draw(st.sampled_from(names)), draw(st.sampled_from(names))
-        c = draw(st.integers(-2, 4))
-        if draw(st.booleans()):
-            return aff.at_least(aff.var(d) - aff.var(e) + c - 1)
-        return aff.equal(aff.var(d) % 2) if draw(st.booleans()) else aff.at_least(aff.const(c) - aff.var(d))
+        a, b = d.one_of(*names), d.one_of(*names)
+        c = d.number(-2, 4)
+        if d.kind():
+            return aff.at_least(aff.var(a) - aff.var(b) + c - 1)
+        return aff.equal(aff.var(a) % 2) if d.kind() else aff.at_least(aff.const(c) - aff.var(a))
 
-    return {0: one, 1: lambda: aff.either(one(), one()), 2: lambda: aff.both(one(), one())}[draw(st.integers(0, 2))]()
+    return {0: one, 1: lambda: aff.either(one(), one()), 2: lambda: aff.both(one(), one())}[d.number(0, 2)]()
+
+
+# --- statements ------------------------------------------------------------------------------------------------------
 
 
 def _box(ranges: Mapping[str, int]) -> tuple[Range, ...]:
     return tuple(Range(d, aff.const(0), aff.const(n)) for d, n in ranges.items())
 
 
-def _space(draw: Draw, names: tuple[str, ...] = ("i", "j", "k")) -> dict[str, int]:
-    return {d: draw(st.integers(0, 6)) for d in names[: draw(st.integers(0, len(names)))]}
+def _space(d: Draft, names: tuple[str, ...] = ("i", "j", "k")) -> dict[str, int]:
+    return {name: d.number(0, 6) for name in names[: d.number(0, len(names))]}
 
 
 def _target(name: str, ranges: Mapping[str, int], dtype: DType, role: Role = Role.OUTPUT) -> tuple[Array, Access]:
@@ -161,85 +267,128 @@ def _target(name: str, ranges: Mapping[str, int], dtype: DType, role: Role = Rol
     return array, Access(name, tuple((d, aff.var(d)) for d in ranges))
 
 
-def _map(draw: Draw, arrays: list[Array], statements: list[Statement], dtype: DType, n: int) -> None:
-    """Pointwise, perhaps in two pieces split by a condition."""
-    ranges = _space(draw)
-    array, write = _target(f"Y{n}", ranges, dtype)
-    cut = _condition(draw, ranges) if draw(st.booleans()) else aff.TRUE
-    for part, guard in enumerate((cut, aff.negate(cut))):
-        if guard != aff.FALSE:
-            value = _bounded(_value(draw, arrays, ranges, dtype), dtype)
-            at = (len(statements),)
-            statements.append(Statement(f"S{n}_{part}", Domain(_box(ranges), guard), write, value, position=at))
-    arrays.append(array)
+def _map(d: Draft, n: int) -> None:
+    """Pointwise, perhaps in two pieces: split by a condition, or below and above the diagonal."""
+    ranges = _space(d)
+    array, write = _target(f"Y{n}", ranges, d.dtype)
+    box = _box(ranges)
+    if list(ranges) == ["i", "j"] and ranges["j"] >= ranges["i"] and d.kind():
+        edge = aff.var("i") + 1
+        parts = [Domain((box[0], Range("j", aff.const(0), edge))), Domain((box[0], Range("j", edge, box[1].hi)))]
+    else:
+        cut = _condition(d, ranges) if d.kind() else aff.TRUE
+        parts = [Domain(box, guard) for guard in (cut, aff.negate(cut)) if guard != aff.FALSE]
+    for part, domain in enumerate(parts):
+        value = _bounded(d, _value(d, d.arrays, ranges))
+        d.statements.append(Statement(f"S{n}_{part}", domain, write, value, position=(len(d.statements),)))
+    d.arrays.append(array)
 
 
-def _reduce(draw: Draw, arrays: list[Array], statements: list[Statement], dtype: DType, n: int) -> None:
+def _reduce(d: Draft, n: int) -> None:
     """A reduction over one or two dims, perhaps triangular or guarded."""
-    ranges = _space(draw, ("i", "j"))
-    array, write = _target(f"Y{n}", ranges, dtype)
-    over = {d: draw(st.integers(0, 4)) for d in ("k", "l")[: draw(st.integers(1, 2))]}
+    ranges = _space(d, ("i", "j"))
+    array, write = _target(f"Y{n}", ranges, d.dtype)
+    over = {name: d.number(0, 4) for name in ("k", "l")[: d.number(1, 2)]}
     box = _box({**ranges, **over})
     every = {**ranges, **over}
-    if ranges and draw(st.booleans()):
-        box = (*_box(ranges), Range("k", aff.const(0), aff.var("i") + 1), *_box({d: over[d] for d in list(over)[1:]}))
+    if ranges and d.kind():
+        box = (*_box(ranges), Range("k", aff.const(0), aff.var("i") + 1), *_box({x: over[x] for x in list(over)[1:]}))
         every["k"] = max(ranges["i"], 1)
-    guard = _condition(draw, every) if draw(st.booleans()) else aff.TRUE
-    op = draw(st.sampled_from(("sum", "max", "min", "prod")))
-    value = _bounded(_value(draw, arrays, every, dtype), dtype)
-    if op == "prod":
-        value = ex.Binary("min", ex.Binary("max", value, _unit(-1, dtype)), _unit(1, dtype))
-    if op in ("max", "min"):
+    guard = _condition(d, every) if d.kind() else aff.TRUE
+    op = d.one_of("sum", "sum", "max", "min", "prod")
+    value = _bounded(d, _value(d, d.arrays, every))
+    if op == "prod" and d.whole:
+        low = 0 if d.dtype.kind == "u" else -1
+        value = ex.Binary("min", ex.Binary("max", value, _number(low, d.dtype)), _number(1, d.dtype))
+    if op in ("max", "min") and d.whole:
         guard = aff.TRUE  # an empty maximum is infinite, and so would be everything after it
         if any(r.hi.is_const and r.hi.const == 0 for r in box[len(ranges) :]):
             op = "sum"
     parts = guard.args if isinstance(guard, aff.And) else (guard,)
     guard = aff.both(*(c for c in parts if aff.condition_dims(c) & set(over)))  # so that every cell is defined
-    statements.append(
-        Statement(
-            f"S{n}", Domain(box, guard), write, value, op, strict=draw(st.booleans()), position=(len(statements),)
-        )
-    )
-    arrays.append(array)
+    at = (len(d.statements),)
+    d.statements.append(Statement(f"S{n}", Domain(box, guard), write, value, op, strict=d.kind(), position=at))
+    d.arrays.append(array)
 
 
-def _unit(v: int, dtype: DType) -> ex.Const:
-    return ex.Const(float(v) if dtype.is_float else v, dtype)
+def _greatest(d: Draft, n: int) -> None:
+    """The least k at which a value is greatest, in two reductions."""
+    ranges = _space(d, ("i", "j"))
+    every = {**ranges, "k": d.number(1, 5)}
+    array, write = _target(f"Y{n}", ranges, d.dtype)
+    index, first = _target(f"I{n}", ranges, i64)
+    value = _bounded(d, _value(d, d.arrays, every, 1))
+    best = ex.Load(array.name, write.index, d.dtype)
+    found = ex.Binary("==", value, best)
+    where = ex.Select(found, ex.Index(aff.var("k"), i64), ex.Const(every["k"], i64))
+    at = len(d.statements)
+    d.statements.append(Statement(f"S{n}_0", Domain(_box(every)), write, value, "max", position=(at,)))
+    d.statements.append(Statement(f"S{n}_1", Domain(_box(every)), first, where, "min", position=(at + 1,)))
+    d.arrays += [index, array]
 
 
-def _recurrence(draw: Draw, arrays: list[Array], statements: list[Statement], dtype: DType, n: int) -> None:
-    """z reads z at a lexicographically smaller point, guarded at the border."""
-    ranges = _space(draw) or {"i": draw(st.integers(1, 6))}
-    array, write = _target(f"Z{n}", ranges, dtype)
+def _recurrence(d: Draft, n: int) -> None:
+    """z reads z at a lexicographically smaller (or always greater) point, guarded at the border."""
+    ranges = _space(d) or {"i": d.number(1, 6)}
+    array, write = _target(f"Z{n}", ranges, d.dtype)
     names = list(ranges)
-    lead = draw(st.integers(0, len(names) - 1))
-    shift = {d: draw(st.integers(-1, 1)) for d in names[lead + 1 :]}
-    back = {
-        names[lead]: aff.var(names[lead]) - draw(st.integers(1, 2)),
-        **{d: aff.var(d) + s for d, s in shift.items()},
-    }
-    inside = aff.both(*(aff.between(0, i, aff.const(ranges[d])) for d, i in back.items()))
-    previous = ex.Load(array.name, tuple((d, back.get(d, aff.var(d))) for d in names), dtype)
-    border = _value(draw, arrays, ranges, dtype, 1)
-    step = ex.Binary(draw(st.sampled_from(("+", "max", "-"))), previous, _value(draw, arrays, ranges, dtype, 1))
-    value = _bounded(ex.Select(ex.Test(inside), step, border), dtype)
-    at = (len(statements),)
-    statements.append(Statement(f"S{n}", Domain(_box(ranges)), write, value, position=at))
-    arrays.append(array)
+    lead = d.number(0, len(names) - 1)
+    shift = {name: d.number(-1, 1) for name in names[lead + 1 :]}
+    step = d.number(1, 2) * d.one_of(1, 1, -1)
+    back = {names[lead]: aff.var(names[lead]) - step, **{name: aff.var(name) + s for name, s in shift.items()}}
+    inside = aff.both(*(aff.between(0, i, aff.const(ranges[name])) for name, i in back.items()))
+    previous = ex.Load(array.name, tuple((name, back.get(name, aff.var(name))) for name in names), d.dtype)
+    border = _value(d, d.arrays, ranges, 1)
+    combined = ex.Binary(d.one_of("+", "max", "-"), previous, _value(d, d.arrays, ranges, 1))
+    value = _bounded(d, ex.Select(ex.Test(inside), combined, border))
+    d.statements.append(Statement(f"S{n}", Domain(_box(ranges)), write, value, position=(len(d.statements),)))
+    d.arrays.append(array)
 
 
-def _update(draw: Draw, arrays: list[Array], statements: list[Statement], dtype: DType, n: int) -> None:
-    """Updates of a fresh inout array under up to three ordered loops; every dim is ordered."""
-    ranges = {d: draw(st.integers(1, 5)) for d in ("i", "j")[: draw(st.integers(1, 2))]}
-    array, write = _target(f"U{n}", ranges, dtype, Role.INOUT)
-    loops = {"t": draw(st.integers(1, 3)), **ranges} if draw(st.booleans()) else ranges
-    first = len(statements)
-    sources = [*(a for a in arrays if a.role is not Role.INOUT), array]
-    for part in range(draw(st.integers(1, 2))):
+def _update(d: Draft, n: int) -> None:
+    """Updates of an inout array under ordered loops, parted at any depth; or under one, the cells in no order."""
+    old = [a for a in d.arrays if a.role is Role.INOUT]
+    if old and d.kind():
+        array = d.one_of(*old)
+        ranges = {name: _extent(e) for name, e in array.dims}
+        write = Access(array.name, tuple((name, aff.var(name)) for name in ranges))
+    else:
+        ranges = {name: d.number(1, 5) for name in ("i", "j")[: d.number(1, 2)]}
+        array, write = _target(f"U{n}", ranges, d.dtype, Role.INOUT)
+    loops = {"t": d.number(1, 3), **ranges} if not ranges or d.kind() else ranges
+    first = len(d.statements)
+    free = "t" in loops and d.number(0, 2) == 0
+    others = [a for a in d.arrays if a.name != array.name]
+    level = 0 if free else d.number(0, len(loops) - 1)
+    for part in range(d.number(1, 3)):
         at: tuple[int | str, ...] = (first,)
-        for d in loops:
-            at = (*at, d, part if d == list(loops)[-1] else 0)
-        guard = _condition(draw, loops) if draw(st.booleans()) else aff.TRUE
-        value = _bounded(_value(draw, sources, loops, dtype), dtype)
-        statements.append(Statement(f"S{n}_{part}", Domain(_box(loops), guard), write, value, position=at))
-    arrays.append(array)
+        for depth, name in enumerate(["t"] if free else list(loops)):
+            at = (*at, name, part if depth == level else 0)
+        guard = _condition(d, loops) if d.kind() else aff.TRUE
+        value = _value(d, others if free else [*others, array, array], loops)
+        if free and d.kind():
+            value = ex.Binary("+", value, ex.Load(array.name, write.index, d.dtype))
+        value = _bounded(d, value)
+        d.statements.append(Statement(f"S{n}_{part}", Domain(_box(loops), guard), write, value, position=at))
+    if array not in d.arrays:
+        d.arrays.append(array)
+
+
+def _accumulate(d: Draft, n: int) -> None:
+    """A reduction on top of what memory holds."""
+    ranges = {name: d.number(1, 5) for name in ("i", "j")[: d.number(0, 2)]}
+    array, write = _target(f"A{n}", ranges, d.dtype, Role.INOUT)
+    every = {**ranges, "k": d.number(0, 4)}
+    for part in range(d.number(1, 2)):
+        value = _bounded(d, _value(d, d.arrays, every))
+        at = (len(d.statements),)
+        op = d.one_of("sum", "max", "min")
+        domain = Domain(_box(every), _condition(d, every) if d.kind() else aff.TRUE)
+        d.statements.append(Statement(f"S{n}_{part}", domain, write, value, op, True, d.kind(), at))
+    d.arrays.append(array)
+
+
+_KINDS = {
+    "map": _map, "reduce": _reduce, "recurrence": _recurrence, "greatest": _greatest, "update": _update,
+    "accumulate": _accumulate,
+}  # fmt: skip

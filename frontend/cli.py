@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: MIT
+"""The command line: `polyhedral show | explain | run | doctor | cache | config | completion`.
+
+Reads arguments and environment, turns errors into diagnostics and exit codes; each command's work is in a module that is
+imported only when the command runs, so that the tool starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+OK, PROGRAM, USAGE, NO, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 130
+"""Exit codes: fine, an error in the program, wrong usage, the answer is no, no toolchain, interrupted."""
+
+_WITH_VALUE = ("-s", "--size", "--dtype", "--target", "--cache-dir", "--color", "--progress")
+_FLAGS = ("--json", "-q", "--quiet", "-v", "--verbose", "--version")
+_EPILOG = "Targets are pkg.mod:fn, file.py:fn or prog.poly.  Options of `polyhedral -h` may stand before or after a command."
+_PACKAGES = tuple(str(Path(__file__).resolve().parents[1] / p) + os.sep for p in ("frontend", "polyhedral", "codegen"))
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+cache = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Compiled kernels kept on disk.")
+config = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Options in [tool.polyhedral] of pyproject.toml.")
+app.add_typer(cache, name="cache")
+app.add_typer(config, name="config")
+
+
+@dataclass
+class Global:
+    """The options that every command has."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    color: str = "auto"
+    sizes: dict[str, int | None] = field(default_factory=dict[str, int | None])
+    dtype: str | None = None
+    target: str | None = None
+    cache_dir: str | None = None
+
+    def options(self) -> AbstractContextManager[None]:
+        """The compiler options that the command line sets."""
+        chosen = {"target": self.target, "cache_dir": self.cache_dir}
+        made: Callable[..., AbstractContextManager[None]] = import_module("frontend.options").options
+        return made(**{k: v for k, v in chosen.items() if v is not None})
+
+    def say(self, text: str) -> None:
+        """Progress, on stderr."""
+        if not self.quiet:
+            sys.stderr.write(text + "\n")
+
+
+_now = Global()
+"""The options of the command under way; set once by `_globals`, read by the error printer."""
+
+
+def out(text: str) -> None:
+    """Data, on stdout."""
+    if text:
+        sys.stdout.write(text + "\n")
+
+
+@app.callback()
+def _globals(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="More progress on stderr.")] = 0,
+    color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto",
+    progress: Annotated[str, typer.Option(help="auto, plain or none.")] = "auto",
+    size: Annotated[list[str] | None, typer.Option("--size", "-s", metavar="NAME=INT", help="X.y=224, y=16 or b=sym.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Element type of the arguments, such as f32.")] = None,
+    target: Annotated[str | None, typer.Option(help="cpu or c.")] = None,
+    cache_dir: Annotated[str | None, typer.Option(help="Where compiled kernels are kept.")] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Programs over named dimensions, scheduled with integer sets and compiled to C."""
+    for name, value, known in (("--color", color, ("auto", "always", "never")), ("--progress", progress, ("auto", "plain", "none"))):
+        if value not in known:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=name)
+    _now.json, _now.quiet, _now.verbose, _now.color = as_json, quiet or progress == "none", verbose, color
+    _now.dtype, _now.target, _now.cache_dir, _now.sizes = dtype, target, cache_dir, {}
+    context.obj = _now
+    if size:
+        _now.sizes = dict(map(import_module("frontend.targets").size_of, size))
+    if verbose:
+        logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s", level=logging.DEBUG if verbose > 1 else logging.INFO)
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+_Target = Annotated[str, typer.Argument(metavar="TARGET", help="pkg.mod:fn, file.py:fn or prog.poly")]
+
+
+def _lowered(given: Global, target: str) -> Any:
+    targets = import_module("frontend.targets")
+    low = targets.lowered(targets.load(target), given.sizes, given.dtype)
+    if given.verbose:
+        given.say(str(low.timings))
+    return low
+
+
+@app.command(epilog=_EPILOG)
+def show(
+    context: typer.Context,
+    target: _Target,
+    stage: Annotated[str, typer.Option(help="domains, accesses, deps, schedule, tiled, layout, ast, c, asm (several with commas) or all.")] = "schedule",
+    before: Annotated[bool, typer.Option("--before", help="The order as written.")] = False,
+    after: Annotated[bool, typer.Option("--after", help="The order chosen (the default).")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Both orders of the schedule, as a diff.")] = False,
+    statement: Annotated[str | None, typer.Option(help="Only this statement (or the one that writes this array).")] = None,
+    form: Annotated[str, typer.Option("--format", help="text, json, isl, dot, svg or html.")] = "text",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file, or a folder that gets one file a stage.")] = None,
+) -> None:
+    """Print the stages of a compilation."""
+    if before + after + diff > 1:
+        raise typer.BadParameter("choose one of --before, --after and --diff")
+    module = import_module("frontend.show")
+    stages = module.stages_of(stage)
+    with context.obj.options():
+        low = _lowered(context.obj, target)
+        when = "before" if before else "diff" if diff else "after"
+        parts = module.show(low, stages, "json" if context.obj.json else form, when, statement)
+    out(module.write(parts, "json" if context.obj.json else form, output))
+
+
+@app.command(epilog=_EPILOG)
+def explain(
+    context: typer.Context,
+    target: _Target,
+    question: Annotated[str, typer.Argument(help="fuse S1 S2 | tile S t=8,x=64 | parallel DIM | vectorize DIM | bounds S | layout T ORDER | why [S]")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...")] = None,
+    at: Annotated[str | None, typer.Option(help="For fuse: the dims of the shared loops, such as y,x.")] = None,
+) -> None:
+    """Ask why, or why not: legal?  chosen?  what would change it.  Exit code 3 when it is not legal."""
+    with context.obj.options():
+        low = _lowered(context.obj, target)
+        answer = import_module("frontend.explain").ask(low, question, words or [], at)
+    out(json.dumps(answer.to_json(), indent=2) if context.obj.json else str(answer))
+    raise typer.Exit(OK if answer else NO)
+
+
+@app.command(epilog=_EPILOG)
+def run(
+    context: typer.Context,
+    target: _Target,
+    random: Annotated[bool, typer.Option("--random", help="Random inputs (the default).")] = False,
+    npz: Annotated[Path | None, typer.Option(help="Inputs by name from an .npz file.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the results to an .npz file.")] = None,
+    check: Annotated[str | None, typer.Option(help="numpy: hold the results against the interpreter.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
+) -> None:
+    """Compile and run once, with times; exit code 3 when --check finds a mismatch."""
+    if random and npz is not None:
+        raise typer.BadParameter("choose one of --random and --npz")
+    if check not in (None, "numpy"):
+        raise typer.BadParameter(f"{check!r} is not numpy", param_hint="--check")
+    execute = import_module("frontend.execute")
+    with context.obj.options():
+        result = execute.run(target, context.obj, npz, output, check is not None, seed)
+    out(json.dumps(result.to_json(), indent=2) if context.obj.json else str(result))
+    raise typer.Exit(OK if result.agrees is not False else NO)
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """What this machine offers, and what to do about what it lacks; exit code 4 when there is no C compiler."""
+    findings = import_module("frontend.doctor").findings(os.environ, context.obj.cache_dir)
+    if context.obj.json:
+        out(json.dumps({"schema": "polyhedral.doctor/1", "findings": [f.to_json() for f in findings]}, indent=2))
+    else:
+        out("\n".join(map(str, findings)))
+    missing = any(f.name == "C compiler" and not f.ok for f in findings)
+    raise typer.Exit(MISSING if missing else OK)
+
+
+@cache.command("ls")
+def cache_ls(context: typer.Context) -> None:
+    """List the entries."""
+    _upkeep(context, "ls")
+
+
+@cache.command("stat")
+def cache_stat(context: typer.Context) -> None:
+    """Where it is, how many entries, how large."""
+    _upkeep(context, "stat")
+
+
+@cache.command("clear")
+def cache_clear(context: typer.Context) -> None:
+    """Remove every entry."""
+    _upkeep(context, "clear")
+
+
+@cache.command("export")
+def cache_export(context: typer.Context, file: Annotated[Path, typer.Argument(help="A tar file to write.")]) -> None:
+    """Write every entry to a tar file."""
+    _upkeep(context, "export", file)
+
+
+@cache.command("import")
+def cache_import(context: typer.Context, file: Annotated[Path, typer.Argument(help="A tar file that export wrote.")]) -> None:
+    """Take over the entries of a tar file; import only what you trust, its kernels will run."""
+    _upkeep(context, "import", file)
+
+
+@config.command("get")
+def config_get(context: typer.Context, name: Annotated[str | None, typer.Argument()] = None) -> None:
+    """Print the options in force, or one."""
+    _upkeep(context, "get", name)
+
+
+@config.command("set")
+def config_set(context: typer.Context, name: str, value: str) -> None:
+    """Write an option to [tool.polyhedral] of the nearest pyproject.toml."""
+    _upkeep(context, "set", name, value)
+
+
+@config.command("path")
+def config_path(context: typer.Context) -> None:
+    """Print the pyproject.toml that is read here."""
+    _upkeep(context, "path")
+
+
+@app.command()
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh, fish or powershell")]) -> None:
+    """Print a completion script for a shell."""
+    out(import_module("frontend.completion").script(shell))
+
+
+def _upkeep(context: typer.Context, what: str, *words: Any) -> None:
+    upkeep = import_module("frontend.upkeep")
+    with context.obj.options():
+        result = upkeep.COMMANDS[what](*words)
+    out(json.dumps({"schema": f"polyhedral.{what}/1", **result.data}, indent=2) if context.obj.json else result.text)
+
+
+# --- errors and exit codes -------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code (the console script hands it to the shell)."""
+    words = hoisted(sys.argv[1:] if arguments is None else arguments)
+    if "--version" in words and words[: words.index("--version")] == [w for w in words if w.startswith("-")][: words.index("--version")]:
+        out(f"polyhedral-loops {metadata.version('polyhedral-loops')}")
+        return OK
+    try:
+        app(words, prog_name="polyhedral")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else OK if stop.code is None else USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        return report(error)
+    return OK
+
+
+def hoisted(words: Sequence[str]) -> list[str]:
+    """Options of every command moved to the front, where the parser wants them."""
+    front: list[str] = []
+    rest: list[str] = []
+    queue = list(words)
+    while queue:
+        w = queue.pop(0)
+        if w == "--":
+            return [*front, *rest, w, *queue]
+        if w in _WITH_VALUE:
+            front += [w, *queue[:1]]
+            queue = queue[1:]
+        elif w in _FLAGS or w.startswith(tuple(f"{o}=" for o in _WITH_VALUE)) or (w.startswith("-s") and "=" in w):
+            front.append(w)
+        elif w.strip("vq") == "-" and len(w) > 1:
+            front.append(w)
+        else:
+            rest.append(w)
+    return [*front, *rest]
+
+
+def report(error: Exception) -> int:
+    """Print an error the way users should see it, and give the exit code."""
+    errors = import_module("polyhedral.errors")
+    if os.environ.get("POLYHEDRAL_TRACEBACK", "") not in ("", "0"):
+        traceback.print_exception(error)
+    if isinstance(error, errors.PolyhedralError):
+        if _now.json:
+            out(json.dumps(error.to_json(), indent=2))
+        else:
+            sys.stderr.write(f"{_red('error')}: {error}\n")
+        return MISSING if isinstance(error, errors.ToolchainError) else PROGRAM
+    if type(error).__name__ == "Usage" and type(error).__module__ == "frontend.targets":
+        sys.stderr.write(f"{_red('usage')}: {error}\n")
+        return USAGE
+    if _now.json:
+        out(json.dumps({"schema": "polyhedral.error/1", "family": type(error).__name__, "code": None, "message": str(error)}, indent=2))
+    sys.stderr.write("".join(shortened(error)))
+    return PROGRAM
+
+
+def shortened(error: BaseException) -> list[str]:
+    """A traceback of the user's own frames only."""
+    summary = traceback.TracebackException.from_exception(error)
+    own = [f for f in summary.stack if not f.filename.startswith((*_PACKAGES, "<frozen", str(Path(typer.__file__).parent)))]
+    ours = bool(summary.stack) and summary.stack[-1].filename.startswith(_PACKAGES) and not isinstance(error, SyntaxError)
+    lines = ["Traceback (most recent call last):\n", *traceback.StackSummary.from_list(own).format()] if own else []
+    lines += list(summary.format_exception_only())
+    if ours:
+        lines.append("  (raised inside the compiler; POLYHEDRAL_TRACEBACK=1 shows where)\n")
+    return lines
+
+
+def _red(text: str) -> str:
+    wanted = _now.color == "always" or (
+        _now.color == "auto" and (bool(os.environ.get("FORCE_COLOR")) or (sys.stderr.isatty() and not os.environ.get("NO_COLOR")))
+    )
+    return f"\x1b[1;31m{text}\x1b[0m" if wanted else text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""Pictures as text: a schedule tree and a statement graph in DOT and SVG, and a page of HTML without scripts.
+
+Everything shown is escaped here; what to show is `frontend.show`'s business.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from polyhedral import tree as tr
+from polyhedral.tree import Tree
+
+_CHAR, _LINE, _PAD = 7.2, 18, 8
+_STYLE = (
+    "text{font:12px ui-monospace,monospace;fill:currentColor}"
+    "rect{fill:none;stroke:currentColor;stroke-width:1;rx:4}path{fill:none;stroke:currentColor}"
+    ".band{fill:#8fb8de55}.sequence{fill:#e0c36a44}.registers{fill:#9fd49f55}.statement{fill:#cccccc44}"
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A node of a drawing: a kind (its colour), a label and what lies below."""
+
+    kind: str
+    label: str
+    below: tuple[Box, ...] = ()
+
+
+def boxes(tree: Tree, shown: Mapping[str, str], inside: tuple[str, ...] = ()) -> Box:
+    """A schedule tree as labelled boxes."""
+    inside = inside or tr.families_of(tree)
+    match tree:
+        case tr.Leaf():
+            return Box("statement", ", ".join(shown.get(f, f) for f in inside))
+        case tr.Band(members, child):
+            label = ", ".join(m.name + ("" if m.run is tr.Run.SERIAL else f": {m.run.value}") for m in members)
+            return Box("band", f"band {label}" + (" (permutable)" if tree.permutable and len(members) > 1 else ""), (boxes(child, shown, inside),))
+        case tr.Promote(array, child):
+            return Box("registers", f"in registers: {array}", (boxes(child, shown, inside),))
+        case tr.Filter(families, child):
+            return boxes(child, shown, families)
+        case tr.Sequence(children):
+            return Box("sequence", "in order", tuple(boxes(c.child, shown, c.families) for c in children))
+
+
+# --- DOT -------------------------------------------------------------------------------------------------------------
+
+
+def tree_dot(root: Box) -> str:
+    lines = ["digraph schedule {", "  node [shape=box, fontname=monospace];"]
+    lines += _dot_nodes(root, "n")
+    return "\n".join([*lines, "}"])
+
+
+def _dot_nodes(box: Box, id: str) -> Iterator[str]:
+    yield f"  {id} [label={json.dumps(box.label)}];"
+    for i, b in enumerate(box.below):
+        yield f"  {id} -> {id}_{i};"
+        yield from _dot_nodes(b, f"{id}_{i}")
+
+
+def graph_dot(nodes: Sequence[str], edges: Sequence[tuple[str, str, str]]) -> str:
+    lines = ["digraph statements {", "  node [shape=box, fontname=monospace];", *(f"  {json.dumps(n)};" for n in nodes)]
+    lines += [f"  {json.dumps(a)} -> {json.dumps(b)} [label={json.dumps(array)}];" for a, b, array in edges]
+    return "\n".join([*lines, "}"])
+
+
+# --- SVG -------------------------------------------------------------------------------------------------------------
+
+
+def tree_svg(root: Box) -> str:
+    """Boxes inside boxes: what is inside runs once for each iteration of what is around it."""
+    shapes, width, height = _nested(root, 2, 2)
+    return _svg(shapes, width + 4, height + 4)
+
+
+def _nested(box: Box, x: float, y: float) -> tuple[list[str], float, float]:
+    inner: list[str] = []
+    wide, at = len(box.label) * _CHAR + 2 * _PAD, y + _LINE + _PAD
+    for b in box.below:
+        shapes, w, h = _nested(b, x + _PAD, at)
+        inner += shapes
+        wide, at = max(wide, w + 2 * _PAD), at + h + 4
+    height = at - y + (_PAD - 4 if box.below else 0)
+    return [_rect(box.kind, x, y, wide, height), _label(box.label, x + _PAD, y + _LINE - 2), *inner], wide, height
+
+
+def graph_svg(nodes: Sequence[str], edges: Sequence[tuple[str, str, str]]) -> str:
+    """Statements in a column, an arc for each array that one hands to another."""
+    width = max((len(n) for n in nodes), default=1) * _CHAR + 2 * _PAD
+    at = {n: 4 + i * 3 * _LINE for i, n in enumerate(nodes)}
+    shapes: list[str] = []
+    far = width
+    for n, y in at.items():
+        shapes += [_rect("statement", 4, y, width, 1.6 * _LINE), _label(n, 4 + _PAD, y + _LINE)]
+    for k, (a, b, array) in enumerate(edges):
+        start, end = at[a] + 0.5 * _LINE, at[b] + 1.1 * _LINE
+        bend = width + 20 + 14 * (k % 6) + abs(end - start) / 4
+        shapes.append(f'<path d="M {4 + width:.0f} {start:.0f} C {bend:.0f} {start:.0f}, {bend:.0f} {end:.0f}, {4 + width:.0f} {end:.0f}"/>')
+        shapes.append(f'<path d="M {10 + width:.0f} {end - 4:.0f} L {4 + width:.0f} {end:.0f} L {10 + width:.0f} {end + 4:.0f}"/>')
+        shapes.append(_label(array, bend - 6, (start + end) / 2 + 4))
+        far = max(far, bend + len(array) * _CHAR)
+    return _svg(shapes, far + _PAD, len(nodes) * 3 * _LINE + 8)
+
+
+def _rect(kind: str, x: float, y: float, w: float, h: float) -> str:
+    return f'<rect class="{kind}" x="{x:.0f}" y="{y:.0f}" width="{w:.0f}" height="{h:.0f}"/>'
+
+
+def _label(text: str, x: float, y: float) -> str:
+    return f'<text x="{x:.0f}" y="{y:.0f}">{html.escape(text)}</text>'
+
+
+def _svg(shapes: Sequence[str], width: float, height: float) -> str:
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', f"<style>{_STYLE}</style>", *shapes, "</svg>"])
+
+
+# --- HTML ------------------------------------------------------------------------------------------------------------
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>:root{{color-scheme:light dark}}body{{font:15px system-ui,sans-serif;margin:2em;max-width:110em}}
+pre{{font:13px ui-monospace,monospace;overflow:auto}}summary{{cursor:pointer;font-weight:600}}details{{margin:.6em 0}}</style>
+</head><body><h1>{title}</h1>
+{sections}
+</body></html>"""
+
+
+def page(title: str, texts: Mapping[str, str], pictures: Mapping[str, str]) -> str:
+    """Collapsible sections, the pictures inline."""
+    sections = "\n".join(
+        f"<details open><summary>{html.escape(name)}</summary>\n{pictures.get(name, '')}\n<pre>{html.escape(text)}</pre></details>"
+        for name, text in texts.items()
+    )
+    return _PAGE.format(title=html.escape(title), sections=sections)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""`polyhedral run`: compile, call once on random or stored inputs, hold the result against the interpreter, time it.
+
+Sizes that nothing fixes get small values that satisfy the program's conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from frontend.arrays import Array, Ordered
+from frontend.cost import operations
+from frontend.staged import Benchmark, Lowered
+from frontend.targets import Sizes, Target, Usage, dense_specs, example_sizes, load, lowered
+from polyhedral import interpreter
+from polyhedral.program import Array as IRArray
+from polyhedral.program import Program, Role, specialise
+
+Data = dict[str, np.ndarray[Any, Any]]
+
+
+class Caller(Protocol):
+    """What of the command line matters here."""
+
+    sizes: dict[str, int | None]
+    dtype: str | None
+
+    def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of a run: `agrees` is None when nothing was checked."""
+
+    program: str
+    sizes: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
+    benchmark: Benchmark
+    agrees: bool | None = None
+    error: Mapping[str, float] | None = None
+    bound: Mapping[str, float] | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.program} -> " + ", ".join(f"{n} {s}" for n, s in self.shapes.items()), str(self.benchmark)]
+        if self.error is not None and self.bound is not None:
+            verdict = "agrees with" if self.agrees else "DIFFERS from"
+            worst = ", ".join(f"{n} {e:.3g} (allowed {self.bound[n]:.3g})" for n, e in self.error.items())
+            lines.append(f"{verdict} the interpreter; max error: {worst}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, object]:
+        b = self.benchmark
+        timing = {"seconds": b.median, "iqr": b.iqr, "calls": len(b.times), "threads": b.threads, "gflops": b.gflops}
+        return {
+            "schema": "polyhedral.run/1",
+            "program": self.program,
+            "sizes": dict(self.sizes),
+            "shapes": {n: list(s) for n, s in self.shapes.items()},
+            **timing,
+            "agrees": self.agrees,
+            "error": None if self.error is None else dict(self.error),
+            "bound": None if self.bound is None else dict(self.bound),
+        }
+
+
+def run(text: str, caller: Caller, npz: Path | None, output: Path | None, check: bool, seed: int) -> Ran:
+    """The whole command."""
+    target = load(text)
+    stored = _stored(npz) if npz is not None else None
+    low, sizes = _sized(target, caller, stored)
+    caller.say(f"compiling for {', '.join(f'{n}={v}' for n, v in sizes.items()) or 'fixed sizes'}")
+    exe = low.compile()
+    inputs = _inputs(low, sizes, stored, seed)
+    order = {n: low.specs[n].axes for n in low.module.arguments}
+    expected = _interpreted(low, inputs, sizes, order) if check else None
+    mine = {n: v.copy() for n, v in inputs.items()}
+    result = exe(**mine)
+    got = {**dict(_named(low.module.returned, result)), **{a.name: mine[a.name] for a in _updated(low)}}
+    results = {n: _canonical(low, n, v).copy() for n, v in got.items()}
+    if output is not None:
+        _save(output, results)
+    benchmark = exe.benchmark(*(v.copy() for v in (inputs[n] for n in low.module.arguments)))
+    ran = Ran(low.module.program.name, sizes, {n: v.shape for n, v in results.items()}, benchmark)
+    if expected is None:
+        return ran
+    return _judged(ran, low, results, expected, inputs)
+
+
+def _sized(target: Target, caller: Caller, stored: Data | None) -> tuple[Lowered, dict[str, int]]:
+    """The program for sizes that are all numbers."""
+    given: Sizes = {n: v for n, v in caller.sizes.items() if v is not None}
+    low = lowered(target, given, caller.dtype)
+    fixed: dict[str, int] = {}
+    for n, v in (stored or {}).items():
+        if n in low.specs and v.ndim == len(low.specs[n].axes):
+            fixed |= {f"{n}.{d}": int(e) for d, e in zip(low.specs[n].axes, v.shape, strict=True)}
+    if fixed:
+        low = lowered(target, given, caller.dtype, fixed)
+    if any(n not in low.sizes for n in low.module.program.sizes):
+        fixed |= example_sizes(low)
+        low = lowered(target, given, caller.dtype, fixed)
+    return low, {n: low.sizes[n] for n in low.module.program.sizes}
+
+
+# --- inputs and results ----------------------------------------------------------------------------------------------
+
+
+def _stored(path: Path) -> Data:
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {n: found[n] for n in found.files}
+    except (OSError, ValueError) as error:
+        raise Usage(f"cannot read {path}: {error}") from None
+
+
+def _save(path: Path, results: Data) -> None:
+    try:
+        np.savez(path, **results)
+    except OSError as error:
+        raise Usage(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _inputs(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed: int) -> Data:
+    rng = np.random.default_rng(seed)
+    made: Data = {}
+    for n, spec in dense_specs(low, sizes).items():
+        shape = tuple(s or 0 for s in spec.sizes)
+        if stored is None:
+            made[n] = _random(rng, low.module.program.array(n), shape)
+        elif n not in stored:
+            raise Usage(f"the .npz file has no array {n!r}; it has {', '.join(stored)}")
+        else:
+            made[n] = stored[n]
+    return made
+
+
+def _random(rng: np.random.Generator, a: IRArray, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Values in [-1, 1), or small integers; square matrices are made diagonally dominant, so that solvers stay finite."""
+    if a.dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(a.dtype.numpy)
+    if a.dtype.is_integer:
+        return rng.integers(0 if a.dtype.kind == "u" else -3, 4, shape).astype(a.dtype.numpy)
+    value = rng.uniform(-1, 1, shape)
+    if len(shape) == 2 and shape[0] == shape[1]:
+        value = (value + value.T) / 2 + 2 * shape[0] * np.eye(shape[0])
+    return np.asarray(value).astype(a.dtype.numpy)
+
+
+def _updated(low: Lowered) -> tuple[IRArray, ...]:
+    return low.module.program.with_role(Role.INOUT)
+
+
+def _named(structure: Any, result: Any) -> Iterator[tuple[str, Any]]:
+    """(array name, value) pairs of a structured result."""
+    if isinstance(structure, str):
+        yield structure, result
+    elif isinstance(structure, dict):
+        for k, s in structure.items():
+            yield from _named(s, result[k])
+    elif structure is not None:
+        for s, v in zip(structure, result, strict=True):
+            yield from _named(s, v)
+
+
+def _canonical(low: Lowered, name: str, value: Any) -> np.ndarray[Any, Any]:
+    """A result with its axes in the order of the program's dims."""
+    dims = low.module.program.array(name).dim_names
+    if isinstance(value, Array | Ordered):
+        return value.data.transpose([value.axes.index(d) for d in dims])
+    axes = low.specs[name].axes if name in low.specs else low.module.orders.get(name, dims)
+    return np.asarray(value).transpose([axes.index(d) for d in dims])
+
+
+# --- judging ---------------------------------------------------------------------------------------------------------
+
+
+def _interpreted(low: Lowered, inputs: Data, sizes: Mapping[str, int], order: Mapping[str, tuple[str, ...]]) -> Data:
+    program: Program = specialise(low.module.program, sizes)
+    arrays = {n: v.transpose([order[n].index(d) for d in program.array(n).dim_names]) for n, v in inputs.items()}
+    return interpreter.run(program, arrays, {})
+
+
+def _judged(ran: Ran, low: Lowered, results: Data, expected: Data, inputs: Data) -> Ran:
+    """Integers exactly; floats up to the rounding of as many steps as one result takes."""
+    steps = 8 + max((operations(s) * _terms(low, s.name) for s in low.module.program.statements), default=0)
+    scale = max([1.0, *(float(np.abs(v.astype(np.float64)).max(initial=0)) for v in inputs.values() if v.dtype.kind not in "biuc")])
+    errors: dict[str, float] = {}
+    bounds: dict[str, float] = {}
+    for n, want in expected.items():
+        dtype = low.module.program.array(n).dtype
+        kind = np.complex128 if dtype.kind == "c" else np.float64
+        a, b = results[n].astype(kind), want.astype(kind)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        with np.errstate(invalid="ignore"):
+            errors[n] = float(np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf)).max(initial=0.0))
+        size = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
+        unit = {64: 2.0**-52, 32: 2.0**-23, 16: 2.0**-8, 8: 2.0**-2}[dtype.bits // (2 if dtype.kind == "c" else 1)]
+        exact = dtype.kind in "biu"
+        bounds[n] = 0.0 if exact else unit * steps * max(scale * scale, size)
+    agrees = all(errors[n] <= bounds[n] for n in errors)
+    return Ran(ran.program, ran.sizes, ran.shapes, ran.benchmark, agrees, errors, bounds)
+
+
+def _terms(low: Lowered, statement: str) -> int:
+    """How many values one result of a statement combines at most."""
+    s = specialise(low.module.program, low.sizes).statement(statement)
+    total = 1
+    for r in s.domain.ranges:
+        span = r.hi - r.lo
+        if r.dim in s.reduced or r.dim in s.ordered:
+            total *= max(span.const, 1) if span.is_const else 64
+    return total

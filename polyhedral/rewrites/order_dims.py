@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""Order the dims of a recurrence: those that always step forward come first.
+
+isl breaks ties between schedules by the order of dims; with time outermost it finds `t, t+y, t+x` where it would otherwise
+skew every dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from polyhedral import affine as aff
+from polyhedral.affine import Affine
+from polyhedral.program import Domain, Program, Statement, reads
+
+
+def order_dims(p: Program) -> Program:
+    """Put forward dims first in every statement that reads what it writes."""
+    return replace(p, statements=tuple(_ordered(s) for s in p.statements))
+
+
+def _ordered(s: Statement) -> Statement:
+    ranges = s.domain.ranges
+    mine = [dict(load.index) for load in reads(s) if load.array == s.write.array]
+    if not mine or s.ordered or any(aff.dims_of(r.lo) | aff.dims_of(r.hi) for r in ranges):
+        return s
+    forward = [r for r in ranges if _steps_forward(s, r.dim, mine)]
+    return replace(s, domain=Domain((*forward, *(r for r in ranges if r not in forward)), s.domain.guard))
+
+
+def _steps_forward(s: Statement, dim: str, mine: list[dict[str, Affine | object]]) -> bool:
+    """Whether every read of the result lies a constant distance behind the write along the axis that `dim` indexes."""
+    axes = [(d, i) for d, i in s.write.index if aff.dims_of(i) == {dim}]
+    if len(axes) != 1:
+        return False
+    axis, written = axes[0]
+    return all(isinstance(r[axis], Affine) and (written - r[axis]).is_const and (written - r[axis]).const > 0 for r in mine)  # type: ignore[union-attr,operator]

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""Every benchmark file imports, every case is right at a small size, and so is every peer that is installed.
+
+No test looks at a time: what is measured is only checked for being there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import benchmarks
+from benchmarks import capsule, compare, latency, nests, run, table, timing
+from benchmarks.cases import CASES, case
+from benchmarks.peers import contestants, optional
+from benchmarks.timing import native
+from codegen.runtime.native import address
+from codegen.runtime.roof import Meter, Roof, measure
+
+ROOF = Roof(1, 100.0, 50.0, 20.0, 25.0)
+
+
+class StillMeter(Meter):
+    """Ceilings without measuring them."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, threads: int = 1, *, streams: bool = True, seconds: float = 0.06) -> Roof:
+        return ROOF
+
+
+@pytest.mark.parametrize("file", sorted(p.stem for p in Path(benchmarks.__file__).parent.glob("*.py")))
+def test_imports(file: str):
+    assert importlib.import_module("benchmarks" if file == "__init__" else f"benchmarks.{file}").__doc__
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_case(name: str):
+    c = case(name, small=True)
+    arrays = c.inputs()
+    before = {n: a.copy() for n, a in arrays.items()}
+    got, want = c.result(arrays), c.expected(arrays)
+    assert got.shape == want.shape == (c.out_shape or c.shapes[c.inout])
+    assert c.error(got, want) <= c.tolerance
+    assert c.error(got + 0.01, want) > c.tolerance
+    for n, a in before.items():
+        np.testing.assert_array_equal(arrays[n], a)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_full_size_is_described_without_being_run(name: str):
+    c = case(name)
+    assert c.name == name == case(name, small=True).name
+    assert c.flops > 0
+    assert c.bytes > 0
+
+
+def test_sizes_of_the_published_cases():
+    assert case("CAP0").flops == pytest.approx(0.0755e9, rel=1e-3)
+    assert case("CAP0x16").bytes == pytest.approx(11.1e6, rel=1e-2)
+    assert case("T2SP").flops == pytest.approx(3.70e9, rel=1e-3)
+    assert [round(case(f"C{n}").flops / 1e6) for n in (1, 2, 4, 5)] == [236, 231, 116, 13]
+
+
+@pytest.mark.parametrize("name", ["CAP0", "CAP1-channels", "C2", "C4-nhwc", "TALL", "TROP"])
+def test_every_order_of_the_plain_nest_is_right(name: str):
+    c = case(name, small=True)
+    assert c.nest is not None
+    arrays = c.inputs()
+    for order in nests.orders(c.nest):
+        out = np.full(c.out_shape, np.nan, c.dtype)
+        native(nests.text(c, order), nests.SYMBOL, nests.FLAGS)([*(address(arrays[n]) for n in c.shapes), address(out)])
+        assert c.error(out, c.expected(arrays)) <= c.tolerance, order
+
+
+@pytest.mark.parametrize(
+    "name", ["CAP0", "CAP0-channels", "C2", "C4-nhwc", "DILATED", "BATCHED", "TROP", "BILIN", "LAYERNORM", "JACOBI"]
+)
+def test_numpy_peer(name: str):
+    c = case(name, small=True)
+    arrays = c.inputs()
+    found, notes = contestants(c, arrays, 1, ("numpy",))
+    assert not notes
+    for peer in found:
+        peer.run()
+        assert c.error(peer.result(), c.expected(arrays)) <= 1e-5
+
+
+@pytest.mark.skipif(optional("torch") is None, reason="torch is not installed")
+@pytest.mark.parametrize("name", ["CAP0", "CAP0-channels", "C2", "C4-nhwc", "GROUPED", "DW2", "SOFTMAX"])
+def test_torch_peer(name: str):
+    c = case(name, small=True)
+    arrays = c.inputs()
+    for peer in contestants(c, arrays, 1, ("torch",))[0]:
+        peer.run()
+        assert c.error(peer.result(), c.expected(arrays)) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["CAP0", "SEIDEL", "DGEMM512"])
+def test_a_measurement_is_a_line_of_json(name: str, capsys: pytest.CaptureFixture[str]):
+    records = run.measure(case(name, small=True), StillMeter(), ("numpy", "c"), 1, 0.01)
+    assert records[0]["who"] == run.OURS
+    for r in records:
+        assert json.loads(json.dumps(r)) == r
+        assert r["error"] <= 1e-5
+        assert r["median"] > 0
+        assert r["of_roof"] > 0
+    table.show([{**r, "threads": 1} for r in records])
+    assert name in capsys.readouterr().out
+
+
+def test_run_writes_results_that_compare_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "results.jsonl"
+    assert run.main(["--case", "TALL", "--small", "--peers", "c", "--seconds", "0.01", "-o", str(file)]) == 0
+    records = table.load(file)
+    assert {"machine", "versions", "commit", "command", "roof", "iqr"} <= records[0].keys()
+    assert compare.main([str(file), str(file)]) == 0
+    slow = tmp_path / "slow.jsonl"
+    slow.write_text("".join(json.dumps(r | {"of_roof": r["of_roof"] / 10, "iqr": 0.0}) + "\n" for r in records))
+    steady = tmp_path / "steady.jsonl"
+    steady.write_text("".join(json.dumps(r | {"iqr": 0.0}) + "\n" for r in records))
+    assert compare.main([str(steady), str(slow)]) == compare.REGRESSION
+    assert compare.main([str(slow), str(steady)]) == 0
+    assert "slower" in capsys.readouterr().out
+
+
+def test_the_main_job(capsys: pytest.CaptureFixture[str]):
+    assert capsule.main(["--small", "--seconds", "0.01"]) == 0
+    said = capsys.readouterr().out
+    for phrase in ("agrees with NumPy", "of the FMA peak", "ratio", "trace", "C compiler", "first run"):
+        assert phrase in said
+
+
+def test_latency_figures(tmp_path: Path):
+    assert latency.child(latency.IMPORT, tmp_path)["import"] > 0
+    assert set(latency.child(latency.TRACE, tmp_path)) == {
+        f"{n}, {when}"
+        for n in ("tracing", "assembling and checking", "lowering to C, all stages")
+        for when in ("first in a process", "later")
+    }
+    assert latency.child(latency.CALL, tmp_path)["first call"] > 0
+
+
+def test_interleaving_takes_turns():
+    seen: list[str] = []
+    every = [timing.Contestant(n, lambda n=n: seen.append(n), lambda: np.zeros(1), reset=lambda: None) for n in "ab"]
+    times, roofs = timing.interleave(every, lambda: ROOF, seconds=0.0, least=3)
+    assert seen == ["a", "a", "b", "b"] + ["a", "b"] * 3
+    assert len(times["a"].seconds) == 3
+    assert timing.middle(roofs) == ROOF
+
+
+def test_ceilings_are_measured():
+    for roof in measure(native, (1, 2)).values():
+        assert roof.fma_f32 > roof.fma_f64 > 0
+        assert roof.triad > 0
+        assert roof.fill > 0
+        assert json.loads(json.dumps(roof.record()))["threads"] == roof.threads
+    assert ROOF.seconds(100e9, 0) == 1.0
+    assert ROOF.seconds(0, 20e9) == 1.0
+    assert "GFLOP/s" in str(ROOF)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""Schedules of one program: what the compiler chooses under several options, and random legal transform sequences.
+
+Each candidate tree is first asked of the oracle; those that it refuses are kept, as faults that execution should show.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from codegen.c import Source, emit
+from codegen.lower import lower
+from frontend import driver
+from frontend.options import Options
+from polyhedral.errors import Unsupported
+from polyhedral.isl_schedule import isl_schedule
+from polyhedral.legality import Pairs, obligations, violation
+from polyhedral.pipeline import Analyzed, analyze
+from polyhedral.program import Program
+from polyhedral.schedule import Options as Choice
+from polyhedral.schedule import original, schedule
+from polyhedral.transforms.tile import tile
+from polyhedral.transforms.wavefront import wavefront
+from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Sequence as InOrder, Tree, bands
+from tests.properties.batch import Kernel, draw_strides, layouts_of
+
+COMPILED = {
+    "default": Options(threads=2),
+    "serial": Options(threads=1, parallel=False, tile=0),
+    "small tiles": Options(threads=2, tile=2),
+    "register tiles": Options(threads=2, plan_above=1),
+    "checked": Options(threads=1, checked=True),
+}
+
+
+@dataclass
+class Proposals:
+    """Trees for one program: `legal` as (what, tree), `refused` as (what, tree, why)."""
+
+    program: Program
+    rng: random.Random
+    analyzed: Analyzed = field(init=False)
+    pairs: tuple[Pairs, ...] = field(init=False)
+    refused: list[tuple[str, Tree, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.analyzed = analyze(self.program)
+        self.pairs = obligations(self.program)
+
+    def accepts(self, what: str, tree: Tree) -> bool:
+        why = violation(self.program, tree, self.pairs)
+        if why is not None:
+            self.refused.append((what, tree, str(why)))
+        return why is None
+
+    def starts(self) -> Iterator[tuple[str, Tree]]:
+        """The order of the text, isl's schedule of everything at once, and the compiler's."""
+        fr, deps = self.analyzed.frame, self.analyzed.dependences
+        yield "as written", original(fr.families)
+        for proximity in (deps.proximity, None):
+            found = isl_schedule(fr, fr.families, deps.validity, deps.coincidence, proximity, operations=300_000)
+            if found is not None:
+                yield "isl", found
+
+    def legal(self, steps: int = 4) -> tuple[str, Tree] | None:
+        """A random legal tree: a legal start, then transforms, each kept only if the oracle agrees."""
+        legal = [(what, t) for what, t in self.starts() if self.accepts(what, t)]
+        if not legal:
+            return None
+        what, tree = self.rng.choice(legal)
+        for _ in range(self.rng.randint(0, steps)):
+            how, changed = transformed(tree, self.rng)
+            if changed != tree and self.accepts(f"{what}, {how}", changed):
+                what, tree = f"{what}, {how}", changed
+        return what, tree
+
+
+# --- transforms ------------------------------------------------------------------------------------------------------
+
+
+def transformed(tree: Tree, rng: random.Random) -> tuple[str, Tree]:
+    """One random change of one band or sequence, legal or not."""
+    found = [b for b in bands(tree) if b.members]
+    sequences = list(_sequences(tree))
+    if sequences and (not found or rng.random() < 0.15):
+        chosen = rng.choice(sequences)
+        children = list(chosen.children)
+        i = rng.randrange(len(children) - 1) if len(children) > 1 else 0
+        children[i : i + 2] = children[i : i + 2][::-1]
+        return "swap", substituted(tree, chosen, InOrder(tuple(children)))
+    if not found:
+        return "nothing", tree
+    band = rng.choice(found)
+    how = rng.choice(list(CHANGES))
+    return how, substituted(tree, band, CHANGES[how](band, rng))
+
+
+def _tile(b: Band, rng: random.Random) -> Tree:
+    return tile(b, [rng.choice((0, 2, 2, 3, 32)) for _ in b.members])
+
+
+def _interchange(b: Band, rng: random.Random) -> Tree:
+    return replace(b, members=tuple(rng.sample(b.members, len(b.members))))
+
+
+def _wavefront(b: Band, rng: random.Random) -> Tree:
+    return wavefront(b) if len(b.members) > 1 else b
+
+
+def _mark(b: Band, rng: random.Random) -> Tree:
+    at, run = rng.randrange(len(b.members)), rng.choice((Run.PARALLEL, Run.PARALLEL, Run.VECTOR, Run.UNROLL))
+    return replace(b, members=tuple(replace(m, run=run) if i == at else m for i, m in enumerate(b.members)))
+
+
+def _reverse(b: Band, rng: random.Random) -> Tree:
+    at = rng.randrange(len(b.members))
+
+    def turned(m: Member) -> Member:
+        return replace(m, times=tuple((f, -t) for f, t in m.times))
+
+    return replace(b, members=tuple(turned(m) if i == at else m for i, m in enumerate(b.members)))
+
+
+def _skew(b: Band, rng: random.Random) -> Tree:
+    if len(b.members) < 2:
+        return b
+    i, j = rng.sample(range(len(b.members)), 2)
+    by = rng.choice((1, 2, -1))
+    times = tuple((f, t + b.members[i].time(f) * by) for f, t in b.members[j].times)
+    return replace(b, members=tuple(replace(m, times=times) if k == j else m for k, m in enumerate(b.members)))
+
+
+def _split(b: Band, rng: random.Random) -> Tree:
+    if len(b.members) < 2:
+        return b
+    at = rng.randrange(1, len(b.members))
+    return replace(b, members=b.members[:at], child=replace(b, members=b.members[at:]))
+
+
+CHANGES: Mapping[str, Callable[[Band, random.Random], Tree]] = {
+    "tile": _tile, "interchange": _interchange, "wavefront": _wavefront, "mark": _mark, "reverse": _reverse,
+    "skew": _skew, "split": _split, "parallel": _mark,
+}  # fmt: skip
+
+
+def _sequences(tree: Tree) -> Iterator[InOrder]:
+    match tree:
+        case Leaf():
+            return
+        case InOrder(children):
+            yield tree
+            for c in children:
+                yield from _sequences(c)
+        case Filter(_, child) | Promote(_, child) | Band(_, child):
+            yield from _sequences(child)
+
+
+def substituted(tree: Tree, old: Tree, new: Tree) -> Tree:
+    """The tree with the node `old` (by identity) replaced."""
+    if tree is old:
+        return new
+    match tree:
+        case Leaf():
+            return tree
+        case InOrder(children):
+            return InOrder(tuple(Filter(c.families, substituted(c.child, old, new)) for c in children))
+        case Filter(_, child) | Promote(_, child) | Band(_, child):
+            return replace(tree, child=substituted(child, old, new))
+
+
+# --- kernels ---------------------------------------------------------------------------------------------------------
+
+
+def kernels(
+    p: Program,
+    inputs: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    rng: random.Random,
+    runs: Sequence[str],
+    free: int = 1,
+    alternative: tuple[Program, Mapping[str, int]] | None = None,
+) -> Iterator[Kernel]:
+    """The program under some of the compiler's options, and `free` random legal trees; `alternative` is the same program
+    with a symbolic size, compiled with strides that are only known at run time.
+    """
+    for what in runs:
+        yield compiled(p, {}, inputs, expected, rng, what)
+    if alternative is not None:
+        try:
+            yield compiled(alternative[0], alternative[1], inputs, expected, rng, rng.choice(list(COMPILED)))
+        except Unsupported:
+            pass  # sizes for which the equations have no order
+    if free:
+        proposals = Proposals(p, rng)
+        for _ in range(free):
+            found = proposals.legal()
+            if found is not None:
+                yield from_tree(proposals.analyzed, inputs, expected, rng, *found)
+
+
+def compiled(p: Program, sizes: Mapping[str, int], inputs, expected, rng: random.Random, what: str) -> Kernel:  # type: ignore[no-untyped-def]
+    """What the driver makes of a program under one choice of options."""
+    strides = {a.name: draw_strides(rng, a, sizes, plain=rng.random() < 0.4) for a in p.arrays}
+    layouts = layouts_of(p, strides, at_run_time=bool(sizes) or rng.random() < 0.15)
+    built = driver.lower(p, layouts, COMPILED[what])
+    extra = {a.name: draw_strides(rng, a, sizes, plain=True) for a in built.program.arrays if a.name not in strides}
+    described = f"{what}{' (symbolic)' if sizes else ''}"
+    return Kernel(
+        built.program, sizes, built.source, layouts, {**strides, **extra}, inputs, expected, described, rng.randint(1, 2)
+    )
+
+
+def from_tree(a: Analyzed, inputs, expected, rng: random.Random, what: str, tree: Tree) -> Kernel:  # type: ignore[no-untyped-def]
+    """The kernel of a given tree."""
+    p = a.program
+    strides = {x.name: draw_strides(rng, x, {}, plain=rng.random() < 0.4) for x in p.arrays}
+    layouts = layouts_of(p, strides, at_run_time=False)
+    source: Source = emit(p, a.frame.families, lower(a.frame, tree), layouts)
+    return Kernel(p, {}, source, layouts, strides, inputs, expected, what, rng.randint(1, 2))
+
+
+def chosen_tree(a: Analyzed, layouts: Mapping, options: Choice = Choice()) -> Tree:  # type: ignore[type-arg]
+    return schedule(a.frame, a.dependences, layouts, options).tree

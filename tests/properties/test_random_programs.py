@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Random programs: interpreted = compiled, for the default schedule and others, any layout, one thread and two.
+
+500 programs by default and reproducible.  The long run, with another seed:
+
+    POLYHEDRAL_EXAMPLES=20000 POLYHEDRAL_SEED=7 pytest tests/properties/test_random_programs.py
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import traceback
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from polyhedral.interpreter import run
+from polyhedral.program import Program
+from polyhedral.text import to_text
+from tests.properties.batch import Batch
+from tests.properties.schedules import COMPILED, kernels
+from tests.strategies import inputs_for, interned, programs, symbolic
+
+EXAMPLES = int(os.environ.get("POLYHEDRAL_EXAMPLES", "500"))
+SEED = int(os.environ.get("POLYHEDRAL_SEED", "0"))
+PORTION = 250
+KNOWN = {
+    "tests/issues/test_shared_locals.py": r"error: (redefinition of|conflicting types for) 'v\d+'",
+    "tests/issues/test_pragma_block.py": r"expected '#pragma omp' clause before '\{' token",
+}
+"""Open issues, by their test: a kernel that fails in this way is counted as known."""
+
+
+def test_compiled_is_interpreted():
+    """In portions, so that a long run reports what it has seen and gives its memory back."""
+    failures: list[str] = []
+    kernels_run = 0
+    for first in range(0, EXAMPLES, PORTION):
+        ran, wrong = _portion(min(PORTION, EXAMPLES - first), SEED * 1_000_003 + first)
+        kernels_run += ran
+        failures += wrong
+        if EXAMPLES > 2 * PORTION:
+            print(f"{first + PORTION} programs, {kernels_run} kernels, {len(failures)} failures", flush=True)
+    if failures and "POLYHEDRAL_FAILURES" in os.environ:
+        Path(os.environ["POLYHEDRAL_FAILURES"]).write_text("\n\n=====\n".join(failures))
+    assert not failures, f"{len(failures)} failures\n" + "\n".join(failures[:5])
+    assert kernels_run >= 2.5 * EXAMPLES
+
+
+def _portion(count: int, start: int) -> tuple[int, list[str]]:
+    batch = Batch()
+    wrong: list[str] = []
+
+    @seed(start)
+    @settings(
+        max_examples=count, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
+    @given(programs(), st.integers(0, 1 << 30))
+    def collect(p: Program, salt: int) -> None:
+        try:
+            for k in variants(p, salt):
+                batch.add(k)
+        except Exception as e:
+            wrong.append(f"{type(e).__name__}: {e}\n{traceback.format_exc(limit=-4)}\n{to_text(p)}")
+
+    collect()
+    for k, problem in batch.results():
+        if problem is not None and not any(re.search(how, problem) for how in KNOWN.values()):
+            wrong.append(f"{k.what}, {k.threads} threads: {problem}\n{to_text(k.program)}\n{k.source.text}")
+    batch.pool.shutdown()
+    return batch.ran, wrong
+
+
+def variants(p: Program, salt: int):
+    """The kernels of one program: two choices of the compiler's options, a symbolic size, and a random legal tree."""
+    rng = random.Random(salt)
+    p = interned(p)
+    values = "whole" if p.name == "whole" else rng.choice(("real", "special", "any"))
+    inputs = inputs_for(p, {}, salt, values)
+    expected = run(p, inputs)
+    extents = sorted({e.const for a in p.arrays for _, e in a.dims if e.const > 0})
+    alternative = symbolic(p, rng.choice(extents)) if extents and rng.random() < 0.3 else None
+    runs = ("default", rng.choice([n for n in COMPILED if n != "default"]))
+    yield from kernels(p, inputs, expected, rng, runs, alternative=alternative)
