@@ -53,10 +53,7 @@ class Case:
     def inputs(self, seed: int = 0) -> Arrays:
         """Uniform in [-0.5, 0.5); square in-place problems are made diagonally dominant."""
         rng = np.random.default_rng(seed)
-        made = {
-            n: rng.random(s, dtype=np.float32).astype(self.dtype) - np.asarray(0.5, self.dtype)
-            for n, s in self.shapes.items()
-        }
+        made = {n: (rng.random(s) - 0.5).astype(self.dtype) for n, s in self.shapes.items()}
         if self.family == "lu":
             made["A"] += self.shapes["A"][0] * np.eye(self.shapes["A"][0], dtype=self.dtype)
         return made

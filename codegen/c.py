@@ -17,7 +17,7 @@ import numpy as np
 
 from codegen import loops as lp
 from codegen import support
-from codegen.registers import Registers
+from codegen.registers import LANE, Registers
 from codegen.scalar import STORAGE, Scalar, bare, c_name, integer, literal
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -31,7 +31,7 @@ _RESERVED = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while I NAN INFINITY "
     "buffers sizes threads fault exp exp2 log log2 sqrt sin cos tan tanh sinh cosh asin acos atan erf floor ceil round rint trunc "
-    "fabs fmod pow hypot y0 y1 yn j0 j1 jn gamma gather floord imin imax main".split()
+    "fabs fmod pow hypot y0 y1 yn j0 j1 jn gamma gather floord imin imax main lane".split()
 )
 
 
@@ -69,6 +69,8 @@ class _Emitter:
 
     def spell(self, name: str) -> str:
         """A user's name in C: arrays and sizes have fixed spellings, loop variables avoid them."""
+        if name == LANE:
+            return "lane"
         if name in self.spelled:
             return self.spelled[name]
         made = c_name(name)
@@ -243,7 +245,7 @@ def _block(parts: Sequence[cgen.Generable]) -> cgen.Generable:
 
 def _text(block: cgen.Generable) -> str:
     """Structure as text, braces at the end of the line that opens them."""
-    return re.sub(r"\n *\{\n", " {\n", str(block))
+    return re.sub(r"(?m)^( *(?!#)\S.*\)|.*\belse)\n *\{$", r"\1 {", str(block))
 
 
 def emit(

@@ -13,14 +13,21 @@ from dataclasses import dataclass, field
 import cgen
 
 from codegen import loops as lp
+from codegen import support
 from codegen.scalar import STORAGE, Scalar, bare, literal, value_type
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine
+from polyhedral.affine import Affine, Var
 from polyhedral.dtypes import DType
 from polyhedral.instances import Family, Kind
 from polyhedral.program import Array, Program
 from polyhedral.tree import Run
+
+
+LANE = "\0lane"
+"""The variable of a loop over the lanes of one vector; spelled `lane`, which no user's dim is."""
+_LONGEST_PAD = 16_384
+"""Elements of pad values that a kernel may carry; longer reaches keep the test in the loop."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,18 @@ class _Lanes:
     block: int
     valid: int
     key: tuple[int, ...]
+
+
+@dataclass
+class _Open:
+    """A loop around the statement being emitted, with what is computed once in each of its iterations: pointers, by
+    condition and address, with the offset each was made for.  The region itself is the loop without a name."""
+
+    name: str
+    lo: Affine
+    hi: Affine
+    pointers: dict[tuple[tuple[ex.Expr, str], Affine], tuple[str, int]] = field(default_factory=dict)
+    lines: list[cgen.Generable] = field(default_factory=list)
 
 
 @dataclass
@@ -47,19 +66,22 @@ class Registers:
     vector_bytes: int
     functions: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
+    pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict)
     lanes: int = 1
+    open: list[_Open] = field(default_factory=list)
 
     def region(self, node: lp.Promoted) -> list[cgen.Generable]:
         """Accumulators, the body on them, and their stores."""
         array = self.program.array(node.array)
         self.lanes = max(1, self.vector_bytes // (4 if value_type(array.dtype) == "float" else array.dtype.bits // 8))
         accumulators: dict[tuple[int, ...], tuple[str, list[tuple[str, Affine]], _Lanes, str]] = {}
+        self.open = [_Open("", aff.const(0), aff.const(0))]
         body = self._node(node.body, array, {}, (), accumulators)
         vector = self._type(array.dtype)
         names = [name for name, *_ in accumulators.values()]
         head: list[cgen.Generable] = [cgen.Statement(f"{vector} {', '.join(names)}")]
         stores = [line for entry in accumulators.values() for line in self._store(array, *entry)]
-        return [*head, *body, *stores]
+        return [*head, *self.open[0].lines, *body, *stores]
 
     # --- walking -----------------------------------------------------------------------------------------------------
 
@@ -80,9 +102,12 @@ class Registers:
                 return found
             case lp.For():
                 name = self.spell(n.name)
+                lo, hi = (aff.substitute(_affine(e), env) for e in (n.lo, n.hi))
+                self.open.append(_Open(n.name, lo, hi))
                 body = self._node(n.body, array, env, key, acc)
-                lo, hi = (self.scalar.affine(aff.substitute(e, env)) for e in (_affine(n.lo), _affine(n.hi) + 1))
-                return [cgen.For(f"int64_t {name} = {lo}", f"{name} < {hi}", f"++{name}", cgen.Block(body))]
+                lines = self.open.pop().lines
+                head = f"int64_t {name} = {self.scalar.affine(lo)}", f"{name} < {self.scalar.affine(hi + 1)}", f"++{name}"
+                return [cgen.For(*head, cgen.Block([*lines, *body]))]
             case lp.If() | lp.Promoted() | lp.Exec():
                 raise NotImplementedError(type(n).__name__)
 
@@ -129,7 +154,7 @@ class Registers:
         """(argument text, parameter type, whether it differs between lanes)."""
         t = ex.dtype_of(e)
         if lane not in ex.dims_of(e):
-            return bare(self.scalar.value(e)), value_type(t), False
+            return self._padded_scalar(e) or bare(self.scalar.value(e)), value_type(t), False
         vector = self._type(t)
         if isinstance(e, ex.Load):
             dense = self._dense(e, lane, tile)
@@ -137,6 +162,50 @@ class Registers:
                 return f"*(const {vector} *)&{dense}", vector, True
         items = [bare(self.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
         return f"({vector}){{{', '.join(items)}}}", vector, True
+
+    def _padded_scalar(self, e: ex.Expr) -> str | None:
+        """`where(inside, X[...], pad)` as one load through a pointer that is chosen where `inside` is known, outside the
+        loops that it does not depend on: into X, or into a block of pad values as long as those loops reach.
+        """
+        match e:
+            case ex.Select(ex.Test() as test, ex.Load() as load, ex.Const() as pad):
+                offset = self.address(load.array, [(d, i) for d, i in load.index if isinstance(i, Affine)])
+            case _:
+                return None
+        if offset is None:
+            return None
+        within = ex.dims_of(test)
+        level = max((n for n, o in enumerate(self.open) if o.name in within), default=0)
+        inner = {o.name: o for o in self.open[level + 1 :]}
+        moving = Affine(tuple((t, c) for t, c in offset.terms if isinstance(t, Var) and t.name in inner))
+        if aff.dims_of(offset - moving) & inner.keys():
+            return None
+        key = (test, load.array), offset - moving - offset.const
+        reach = sum(c * (inner[t.name].hi - inner[t.name].lo).const for t, c in moving.terms if isinstance(t, Var))
+        if any(c < 0 or not (inner[t.name].hi - inner[t.name].lo).is_const or inner[t.name].lo != aff.const(0) for t, c in moving.terms):  # type: ignore[union-attr]
+            return None
+        pointers = self.open[level].pointers
+        name, base = pointers.get(key, ("", offset.const))
+        reach += offset.const - base
+        if not 0 <= reach < _LONGEST_PAD:
+            return None
+        block = self._pad_block(pad, reach)
+        if not name:
+            name = f"{self.spell(load.array)}_{sum(len(o.pointers) for o in self.open)}"
+            pointers[key] = name, base
+            where = self.scalar.affine(offset - moving)
+            chosen = f"{self.scalar.condition(test.condition)} ? &{self.spell(load.array)}[{where}] : {block}"
+            self.open[level].lines.append(cgen.Statement(f"const {STORAGE[load.dtype.name]} *{name} = {chosen}"))
+        return self.scalar.from_storage(load.dtype, f"{name}[{self.scalar.affine(moving + (offset.const - base))}]")
+
+    def _pad_block(self, pad: ex.Const, reach: int) -> str:
+        """A constant block of pad values; it grows to the longest reach asked of it."""
+        storage = STORAGE[pad.dtype.name]
+        name = self.pads.setdefault(pad, (f"pad_{len(self.pads)}", 0))[0]
+        longest = self.pads[pad] = name, max(self.pads[pad][1], reach + 1)
+        value = self.scalar.to_storage(pad.dtype, literal(pad.value, pad.dtype))
+        self.functions[name] = f"static const {storage} {name}[{longest[1]}] = {{[0 ... {longest[1] - 1}] = {value}}};"
+        return name
 
     def _dense(self, e: ex.Load, lane: str, tile: _Lanes) -> str | None:
         """The first cell, if the lanes read consecutive ones and all of them exist."""
@@ -168,21 +237,76 @@ class Registers:
         kinds = "".join("v" if n.endswith("[i]") else "s" for n in names.values())
         name = f"{self.spell(s.write.array)}_step" + (f"_{kinds}" if "s" in kinds or "v" not in kinds else "")
         vector = self._type(t)
-        saved = dict(self.scalar.names)
-        self.scalar.names.clear()
-        self.scalar.names.update(names)
-        step = self.scalar.step(s.op, t, "acc[i]", s.value, strict=s.strict)
-        self.scalar.names.clear()
-        self.scalar.names.update(saved)
-        text = (
-            f"static inline {vector} {name}({', '.join([f'{vector} acc', *parameters])}) {{\n"
-            f"  for (int i = 0; i < {self.lanes}; ++i) acc[i] = {step};\n"
-            f"  return acc;\n}}"
-        )
+        whole = self._whole(s.op, t, s.value, names)
+        if whole is not None:
+            body = f"  return {whole};"
+        else:
+            self.scalar.names, saved = dict(names), self.scalar.names
+            step = self.scalar.step(s.op, t, "acc[i]", s.value, strict=s.strict)
+            self.scalar.names = saved
+            body = f"  for (int i = 0; i < {self.lanes}; ++i) acc[i] = {step};\n  return acc;"
+        text = f"static inline {vector} {name}({', '.join([f'{vector} acc', *parameters])}) {{\n{body}\n}}"
         while name in self.functions and self.functions[name] != text:
             text = text.replace(f" {name}(", f" {name}_(")
             name += "_"
         self.functions[name] = text
+        return name
+
+    # --- whole vectors -----------------------------------------------------------------------------------------------
+
+    def _whole(self, op: str, t: DType, value: ex.Expr, names: Mapping[ex.Expr, str]) -> str | None:
+        """The step as operations on whole vectors, where C has them: sums, products, minima and maxima of one type."""
+        if value_type(t) != STORAGE[t.name]:
+            return None
+        if op == "sum" and t.is_float and isinstance(value, ex.Binary) and value.op == "*" and value not in names:
+            a, b = (self._vector(v, t, names) for v in (value.lhs, value.rhs))
+            return None if a is None or b is None else f"{self._fma(t)}({bare(a)}, {bare(b)}, acc)"
+        new = self._vector(value, t, names)
+        return None if new is None else bare(self._combined(ex.REDUCTIONS[op], t, "acc", new))
+
+    def _vector(self, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> str | None:
+        """A value in all lanes; `x - zero` spreads a scalar without touching its sign."""
+        if ex.dtype_of(e) != t:
+            return None
+        spread = f" - ({self._type(t)}){{0}})"
+        if e in names:
+            name = names[e]
+            return name.removesuffix("[i]") if name.endswith("[i]") else f"({name}{spread}"
+        match e:
+            case ex.Const(v, _):
+                return f"({literal(v, t)}{spread}"
+            case ex.Binary(op, lhs, rhs) if op in ("+", "-", "*", "min", "max") or (op == "/" and t.is_float):
+                a, b = self._vector(lhs, t, names), self._vector(rhs, t, names)
+                return None if a is None or b is None else self._combined(op, t, a, b)
+            case ex.Unary("-", arg) if t.is_float:
+                a = self._vector(arg, t, names)
+                return None if a is None else f"(-{a})"
+            case _:
+                return None
+
+    def _combined(self, op: str, t: DType, a: str, b: str) -> str:
+        if op not in ("min", "max"):
+            return f"({a} {op} {b})"
+        return f"{self._extreme(op, t)}({bare(a)}, {bare(b)})"
+
+    def _extreme(self, op: str, t: DType) -> str:
+        """min or max of vectors; NaN wins, as in the scalar functions."""
+        vector = self._type(t)
+        name = f"{op}_{vector}"
+        mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
+        self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
+        wins = f"({mask})(a {'<' if op == 'min' else '>'} b)" + (f" | ({mask})(a != a)" if t.is_float else "")
+        self.functions[name] = (
+            f"static inline {vector} {name}({vector} a, {vector} b) {{\n  {mask} m = {wins};\n"
+            f"  return ({vector})((m & ({mask})a) | (~m & ({mask})b));\n}}"
+        )
+        return name
+
+    def _fma(self, t: DType) -> str:
+        """A fused multiply-add of vectors: the machine's instruction where the compiler names it, lanes elsewhere."""
+        vector = self._type(t)
+        name = f"fma_{vector}"
+        self.functions[name] = support.vector_fma(name, vector, t.bits, self.lanes)
         return name
 
     # --- stores ------------------------------------------------------------------------------------------------------
@@ -195,9 +319,9 @@ class Registers:
         if dense is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
             yield cgen.Statement(f"*({self._type(array.dtype)} *)&{dense} = {name}")
             return
-        for i in range(tile.valid):
-            cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in target])
-            yield cgen.Statement(f"{cell} = {self.scalar.to_storage(array.dtype, f'{name}[{i}]')}")
+        cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
+        body = cgen.Statement(f"{cell} = {self.scalar.to_storage(array.dtype, f'{name}[lane]')}")
+        yield cgen.For("int lane = 0", f"lane < {tile.valid}", "++lane", body)
 
     # --- types -------------------------------------------------------------------------------------------------------
 
@@ -206,7 +330,7 @@ class Registers:
         scalar = value_type(t)
         name = f"{'f32' if scalar == 'float' else t.name}x{self.lanes}"
         size = 4 if scalar == "float" else t.bits // 8
-        self.types[name] = f"typedef {scalar} {name} __attribute__((vector_size({size * self.lanes}), aligned({size}), may_alias));"
+        self.types[name] = vector_typedef(name, scalar, size, self.lanes)
         return name
 
     def _splat(self, t: DType) -> str:
@@ -221,6 +345,11 @@ class Registers:
     def head(self) -> list[str]:
         """Types and lane functions, to stand before the kernel."""
         return [*self.types.values(), *self.functions.values()]
+
+
+def vector_typedef(name: str, scalar: str, size: int, lanes: int) -> str:
+    """A vector type that may be loaded from any element's address."""
+    return f"typedef {scalar} {name} __attribute__((vector_size({size * lanes}), aligned({size}), may_alias));"
 
 
 def _operands(e: ex.Expr) -> Iterator[ex.Expr]:

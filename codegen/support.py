@@ -127,6 +127,24 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def vector_fma(name: str, vector: str, bits: int, lanes: int) -> str:
+    """a * b + c in all lanes, rounded once.  gcc names the instruction per width; elsewhere a loop over lanes says it."""
+    kind, wide = ("ps" if bits == 32 else "pd"), bits * lanes
+    plain = {128: f"__builtin_ia32_vfmadd{kind}", 256: f"__builtin_ia32_vfmadd{kind}256"}
+    call = f"{plain[wide]}(a, b, c)" if wide in plain else f"__builtin_ia32_vfmadd{kind}512_mask(a, b, c, -1, 4)"
+    machine = "__AVX512F__" if wide == 512 else "__FMA__"
+    fma = "fmaf" if bits == 32 else "fma"
+    return f"""\
+static inline {vector} {name}({vector} a, {vector} b, {vector} c) {{
+#if defined({machine}) && defined(__GNUC__) && !defined(__clang__)
+  return {call};
+#else
+  for (int i = 0; i < {lanes}; ++i) c[i] = {fma}(a[i], b[i], c[i]);
+  return c;
+#endif
+}}"""
+
+
 def text(used: set[str]) -> str:
     """The functions that `used` needs, in a fixed order."""
     wanted = used | {n for u in used for n in NEEDS.get(u, ())}

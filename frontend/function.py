@@ -21,7 +21,8 @@ from frontend.arrays import Array, array, names_of
 from frontend.assemble import assemble
 from frontend.driver import Timings
 from frontend.infer import settle
-from frontend.lang import ScalarType, Size, Trace, is_recording
+from frontend.lang import ScalarType, Size, Trace, current, is_recording
+from frontend.lang.statements import constant
 from frontend.memory import empty
 from frontend.options import Options
 from frontend.specs import Spec
@@ -87,7 +88,7 @@ class Function:
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         """Run on arrays; inside another function, compose."""
         if is_recording():
-            return self.python(*args, **{**self._bound, **kwargs})
+            return self._composed(args, kwargs)
         values = self._values(args, kwargs)
         data: list[Any] = []
         key: list[Any] = [driver.session().options()]
@@ -115,6 +116,17 @@ class Function:
             sizes |= _sizes(exe, data)
         result = exe.run(data, sizes, out)
         return _relabelled(result, labelled) if labelled else result
+
+    def _composed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """The expression, inside another function; bound arrays become constants of that program."""
+        recorder = current(self.name)
+
+        def inline(p: Parameter, v: Any) -> Any:
+            if p.name in self._bound and isinstance(v, Array):
+                return constant(recorder, recorder.unique(p.name), v.data, " ".join(v.axes))
+            return v
+
+        return self.python(**{p.name: inline(p, v) for p, v in zip(self.parameters, self._values(args, kwargs), strict=True)})
 
     def _values(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """The arguments in the order of the parameters, defaults and bound ones filled in."""

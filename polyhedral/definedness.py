@@ -11,7 +11,7 @@ from functools import cached_property
 
 from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
-from polyhedral.bounds import at, witness
+from polyhedral.bounds import witness
 from polyhedral.errors import DomainError
 from polyhedral.instances import cells, guarded_loads
 from polyhedral.isl import NamedSet, named
@@ -140,7 +140,10 @@ class _Definition:
                     raise DomainError(
                         "PH121",
                         f"{self.cell(point)} is defined by {a.name} and {b.name}",
-                        details=(f"for example {at(point, (), both.sizes).replace('always with', 'with')}",),
+                        details=tuple(
+                            f"{s.name} defines {s.write} for {', '.join(map(str, s.domain.ranges)) or 'one point'}"
+                            for s in (a, b)
+                        ),
                         hints=("make their domains disjoint, or ph.assume sizes for which they are",),
                         statement=b.name,
                         point={d: point[f"{d}@"] for d in self.array.dim_names},

@@ -56,6 +56,20 @@ def from_numpy(dtype: object) -> DType | None:
     return _BY_NUMPY.get(d) if d.isnative else None
 
 
+def as_dtype(given: object) -> DType | None:
+    """The element type that a user means: one of ours, its name, or what NumPy calls it; None for anything else."""
+    if isinstance(given, DType):
+        return given
+    if isinstance(given, str) and given in BY_NAME:
+        return BY_NAME[given]
+    if not isinstance(given, (str, type, np.dtype)):
+        return None
+    try:
+        return from_numpy(given)
+    except TypeError:
+        return None
+
+
 def promote(a: DType, b: DType) -> DType | None:
     """The least common type on the array-API lattice, or None where the user must say `.astype`.
 

@@ -28,8 +28,10 @@ SMALL = 50_000
 """Fewer instances than this are not worth a plan."""
 JUMP = 4.0
 """Cycles lost at each step to an operand whose next vector lies on another page or line set."""
-PRESSURE = 0.2
-"""Cycles that a load costs even where multiply-adds bind: cache misses, address arithmetic, full queues."""
+STREAMED, PRESSURE = 0.8, 0.15
+"""Cycles that a load costs even where multiply-adds bind: a vector streams from the second-level cache, a scalar mostly
+hits the first.
+"""
 ROWS = 16
 """The largest register tile along one dim."""
 
@@ -302,11 +304,15 @@ def _step_cycles(
 ) -> float:
     """Cycles of one reduction step of a register tile: multiply-adds, loads or latency, whichever binds."""
     fmas = blocks * prod(tile.values())
-    lines = sum(
-        (blocks * (2 * lanes if o in gathered else 1) if o.vector else 1) * prod(r for d, r in tile.items() if d in o.dims)
-        for o in loads
-    )
-    return max(fmas / target.fma_per_cycle, lines / target.loads_per_cycle, float(target.latency)) + PRESSURE * lines
+    vectors = scalars = 0
+    for o in loads:
+        rows = prod(r for d, r in tile.items() if d in o.dims)
+        if o.vector:
+            vectors += rows * blocks * (2 * lanes if o in gathered else 1)
+        else:
+            scalars += rows
+    busy = max(fmas / target.fma_per_cycle, (vectors + scalars) / target.loads_per_cycle, float(target.latency))
+    return busy + STREAMED * vectors + PRESSURE * scalars
 
 
 def _reduce_order(s: Statement, loads: Sequence[_Operand], layouts: Mapping[str, Layout]) -> tuple[str, ...]:

@@ -50,6 +50,7 @@ class Executor:
         self.code: dict[str, tuple[Value | None, Value]] = {}
         self.rng = random.Random(self.seed)
         self.memory: dict[str, np.ndarray] = {}
+        self.planes = {a.name: {a.dim_names.index(d): n for d, n in a.planes} for a in self.program.arrays}
 
     def run(self, root: Node | None, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs and inouts; cells that nothing wrote hold 77."""
@@ -68,19 +69,24 @@ class Executor:
 
     # --- memory ------------------------------------------------------------------------------------------------------
 
+    def place(self, array: str, index: tuple[int, ...]) -> Cell:
+        """Where a cell is stored; storage reused along a dim keeps so many planes of it."""
+        self.inside(array, index)
+        planes = self.planes[array]
+        return array, tuple(i % planes[k] if k in planes else i for k, i in enumerate(index)) if planes else index
+
     def read(self, cell: Cell) -> Any:
+        cell = self.place(*cell)
         if self.touched:
             self.touched[-1][0].add(cell)
         for layer in reversed(self.layers):
             if cell in layer:
                 return layer[cell]
         array, index = cell
-        self.inside(array, index)
         return self.memory[array][index]
 
     def write(self, cell: Cell, value: Any) -> None:
-        array, index = cell
-        self.inside(array, index)
+        array, index = cell = self.place(*cell)
         if self.touched:
             self.touched[-1][1].add(cell)
         value = np.asarray(value).astype(self.memory[array].dtype)[()]

@@ -49,9 +49,13 @@ def braces(dims: Iterable[str]) -> str:
 def title(v: Value) -> str:
     """What to call a value in a message: its array, or 'this expression'."""
     if isinstance(v.node, ex.Load) and is_array(v.node.array):
-        shown = [f"{d}={i}" for d, i in v.node.index if not isinstance(i, Affine) or i.as_var() != d]
+        shown = [f"{d}={_gathered(i)}" for d, i in v.node.index if not isinstance(i, Affine) or i.as_var() != d]
         return v.node.array + (f"({', '.join(shown)})" if shown else "")
     return str(v.node.affine) if isinstance(v.node, ex.Index) else "this expression"
+
+
+def _gathered(index: Affine | ex.Expr) -> str:
+    return str(index) if isinstance(index, Affine) else title(Value(index, ex.dims_of(index)))
 
 
 # --- R2, R3: which dims are replaced ---------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from frontend.lang.value import (
     as_condition,
     as_tuple,
     astype,
+    dtype_of,
     lift,
     merge,
     must_lift,
@@ -142,8 +143,8 @@ class Expr(Operators):
 
     # changing -------------------------------------------------------------------------------------------------------
 
-    def astype(self, dtype: DType) -> Expr:
-        return Expr(astype(self.value, dtype))
+    def astype(self, dtype: DType | str) -> Expr:
+        return Expr(astype(self.value, dtype_of(dtype, f"{self}.astype")))
 
     def over(self, **ranges: object) -> Expr:
         """The value restricted to ranges: `e.over(x=(1, X.size(x) - 1))`."""
@@ -177,6 +178,7 @@ class Expr(Operators):
                 location=here(),
             )
         strict = order == "strict"
+        acc = None if acc is None else dtype_of(acc, f".{op}(..., acc=...)")
         if op == "mean":
             return Expr(reduce.mean(recorder, value, names, mask, acc, strict))
         if op.startswith("arg"):

@@ -11,6 +11,7 @@ import keyword
 from frontend.lang.access import spoken
 from frontend.lang.location import here
 from frontend.lang.value import Handle, Span, Value, as_affine, as_tuple, lift
+from polyhedral.affine import Affine
 from polyhedral.errors import DimError
 
 
@@ -45,6 +46,14 @@ def span_of(dim: str, given: object, fixed: bool = False) -> Span:
         listed = as_tuple(given)
         pair = listed if isinstance(given, tuple) else (0, *listed)
     bounds = [as_affine(v) for v in map(_lift_bound, pair) if v is not None]
+    if not isinstance(given, tuple | range) and len(bounds) == 2 and _negative(bounds[1]):
+        raise DimError(
+            "PH047",
+            f"dimension {spoken(dim)} has the size {given}; sizes are not negative",
+            hints=(f"ph.dims({spoken(dim)}=3), or a range: .over({spoken(dim)}=(lo, hi))",),
+            dim=dim,
+            location=here(),
+        )
     if len(pair) == 2 and len(bounds) == 2 and bounds[0] is not None and bounds[1] is not None:
         return Span(bounds[0], bounds[1], fixed)
     raise DimError(
@@ -56,21 +65,27 @@ def span_of(dim: str, given: object, fixed: bool = False) -> Span:
     )
 
 
+def _negative(size: object) -> bool:
+    return isinstance(size, Affine) and size.is_const and size.const < 0
+
+
 def _lift_bound(bound: object) -> Value | None:
     return None if isinstance(bound, str) else lift(bound)
 
 
 def check_name(name: str) -> None:
     """PH006 unless the name can be a keyword argument; private dims carry a number, `k'1`."""
-    parts = name.partition("'")
+    parts = name.partition("'") if isinstance(name, str) else ("", "", "")
     if parts[0].isidentifier() and not keyword.iskeyword(name) and (not parts[1] or parts[2].isdigit()):
         return
-    why = "a Python keyword" if keyword.iskeyword(name) else "not a name"
+    shown = str(name).partition("'")[0]
+    why = "a Python keyword" if keyword.iskeyword(shown) else "not a name"
     raise DimError(
         "PH006",
-        f"a dimension cannot be called {name!r}: it is {why}, so X({name}=...) could not be written",
+        f"a dimension cannot be called '{shown}': it is {why}, "
+        f"so X({shown}=...) could not be written",
         hints=(
-            f"rename the dimension, for example {name}_" if why == "a Python keyword" else "use letters: i, kx, row",
+            f"rename the dimension, for example {shown}_" if why == "a Python keyword" else "use letters: i, kx, row",
         ),
         dim=name,
         location=here(),

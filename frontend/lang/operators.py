@@ -22,6 +22,27 @@ class Operators(Handle):
     __slots__ = ("__weakref__",)
     __array_ufunc__ = None  # NumPy scalars and arrays on the left hand over to us
 
+    def _unknown(self, *_: object) -> Any:
+        raise DtypeError(
+            "PH020",
+            f"{self} is not a number while the program is being built, so Python and NumPy cannot compute with it",
+            hints=("a loop over a size is with ph.loop(i, n): instead of for i in range(n)",
+                   f"functions of data are ph.exp, ph.sqrt, ... at each point of {braces(self.value.dims)}"),
+            location=here(),
+        )  # fmt: skip
+
+    __index__ = __int__ = __float__ = __complex__ = __len__ = __array__ = _unknown
+
+    def __matmul__(self, other: object) -> Any:
+        raise OrderError(
+            "PH041",
+            f"{self} @ {other}: there is no axis order to say which dimensions are multiplied",
+            hints=("the same by name is (A * B).sum(k)",),
+            location=here(),
+        )
+
+    __rmatmul__ = __matmul__
+
     def _wrap(self, value: Value) -> Any:
         """The handle for a computed value."""
         raise NotImplementedError
@@ -134,6 +155,13 @@ class Operators(Handle):
         return self._wrap(derive(ex.Unary("abs", self.value.node), (self.value,), self.value.weak))
 
     def __round__(self, digits: None = None) -> Any:
+        if digits is not None:
+            raise DtypeError(
+                "PH301",
+                f"round({self}, {digits}): only whole numbers are rounded to",
+                hints=(f"ph.round({self} * 10**{digits}) / 10**{digits}",),
+                location=here(),
+            )
         return self._wrap(rounded("round", self.value))
 
     def __floor__(self) -> Any:

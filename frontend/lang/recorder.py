@@ -103,6 +103,10 @@ class Recorder:
 
     def unique(self, base: str, number: bool = False) -> str:
         """A name nothing else has: `base`, or `base0`, `base1`, ... when numbered."""
+        if not isinstance(base, str):
+            raise UserError(
+                "PH007", f"{base!r} is no name for a tensor", hints=("ph.let(e, 'name', x=9) or ph.var('name', x=9)",), location=here()
+            )
         name, n = (f"{base}0", 0) if number else (base, 0)
         while name in self._names:
             n += 1
@@ -112,7 +116,7 @@ class Recorder:
 
     def fresh(self, base: str) -> str:
         """A private dim name, `k'1`; the same for the same program."""
-        base = base.partition("'")[0]
+        base = str(base).partition("'")[0]
         self._fresh[base] += 1
         return f"{base}'{self._fresh[base]}"
 

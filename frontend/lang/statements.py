@@ -18,7 +18,7 @@ from frontend.lang.handles import Dim, Expr, Size, Tensor, as_handle
 from frontend.lang.location import here
 from frontend.lang.naming import name_of, span_of
 from frontend.lang.recorder import Recorder, Stepped, current, default_float
-from frontend.lang.value import Span, as_affine, as_condition, lift, must_lift, of_affine
+from frontend.lang.value import Span, as_affine, as_condition, dtype_of, lift, must_lift, of_affine
 from frontend.recorded import Loop
 from polyhedral import affine as aff
 from polyhedral import dtypes as dt
@@ -59,6 +59,8 @@ def var(label: str | None = None, like: Expr | None = None, dtype: DType | None 
     Without `like` and `dtype` it holds the widest float type of the arguments.
     """
     recorder = current("ph.var")
+    like = None if like is None else as_handle(like)
+    dtype = None if dtype is None else dtype_of(dtype, "ph.var(dtype=...)")
     extents: dict[str, Affine] = {}
     if like is not None:
         extents = {d: _extent(d, like.size(d)) for d in like.dim_order()}
@@ -93,7 +95,15 @@ def const(array: object, names: str = "") -> Tensor:
 
 def constant(recorder: Recorder, name: str, array: object, names: str, number: bool = False) -> Tensor:
     """An array whose data is part of the program."""
-    data = np.asarray(array)
+    try:
+        data = np.asarray(array)
+    except ValueError as error:
+        raise ArgumentError(
+            "PH040",
+            f"ph.const: the rows do not have one length, so '{names}' names no axes: {error}",
+            hints=("give nested lists of equal lengths, or a NumPy array",),
+            location=here(),
+        ) from None
     axes = names.split()
     dtype = dt.from_numpy(data.dtype)
     if dtype is None:

@@ -84,10 +84,12 @@ def lift(obj: object) -> Value | None:
         return Value(ex.Const(obj, dt.c128), weak=Weak.LITERAL)
     if hasattr(obj, "__array__") or hasattr(obj, "__dlpack__"):
         shape = tuple(getattr(obj, "shape", ()))
-        names = " ".join("ijklmnpq"[: len(shape)])
+        axes = getattr(obj, "axes", None)
+        names = " ".join(axes or "ijklmnpq"[: len(shape)])
+        what = f"an unnamed array of shape {shape}" if axes is None else f"the array {obj!r}"
         raise ArgumentError(
             "PH040",
-            f"an unnamed array of shape {shape} stands in an expression; its axes need names",
+            f"{what} stands in an expression; " + ("its axes need names" if axes is None else "it is not part of the program"),
             hints=(f"ph.const(array, '{names}') for a small constant table", "or make it an argument of the function"),
             location=here(),
         )
@@ -257,6 +259,19 @@ def _in_range(value: int, dtype: DType) -> int:
         hints=("widen the tensor first, at all its dimensions: X.astype(ph.i32)",),
         location=here(),
     )
+
+
+def dtype_of(given: object, what: str) -> DType:
+    """An element type as users name it: `ph.f32`, "f32" or np.float32.  PH301 for anything else."""
+    found = dt.as_dtype(given)
+    if found is None:
+        raise DtypeError(
+            "PH301",
+            f"{what}: {given!r} is not an element type",
+            hints=(f"one of {', '.join('ph.' + n for n in dt.BY_NAME)}; a dimension has none, i counts in i64",),
+            location=here(),
+        )
+    return found
 
 
 def astype(v: Value, dtype: DType) -> Value:

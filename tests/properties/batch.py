@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,12 @@ GUARD = 16
 
 @dataclass(frozen=True)
 class Kernel:
-    """One schedule of one program as C, and everything needed to run and judge it."""
+    """One schedule of one program as C, and everything needed to run and judge it; `arrays` are those of the kernel."""
 
     program: Program
+    arrays: Sequence[Array]
     sizes: Mapping[str, int]
     source: Source
-    layouts: Mapping[str, Layout]
     strides: Mapping[str, Mapping[str, int]]
     inputs: Arrays
     expected: Arrays
@@ -64,7 +65,7 @@ def draw_strides(rng: random.Random, a: Array, sizes: Mapping[str, int], plain: 
         if not plain and rng.random() < 0.2:
             step += rng.randint(1, 3)
         strides[d] = -step if not plain and rng.random() < 0.2 else step
-        step *= max(aff.evaluate(a.extent(d), {}, sizes), 1)
+        step *= max(aff.evaluate(dict(a.stored)[d], {}, sizes), 1)
     return strides
 
 
@@ -120,6 +121,7 @@ class Batch:
     waiting: list[Kernel] = field(default_factory=list)
     compiled: list[tuple[list[Kernel], Future[Path]]] = field(default_factory=list)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
+    numbers: Iterator[int] = field(default_factory=count)
     ran: int = 0
 
     def add(self, kernel: Kernel) -> None:
@@ -130,54 +132,47 @@ class Batch:
     def flush(self) -> None:
         if self.waiting:
             chunk, self.waiting = self.waiting, []
-            path = self.folder / f"batch{len(self.compiled)}_{id(chunk):x}.so"
-            self.compiled.append((chunk, self.pool.submit(self._compile, chunk, path)))
+            self.compiled.append((chunk, self.pool.submit(self._compile, chunk)))
 
-    def _compile(self, chunk: list[Kernel], path: Path) -> Path:
+    def _compile(self, chunk: list[Kernel]) -> Path:
         session = driver.session()
+        path = self.folder / f"{next(self.numbers)}.so"
         text = "\n".join(isolated(k.source.text, i) for i, k in enumerate(chunk))
         path.write_bytes(compile_shared(text, session.compiler(Options()), timeout=600, extra=self.extra))
         return path
 
-    def _alone(self, chunk: list[Kernel], error: ToolchainError) -> Iterator[tuple[Kernel, str | None]]:
-        """Which kernel of a portion the compiler refuses."""
-        if len(chunk) == 1:
-            yield chunk[0], str(error)
-            return
-        for part in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
-            path = self.folder / f"part{id(part):x}.so"
-            try:
-                self._compile(part, path)
-            except ToolchainError as again:
-                yield from self._alone(part, again)
-            else:
-                path.unlink()
-
     def results(self) -> Iterator[tuple[Kernel, str | None]]:
         """Each kernel with what is wrong with its result, None when nothing is."""
         self.flush()
-        team = driver.session().team
         done, self.compiled = self.compiled, []
         for chunk, future in done:
-            try:
-                path = future.result()
-            except ToolchainError as error:
-                yield from self._alone(chunk, error)
-                continue
-            for i, k in enumerate(chunk):
-                native = load(path, f"{k.source.symbol}_{i}", team)
-                self.ran += 1
-                yield k, run(k, native)
-            path.unlink()
+            yield from self._judged(chunk, future.result)
+
+    def _judged(self, chunk: list[Kernel], path_of: Callable[[], Path]) -> Iterator[tuple[Kernel, str | None]]:
+        """Run a portion; one that does not compile is halved until the culprit stands alone."""
+        try:
+            path = path_of()
+        except ToolchainError as error:
+            if len(chunk) == 1:
+                yield chunk[0], str(error)
+                return
+            for part in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]):
+                yield from self._judged(part, lambda part=part: self._compile(part))
+            return
+        for i, k in enumerate(chunk):
+            native = load(path, f"{k.source.symbol}_{i}", driver.session().team)
+            self.ran += 1
+            yield k, run(k, native)
+        path.unlink()  # no path is used twice: the loader would give the library that it has
 
 
 def run(k: Kernel, native: Native) -> str | None:
     """What is wrong after one call."""
     memory, views, guards = {}, {}, {}
-    for a in k.program.arrays:
+    for a in k.arrays:
         if a.role is Role.CONSTANT:
             continue
-        shape = tuple(max(0, aff.evaluate(e, {}, k.sizes)) for _, e in a.dims)
+        shape = tuple(max(0, aff.evaluate(e, {}, k.sizes)) for _, e in a.stored)
         strides = [k.strides[a.name][d] for d in a.dim_names]
         memory[a.name], views[a.name], guards[a.name] = guarded(shape, strides, a.dtype.numpy)
         if a.name in k.inputs:
@@ -254,7 +249,3 @@ def _equation(memory: Memory, s: Statement) -> str | None:
     equal = (got == want) | (np.isnan(got) & np.isnan(want))
     fine = np.where(odd, equal | ~np.isfinite(size[outer].astype(stored.dtype)) & np.isfinite(want), close)
     return None if bool(fine.all()) else f"{s.name}: {got} should be {want}"
-
-
-def renamed(p: Program, name: str) -> Program:
-    return replace(p, name=name)

@@ -108,6 +108,9 @@ def must_precede(p: Program, a: Touch, b: Touch) -> str | None:
     """Why a's instance must come before b's ("ordered" or "relaxed": not at once), or None."""
     if not (a.writes or b.writes):
         return None
+    stored = p.array((a if a.writes else b).family.statement.write.array)
+    if b.writes and stored.planes and _later_plane(dict(stored.planes), stored.dim_names, a.cell, b.cell):
+        return "ordered"
     if any(i is not None and j is not None and i != j for i, j in zip(a.cell, b.cell, strict=True)):
         return None
     sa, sb = a.family.statement, b.family.statement
@@ -124,6 +127,17 @@ def must_precede(p: Program, a: Touch, b: Touch) -> str | None:
         tb = time(sb, dict(zip(b.family.dims, b.point, strict=True)))
         return "ordered" if ta < tb or (starts and ta == tb) else None
     return "ordered" if starts or (a.writes and not b.writes) else None
+
+
+def _later_plane(planes: Mapping[str, int], names: Sequence[str], a: Sequence, b: Sequence) -> bool:
+    """Whether b is a later cell that is stored where a is."""
+
+    def later(d: str, i: int | None, j: int | None) -> bool:
+        if i is None or j is None:
+            return True
+        return j > i and (j - i) % planes[d] == 0 if d in planes else i == j
+
+    return all(later(d, i, j) for d, i, j in zip(names, a, b, strict=True))
 
 
 def ordered_pairs(p: Program, sizes: Mapping[str, int]) -> dict[str, set[Pair]]:

@@ -16,16 +16,18 @@ from codegen.c import Source, emit
 from codegen.lower import lower
 from frontend import driver
 from frontend.options import Options
+from polyhedral import affine as aff
 from polyhedral.errors import Unsupported
 from polyhedral.isl_schedule import isl_schedule
 from polyhedral.legality import Pairs, obligations, violation
 from polyhedral.pipeline import Analyzed, analyze
-from polyhedral.program import Program
-from polyhedral.schedule import Options as Choice
-from polyhedral.schedule import original, schedule
+from polyhedral.layout import Layout
+from polyhedral.program import Array, Program, Role
+from polyhedral.schedule import original
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.wavefront import wavefront
-from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Sequence as InOrder, Tree, bands
+from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Tree, bands
+from polyhedral.tree import Sequence as InOrder
 from tests.properties.batch import Kernel, draw_strides, layouts_of
 
 COMPILED = {
@@ -203,15 +205,27 @@ def kernels(
 
 
 def compiled(p: Program, sizes: Mapping[str, int], inputs, expected, rng: random.Random, what: str) -> Kernel:  # type: ignore[no-untyped-def]
-    """What the driver makes of a program under one choice of options."""
-    strides = {a.name: draw_strides(rng, a, sizes, plain=rng.random() < 0.4) for a in p.arrays}
-    layouts = layouts_of(p, strides, at_run_time=bool(sizes) or rng.random() < 0.15)
-    built = driver.lower(p, layouts, COMPILED[what])
-    extra = {a.name: draw_strides(rng, a, sizes, plain=True) for a in built.program.arrays if a.name not in strides}
+    """What the driver makes of a program under one choice of options; it lays out temporaries itself."""
+    outside = [a for a in p.arrays if a.role is not Role.TEMPORARY]
+    strides = {a.name: draw_strides(rng, a, sizes, plain=rng.random() < 0.4) for a in outside}
+    at_run_time = bool(sizes) or rng.random() < 0.15
+    built = driver.lower(p, layouts_of(p, strides, at_run_time=at_run_time), COMPILED[what])
+    for a in built.program.arrays:
+        if a.name not in strides:
+            strides[a.name] = _own(a, built.layouts[a.name], sizes)
     described = f"{what}{' (symbolic)' if sizes else ''}"
-    return Kernel(
-        built.program, sizes, built.source, layouts, {**strides, **extra}, inputs, expected, described, rng.randint(1, 2)
-    )
+    return Kernel(p, built.program.arrays, sizes, built.source, strides, inputs, expected, described, rng.randint(1, 2))
+
+
+def _own(a: Array, layout: Layout, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The strides of a layout that the driver chose; those it left to run time are dense in its order."""
+    strides: dict[str, int] = {}
+    step = 1
+    for d in reversed(layout.order):
+        given = layout.stride(d)
+        strides[d] = given if isinstance(given, int) else step
+        step = max(step, abs(strides[d]) * max(aff.evaluate(dict(a.stored)[d], {}, sizes), 1))
+    return strides
 
 
 def from_tree(a: Analyzed, inputs, expected, rng: random.Random, what: str, tree: Tree) -> Kernel:  # type: ignore[no-untyped-def]
@@ -220,8 +234,4 @@ def from_tree(a: Analyzed, inputs, expected, rng: random.Random, what: str, tree
     strides = {x.name: draw_strides(rng, x, {}, plain=rng.random() < 0.4) for x in p.arrays}
     layouts = layouts_of(p, strides, at_run_time=False)
     source: Source = emit(p, a.frame.families, lower(a.frame, tree), layouts)
-    return Kernel(p, {}, source, layouts, strides, inputs, expected, what, rng.randint(1, 2))
-
-
-def chosen_tree(a: Analyzed, layouts: Mapping, options: Choice = Choice()) -> Tree:  # type: ignore[type-arg]
-    return schedule(a.frame, a.dependences, layouts, options).tree
+    return Kernel(p, p.arrays, {}, source, strides, inputs, expected, what, rng.randint(1, 2))
