@@ -32,6 +32,7 @@ def gemm(name: str, m: int, cols: int, inner: int, dtype: str = "float32") -> Ca
         dtype=dtype,
         out_shape=(m, cols),
         nest=nest,
+        tolerance=1e-12 if dtype == "float64" else 1e-5,
     )
 
 

@@ -17,7 +17,7 @@ from codegen import support
 from codegen.scalar import STORAGE, Scalar, bare, literal, value_type
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, Var
+from polyhedral.affine import Affine, Condition, Var
 from polyhedral.dtypes import DType
 from polyhedral.instances import Family, Kind
 from polyhedral.program import Array, Program
@@ -189,14 +189,29 @@ class Registers:
         reach += offset.const - base
         if not 0 <= reach < _LONGEST_PAD:
             return None
+        condition = aff.map_condition(test.condition, self._decided)
+        if condition == aff.TRUE:
+            return None
         block = self._pad_block(pad, reach)
         if not name:
             name = f"{self.spell(load.array)}_{sum(len(o.pointers) for o in self.open)}"
             pointers[key] = name, base
             where = self.scalar.affine(offset - moving)
-            chosen = f"{self.scalar.condition(test.condition)} ? &{self.spell(load.array)}[{where}] : {block}"
+            chosen = f"{self.scalar.condition(condition)} ? &{self.spell(load.array)}[{where}] : {block}"
             self.open[level].lines.append(cgen.Statement(f"const {STORAGE[load.dtype.name]} *{name} = {chosen}"))
         return self.scalar.from_storage(load.dtype, f"{name}[{self.scalar.affine(moving + (offset.const - base))}]")
+
+    def _decided(self, c: aff.Compare) -> Condition:
+        """TRUE for a comparison that holds all over the loops that are open."""
+        least = c.expr.const
+        ranges = {o.name: o for o in self.open}
+        for term, factor in c.expr.terms:
+            o = ranges.get(term.name) if isinstance(term, Var) else None
+            end = None if o is None else (o.lo if factor > 0 else o.hi)
+            if end is None or not end.is_const:
+                return c
+            least += factor * end.const
+        return aff.TRUE if least >= 0 and not c.equal else c
 
     def _pad_block(self, pad: ex.Const, reach: int) -> str:
         """A constant block of pad values; it grows to the longest reach asked of it."""

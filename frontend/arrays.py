@@ -270,7 +270,9 @@ def as_strided(a: object, name: str = "this array") -> Strided:
             return np.from_dlpack(cast("Any", a))
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             if not hasattr(a, "__array__"):
-                raise ArgumentError("PH316", f"{name} cannot be read through DLPack: {error}") from error
+                raise ArgumentError(
+                    "PH316", f"{name} cannot be read through DLPack: {error}", hints=("give a NumPy array",)
+                ) from error
     if any(hasattr(a, p) for p in ("__array_interface__", "__array_struct__", "__array__", "__buffer__")):
         return _converted(a, name)
     raise ArgumentError(
@@ -299,7 +301,11 @@ def name_of(dim: str | Named) -> str:
     """One dim's name.  A name is an identifier, no keyword of Python; primes may follow (private dims print so)."""
     name = dim if isinstance(dim, str) else getattr(dim, "name", None)
     if not isinstance(name, str) or not name.rstrip("'").isidentifier() or keyword.iskeyword(name):
-        raise DimError("PH007", f"{name if isinstance(name, str) else dim!r} is no name for a dimension")
+        raise DimError(
+            "PH007",
+            f"{name if isinstance(name, str) else dim!r} is no name for a dimension",
+            hints=("a name is an identifier and no keyword of Python: 'batch y x'",),
+        )
     return name
 
 
@@ -309,8 +315,10 @@ def names_of(dims: Names) -> tuple[str, ...]:
         names = tuple(name_of(d) for d in dims.split())
     elif hasattr(dims, "name"):
         names = (name_of(cast("Named", dims)),)
-    else:
+    elif isinstance(dims, Iterable):
         names = tuple(name_of(d) for d in cast("Iterable[str | Named]", dims))
+    else:
+        names = (name_of(cast("Named", dims)),)
     if len(set(names)) != len(names):
         twice = next(d for d in names if names.count(d) > 1)
         raise DimError(
@@ -351,7 +359,9 @@ def _converted(a: object, name: str) -> Strided:
     try:
         return np.asarray(a)
     except (ValueError, OverflowError) as error:
-        raise ArgumentError("PH316", f"{name} is no array of numbers: {error}") from error
+        raise ArgumentError(
+            "PH316", f"{name} is no array of numbers: {error}", hints=("give a NumPy array, or lists of equal lengths",)
+        ) from error
 
 
 def _as_numpy(data: Strided, dtype: Any, copy: bool | None) -> Strided:

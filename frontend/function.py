@@ -23,13 +23,13 @@ from frontend.driver import Timings
 from frontend.infer import settle
 from frontend.lang import ScalarType, Size, Trace, current, is_recording
 from frontend.lang.statements import constant
-from frontend.memory import empty
+from frontend.memory import check_written, empty
 from frontend.options import Options
 from frontend.specs import Spec
 from frontend.staged import Executable, Lowered, Module
 from polyhedral.check import check
 from polyhedral.dtypes import DType, f32
-from polyhedral.errors import ArgumentError, OrderError, UserError
+from polyhedral.errors import ArgumentError, DimError, OrderError, UserError
 from polyhedral.program import Program, Role
 from polyhedral.text import to_text
 
@@ -94,6 +94,7 @@ class Function:
         key: list[Any] = [driver.session().options()]
         sizes: dict[str, int] = {}
         labelled: list[Array] = []
+        updated: list[tuple[np.ndarray, np.ndarray]] = []
         for p, v in zip(self.parameters, values, strict=True):
             if p.size:
                 sizes[p.name] = _integer(p.name, v)
@@ -103,6 +104,8 @@ class Function:
                 key += (p.axes, v.shape, v.strides, v.dtype)
             elif _is_array(p, v):
                 a = self._array(p, v)
+                if p.name in self.inout:
+                    updated += _updated(p.name, v, a)
                 if a.coords or _labelled(v):
                     labelled.append(a)
                 data.append(a.data)
@@ -115,6 +118,8 @@ class Function:
         if exe.lowered.specs:
             sizes |= _sizes(exe, data)
         result = exe.run(data, sizes, out)
+        for original, copy in updated:
+            original[...] = copy
         return _relabelled(result, labelled) if labelled else result
 
     def _composed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -154,7 +159,7 @@ class Function:
 
     def _array(self, p: Parameter, v: Any) -> Array:
         if p.scalar is not None:
-            return Array(np.asarray(v, p.scalar.numpy), (), p.scalar)
+            return Array(_number(p, v), (), p.scalar)
         if isinstance(v, Array):
             a = v
         else:
@@ -300,15 +305,30 @@ class Function:
         options = driver.session().options(target=target, threads=threads, checked=checked, tile=tile, parallel=parallel)
         given, static = self._described(args, kwargs)
         numbers = {p.name: int(kwargs[p.name]) for p in self.parameters if p.size and isinstance(kwargs.get(p.name), int)}
+        self._require_sizes(sizes, given)
         given = {n: _resized(n, s, sizes or {}) for n, s in given.items()}
         numbers |= {n: v for n, v in (sizes or {}).items() if any(p.size and p.name == n for p in self.parameters) and isinstance(v, int)}
         fixed = {f"{n}.{d}": v for n, s in given.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
         return self._lowered(given, fixed | numbers, static, options)
 
+    def _require_sizes(self, sizes: Any, given: Mapping[str, Spec]) -> None:
+        """PH047 for sizes that are no sizes, PH001 for those of dims that no argument has."""
+        if sizes is not None and not isinstance(sizes, Mapping):
+            raise ArgumentError("PH047", f"sizes={sizes!r} is no dict of sizes", hints=("sizes={'b': ph.symbolic, 'c': 64}",))
+        known = {p.name for p in self.parameters if p.size}
+        known |= {n for a, s in given.items() for d in s.axes for n in (d, f"{a}.{d}")}
+        for n, v in (sizes or {}).items():
+            if n not in known:
+                raise DimError("PH001", f"sizes: {self.name} has no size {n!r}", hints=(f"known: {', '.join(sorted(known))}",))
+            if v is not symbolic:
+                _integer(n, v)
+
     def _described(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Spec], dict[str, Any]]:
         """Specs of the array arguments and values of the plain ones; arrays left out are f32 of symbolic size."""
         names = [p.name for p in self.parameters if p.name not in self._bound]
         values = {**self._bound, **dict(zip(names, args, strict=False)), **kwargs}
+        if len(args) > len(names):
+            raise ArgumentError("PH045", f"{self.name} takes {len(names)} arguments, got {len(args)}", hints=(self._usage(),))
         unknown = [n for n in values if n not in {p.name for p in self.parameters}]
         if unknown:
             raise ArgumentError("PH045", f"{self.name} has no argument {unknown[0]!r}", hints=(self._usage(),))
@@ -377,10 +397,13 @@ def function(python: Callable[..., Any] | None = None, /, *, inout: Any = (), re
     fixes the axis order of the result (a tuple for several), so that `np.asarray(f(...))` works.
     """
     if python is not None:
+        _require_function(python)
         return Function(python, {}, (), ())
 
     def decorate(f: Callable[..., Any]) -> Function:
-        orders = () if returns is None else tuple(names_of(r) for r in ((returns,) if isinstance(returns, str) else returns))
+        _require_function(f)
+        several = returns if isinstance(returns, (tuple, list)) else (returns,)
+        orders = () if returns is None else tuple(names_of(r) for r in several)
         declared = {n: names_of(v) for n, v in axes.items()}
         parameters = inspect.signature(f).parameters
         for n in (*declared, *names_of(inout)):
@@ -391,6 +414,19 @@ def function(python: Callable[..., Any] | None = None, /, *, inout: Any = (), re
         return Function(f, declared, names_of(inout), orders)
 
     return decorate
+
+
+def _require_function(f: object) -> None:
+    """PH045 for what is no function, or has parameters without names of their own."""
+    if not callable(f):
+        raise ArgumentError("PH045", f"@ph.function wants a function, not {f!r}", hints=("@ph.function(X='c y x')",))
+    for p in inspect.signature(f).parameters.values():
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY):
+            raise ArgumentError(
+                "PH045",
+                f"{getattr(f, '__name__', f)} has the parameter {p}; each array needs a name of its own",
+                hints=("list the arguments by name: def f(X, W):",),
+            )
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
@@ -427,10 +463,30 @@ def _aligned(data: np.ndarray) -> bool:
     return bool(data.flags.aligned) and all(s % data.itemsize == 0 for s in data.strides)
 
 
+def _updated(name: str, v: Any, used: Array) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Where the kernel updates a copy of a misaligned array, the original to write back to."""
+    memory = v if isinstance(v, np.ndarray) else getattr(v, "data", None)
+    if isinstance(v, (list, tuple, int, float, complex, np.generic)):
+        raise ArgumentError("PH312", f"{name} is updated, but a {type(v).__name__} cannot be", hints=("give a NumPy array",))
+    if memory is used.data or not isinstance(memory, np.ndarray) or _aligned(memory):
+        return []
+    check_written([(name, memory)])
+    return [(memory, used.data)]
+
+
 def _copied(data: np.ndarray) -> np.ndarray:
     made = empty(data.shape, data.dtype)
     made[...] = data
     return made
+
+
+def _number(p: Parameter, v: Any) -> np.ndarray:
+    """A run-time scalar in its declared type; PH048 for what is no single number."""
+    assert p.scalar is not None
+    given = np.asarray(v.data if isinstance(v, Array) else v)
+    if given.ndim or given.dtype.kind not in "biufcV" or (given.dtype.kind == "c" and p.scalar.kind != "c"):
+        raise ArgumentError("PH048", f"scalar {p.name} is {v!r}, not one {p.scalar}", hints=(f"{p.name}=0.5",))
+    return given.astype(p.scalar.numpy)
 
 
 def _integer(name: str, v: Any) -> int:

@@ -36,6 +36,14 @@ class Options:
     cache_dir: str | None = None
 
     def validated(self) -> Options:
+        for name, wanted, what in _TYPES:
+            value = getattr(self, name)
+            if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+                raise ArgumentError("PH506", f"{name}={value!r} is not {what}", hints=(f"see help(ph.Options) for {name}",))
+        if self.sizes not in ("auto", "exact"):
+            raise ArgumentError("PH506", f"sizes={self.sizes!r} is unknown", hints=("sizes='auto' or sizes='exact'",))
+        if self.tile < 0:
+            raise ArgumentError("PH506", f"tile={self.tile} is negative", hints=("tile=32, or 0 for no tiles",))
         if self.target not in ("cpu", "c"):
             raise ArgumentError(
                 "PH505", f"target {self.target!r} is not available", hints=("target='cpu' is; GPU targets need a later version",)
@@ -44,6 +52,19 @@ class Options:
             raise ArgumentError("PH506", f"threads={self.threads} is not a positive number", hints=("threads=1, or None for all",))
         return self
 
+
+_NONE = type(None)
+_TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
+    ("target", (str,), "a name of a target"),
+    ("threads", (int, _NONE), "a number of threads"),
+    ("checked", (bool,), "True or False"),
+    ("dump", (str, _NONE), "a folder"),
+    ("tile", (int,), "a tile size"),
+    ("parallel", (bool,), "True or False"),
+    ("plan_above", (int,), "a number of instances"),
+    ("sizes", (str,), "'auto' or 'exact'"),
+    ("cache_dir", (str, _NONE), "a folder"),
+)
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("ph.options of the enclosing blocks", default={})  # noqa: B039
 _NAMES = tuple(f.name for f in fields(Options))

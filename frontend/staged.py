@@ -180,8 +180,16 @@ def lower(program: Program, sizes: Mapping[str, int] | None = None, options: Opt
     `sizes` fixes sizes by name; arrays are dense in the order of their dims unless a Spec says otherwise.
     """
     start = time.perf_counter()
+    if not isinstance(program, Program):
+        raise ArgumentError("PH045", f"ph.lower wants a Program, not a {type(program).__name__}", hints=("ph.lower(ph.parse(text))",))
     module = module_of(check(program))
     fixed = dict(sizes or {})
+    for n, v in fixed.items():
+        if n not in program.sizes:
+            raise DimError("PH001", f"{program.name} has no size {n!r}", hints=(f"known: {', '.join(program.sizes) or 'none'}",))
+        if not isinstance(v, (int, np.integer)) or isinstance(v, bool) or v < 0:
+            raise ArgumentError("PH047", f"size {n} is {v!r}, not a size", hints=(f"{n}=10",))
+        fixed[n] = int(v)
     fixed |= {f"{n}.{d}": v for n, s in specs.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
     given = {n: specs.get(n) or _dense(module.program.array(n), fixed) for n in module.arguments}
     timings = Timings((("check", time.perf_counter() - start),))
@@ -376,7 +384,28 @@ class Executable:
             )
         sizes = dict(self.lowered.sizes) | {n: int(v) for n, v in named.items() if n in module.program.sizes}
         data = [self._conform(n, values[n], sizes) for n in module.arguments]
+        self._infer_sizes(data, sizes)
+        self.lowered.check_sizes(sizes)
         return self.run(data, sizes, out)
+
+    def _infer_sizes(self, data: Sequence[Strided], sizes: dict[str, int]) -> None:
+        """Sizes that an argument's extent is, where nobody gave them; PH045 for those that none tells."""
+        program = self.lowered.module.program
+        for n, a in zip(self.lowered.module.arguments, data, strict=True):
+            for d, extent in zip(self.lowered.specs[n].axes, a.shape, strict=True):
+                size = program.array(n).extent(d)
+                known = next(iter(aff.sizes_of(size)), None)
+                if known is not None and size == aff.size(known):
+                    if sizes.setdefault(known, extent) != extent:
+                        raise DimError(
+                            "PH010",
+                            f"{program.name}: sizes disagree: {known} = {sizes[known]} but {n}.{d} = {extent}",
+                            dim=d,
+                            hints=(f"{known}={extent}",),
+                        )
+        for n in self.lowered.program.sizes:
+            if n not in sizes:
+                raise ArgumentError("PH045", f"{program.name} misses size {n}", hints=(f"exe(..., {n}=10)",))
 
     def _conform(self, name: str, value: Any, sizes: dict[str, int]) -> Strided:
         """The argument with the axes and strides that the kernel was specialised for; a copy where they differ."""
@@ -393,8 +422,14 @@ class Executable:
             sizes.setdefault(f"{name}.{d}", n)
         strides = tuple(s // data.itemsize for s in data.strides)
         fits = all(w is None or n <= 1 or s == w for s, w, n in zip(strides, spec.strides, data.shape, strict=True))
-        if fits or name in self._written:
+        if fits:
             return data
+        if name in self._written:
+            raise ArgumentError(
+                "PH046",
+                f"{name} is updated in place, but its strides {strides} are not those of this kernel, {spec.strides}",
+                hints=("call the function itself, or lower it with this array",),
+            )
         made = empty(data.shape, data.dtype)
         made[...] = data
         return made

@@ -322,6 +322,21 @@ def map_affine(c: Condition, f: Callable[[Affine], Affine]) -> Condition:
             assert_never(c)
 
 
+def map_condition(c: Condition, f: Callable[[Compare], Condition]) -> Condition:
+    """Replace every comparison by a condition."""
+    match c:
+        case Compare():
+            return f(c)
+        case And(args):
+            return both(*(map_condition(a, f) for a in args))
+        case Or(args):
+            return either(*(map_condition(a, f) for a in args))
+        case Not(arg):
+            return negate(map_condition(arg, f))
+        case _:
+            assert_never(c)
+
+
 def comparisons(c: Condition) -> Iterator[Compare]:
     match c:
         case Compare():

@@ -164,7 +164,7 @@ class _Definition:
             statement=reader.name if reader else None,
             point={d.removesuffix("@"): point[d] for d in bad.dims},
             sizes={n: point[n] for n in bad.sizes},
-            location=reader.location if reader else None,
+            location=reader.location if reader else next((s.location for s in self.writers), None),
         )
 
     def described(self, w: NamedSet) -> str:

@@ -168,7 +168,7 @@ def _broken(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> 
         if later.is_const and later.const > 0 and run is Run.SERIAL and not pair.relaxed:
             return None
         apart = run in (Run.PARALLEL, Run.VECTOR)
-        if apart and not later.is_const:
+        if apart and later != aff.const(0):
             crossing = _first_nonempty(left, aff.at_least(later, 1), aff.at_least(-later, 1))
             if crossing is not None:
                 return _explain(pair, crossing, f"they run at the same time, in {run.value} iterations")

@@ -15,11 +15,11 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition
 from polyhedral.dtypes import BY_NAME, DType, i64
-from polyhedral.errors import DomainError
+from polyhedral.errors import DomainError, SyntaxProblem
 from polyhedral.isl import named
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
 from polyhedral.text import ACCUMULATE, PRECEDENCE, RESERVED, ROLES, expected_types, sizes_in_extents
-from polyhedral.tokens import Cursor, Token, place_of, tokenize
+from polyhedral.tokens import HINT, Cursor, Token, place_of, tokenize
 
 DEPTH = 200
 """Deepest expression that is read."""
@@ -28,6 +28,8 @@ _T = TypeVar("_T")
 
 def parse(text: str, file: str = "<text>") -> Program:
     """The program that a text describes."""
+    if not isinstance(text, str):
+        raise SyntaxProblem("PH060", f"a program is text, not a {type(text).__name__}", hints=(HINT,))
     return _Parser(file, text, tokenize(file, text)).program()
 
 

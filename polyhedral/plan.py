@@ -143,7 +143,7 @@ def _best(
     p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, constants: frozenset[str]
 ) -> _Choice | None:
     found: list[_Choice] = []
-    for fused, vector in _vectors(s):
+    for fused, vector in _vectors(s, target.lanes(ex.dtype_of(s.value).bits // 8)):
         t = fuse_dims(s, *fused, vector) if fused else s
         choice = _tiled(p, t, fused, vector, layouts, target, constants)
         if choice is not None:
@@ -151,15 +151,20 @@ def _best(
     return min(found, key=lambda c: c.plan.cycles, default=None)
 
 
-def _vectors(s: Statement) -> Iterator[tuple[tuple[str, str] | None, str]]:
-    """Dims, and pairs of dims that every operand sees together or not at all."""
+def _vectors(s: Statement, lanes: int) -> Iterator[tuple[tuple[str, str] | None, str]]:
+    """Dims, and pairs (slow, fast) of dims that every operand sees together or not at all.
+
+    A pair pays where its fast dim alone leaves lanes empty; of two such dims the longer one is slow.
+    """
     kept = _kept(s)
+    extents = {r.dim: r.hi.const for r in s.domain.ranges}
     for d in kept:
         yield None, d
     seen = [frozenset().union(*(aff.dims_of(i) for _, i in load.index if isinstance(i, Affine))) for load in reads(s)]
     tests = frozenset().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, (ex.Test, ex.Index))))
     for a, b in product(kept, kept):
-        if a != b and not {a, b} & tests and all((a in dims) == (b in dims) for dims in seen):
+        together = a != b and not {a, b} & tests and all((a in dims) == (b in dims) for dims in seen)
+        if together and extents[b] % lanes and (extents[a], a) > (extents[b], b):
             yield (a, b), f"{a}{b}" if f"{a}{b}" not in s.dims else f"{a}_{b}"
 
 

@@ -157,6 +157,8 @@ class Cursor:
     def affine_atom(self) -> Affine:
         t = self.token
         if t.kind == "number" and t.text.isdigit():
+            if len(self.token.text) > 18:
+                self.fail("an index below 10**18")
             return aff.const(int(self.advance()))
         if self.take("("):
             inner = self.deeper(self.affine)

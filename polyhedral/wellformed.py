@@ -176,6 +176,8 @@ def _value(p: Program, s: Statement, arrays: dict[str, Array]) -> None:
         raise _type(s, f"{a.name} holds {a.dtype}, but the value has type {stored}")
     if s.op in ("any", "all") and stored != bool_:
         raise _type(s, f"{s.op} reduces bool, not {stored}")
+    if s.op in ("max", "min") and stored.kind == "c":
+        raise _type(s, f"{s.op} of {stored}: complex numbers have no order")
 
 
 def _leaves(p: Program, s: Statement, arrays: dict[str, Array]) -> None:
@@ -230,9 +232,15 @@ def _ill_typed(e: ex.Expr) -> Iterator[str]:
             pass
 
 
+_REAL = frozenset("floor ceil round trunc atan2 hypot erf exp2 expm1 log2 log1p isnan isinf".split())
+"""Functions without a meaning, or without a C function, for complex numbers."""
+
+
 def _call(fn: str, kinds: list[DType], count: int) -> Iterator[str]:
     if fn not in ex.CALLS or count != (2 if fn in ("atan2", "hypot") else 1):
         yield f"no function {fn} takes {count} arguments"
+    elif kinds[0].kind == "c" and fn in _REAL:
+        yield f"{fn} takes real numbers, not {kinds[0]}"
     elif any(not t.is_float for t in kinds) or len(set(kinds)) != 1:
         yield f"{fn} takes floats of one type, not {', '.join(map(str, kinds))}"
 

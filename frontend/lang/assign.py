@@ -45,6 +45,13 @@ def assign(recorder: Recorder, place: Value, value: Value, update: Update | None
         op, value = _accumulated(array, update, _unseen(recorder, index, update.rhs))
     else:
         _refuse_unseen(recorder, array, index, value)
+    if value.dtype.kind == "c" and array.dtype.kind != "c":
+        raise DtypeError(
+            "PH301",
+            f"{array.name} holds {array.dtype} but is assigned {value.dtype}, which would lose the imaginary part",
+            hints=(f"assign a real value, or make {array.name} over {braces(array.dim_names)} complex",),
+            location=here(),
+        )
     value = _masked(recorder, array, astype(value, array.dtype), place if op is None else op)
     name = recorder.unique("S", number=True)
     recorder.record(recorder.statement("update", name, array.name, value, index, op))

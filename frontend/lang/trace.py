@@ -87,7 +87,15 @@ class Trace(Recorder):
             return None
         if isinstance(result, Mapping):
             named = cast("Mapping[object, object]", result)
-            return {str(k): self._output(v, str(k)) for k, v in named.items()}
+            for k in named:
+                if not isinstance(k, str):
+                    raise ArgumentError(
+                        "PH040",
+                        f"{self.name} returns a dict with the key {k!r}; results are named by strings",
+                        hints=("return {'mean': X.mean(x), 'top': X.max(x)}",),
+                        location=here(),
+                    )
+            return {str(k): self._output(v, str(k) if str(k).isidentifier() else "out") for k, v in named.items()}
         if isinstance(result, tuple | list):
             several = cast("Sequence[object]", result)
             return tuple(self._output(v, f"{label}{n}") for n, v in enumerate(several))

@@ -169,11 +169,23 @@ def as_affine(v: Value) -> Affine | None:
     """The value as an index, if it is one: an affine index or an integer literal."""
     match v.node:
         case ex.Index(index):
-            return index
+            return _bounded(index)
         case ex.Const(value) if v.weak is Weak.LITERAL and type(value) is int:
-            return aff.const(value)
+            return _bounded(aff.const(value))
         case _:
             return None
+
+
+def _bounded(index: Affine) -> Affine:
+    """Indices are 64-bit integers with room for arithmetic: larger literals are refused (PH030)."""
+    if max(abs(index.const), *(abs(f) for _, f in index.terms), 0) >= 1 << 62:
+        raise DimError(
+            "PH030",
+            f"index {index} has a number beyond 2**62",
+            hints=("X(x=x + 1): an index is a 64-bit integer",),
+            location=here(),
+        )
+    return index
 
 
 def as_condition(v: Value) -> Condition | None:

@@ -16,6 +16,7 @@ from polyhedral.evaluate import points
 from polyhedral.instances import Family, Kind, families
 from polyhedral.interpreter import cell_domain
 from polyhedral.program import Program, Role, Statement
+from polyhedral.tree import Run, Tree, times
 
 Point = tuple[int, ...]
 Instance = tuple[str, Point]
@@ -151,6 +152,30 @@ def ordered_pairs(p: Program, sizes: Mapping[str, int]) -> dict[str, set[Pair]]:
                     if why is not None:
                         found[why].add((a.instance, b.instance))
     return found
+
+
+def broken_pair(p: Program, sizes: Mapping[str, int], tree: Tree) -> Pair | None:
+    """A pair of instances whose order a tree does not keep, found by evaluating the time of every instance."""
+    at = times(tree, tuple(f.id for f in families(p)))
+    dims = {f.id: f.dims for f in families(p)}
+
+    def when(instance: Instance) -> list[tuple[int, Run]]:
+        f, point = instance
+        env = dict(zip(dims[f], point, strict=True))
+        return [(aff.evaluate(t, env, sizes), run) for t, run in at[f]]
+
+    for why, pairs in ordered_pairs(p, sizes).items():
+        for a, b in sorted(pairs):
+            if not _kept(when(a), when(b), relaxed=why == "relaxed"):
+                return a, b
+    return None
+
+
+def _kept(a: Sequence[tuple[int, Run]], b: Sequence[tuple[int, Run]], *, relaxed: bool) -> bool:
+    for (ta, run), (tb, _) in zip(a, b, strict=False):
+        if ta != tb:
+            return run not in (Run.PARALLEL, Run.VECTOR) and (relaxed or ta < tb)
+    return relaxed
 
 
 # --- the trace oracle ------------------------------------------------------------------------------------------------
