@@ -115,6 +115,7 @@ def record(c: Case, who: str, t: Times, roof: Roof) -> dict[str, Any]:
         "who": who,
         "median": t.median,
         "iqr": t.iqr,
+        "least": min(t.seconds),
         "turns": len(t.seconds),
         "flops": c.flops,
         "bytes": c.bytes,

@@ -15,6 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+NOISY = 0.25
+"""A spread beyond this share of the median is marked: repeat it on a quieter machine."""
+
 
 def console() -> Console:
     """As wide as the terminal; wide enough for a table where there is none."""
@@ -35,20 +38,33 @@ def show(records: Sequence[dict[str, Any]], out: Console | None = None) -> None:
             f"{roof['triad']:.1f} GB/s"
         )
         t = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-        for column in ("who", "ms", "IQR", "GFLOP/s", "of FMA", "of triad", "of roof", "ours is", "error", "note"):
+        for column in (
+            "who",
+            "ms",
+            "IQR",
+            "least",
+            "GFLOP/s",
+            "of FMA",
+            "of triad",
+            "of roof",
+            "ours is",
+            "error",
+            "note",
+        ):
             t.add_column(column, justify="left" if column in ("who", "note") else "right", no_wrap=column != "note")
         for r in rows:
             t.add_row(
                 r["who"],
                 f"{r['median'] * 1e3:.3f}",
                 f"{r['iqr'] * 1e3:.3f}",
+                f"{r['least'] * 1e3:.3f}",
                 f"{r['gflops']:.1f}",
                 f"{r['of_fma']:.0%}",
                 f"{r['of_triad']:.0%}",
                 f"{r['of_roof']:.0%}",
                 f"{r['median'] / rows[0]['median']:.2f}x",
                 f"{r['error']:.0e}" + (" WRONG" if r["error"] > r["tolerance"] else ""),
-                r["note"],
+                ("NOISY " if r["iqr"] > NOISY * r["median"] else "") + r["note"],
             )
         out.print(t)
         if rows[0]["absent"]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The command line: `polyhedral show | explain | run | doctor | cache | config | completion`.
 
-Reads arguments and environment, turns errors into diagnostics and exit codes; each command's work is in a module that is
-imported only when the command runs, so that the tool starts at once.
+Reads arguments and environment, turns errors into diagnostics and exit codes.  Each command's work is in a module that
+is imported only when the command runs, so that the tool starts at once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,18 @@ from typing import Annotated, Any
 
 import typer
 
+from frontend.usage import UsageError
+from polyhedral.errors import PolyhedralError, ToolchainError
+
 OK, PROGRAM, USAGE, NO, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes: fine, an error in the program, wrong usage, the answer is no, no toolchain, interrupted."""
 
 _WITH_VALUE = ("-s", "--size", "--dtype", "--target", "--cache-dir", "--color", "--progress")
 _FLAGS = ("--json", "-q", "--quiet", "-v", "--verbose", "--version")
-_EPILOG = "Targets are pkg.mod:fn, file.py:fn or prog.poly.  Options of `polyhedral -h` may stand before or after a command."
+_JOINED = ("-s", *(f"{o}=" for o in _WITH_VALUE if o.startswith("--")))
+_EPILOG = (
+    "Targets are pkg.mod:fn, file.py:fn or prog.poly.  Options of `polyhedral -h` may stand before or after a command."
+)
 _PACKAGES = tuple(str(Path(__file__).resolve().parents[1] / p) + os.sep for p in ("frontend", "polyhedral", "codegen"))
 
 app = typer.Typer(
@@ -38,7 +44,9 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 cache = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Compiled kernels kept on disk.")
-config = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Options in [tool.polyhedral] of pyproject.toml.")
+config = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Options in [tool.polyhedral] of pyproject.toml."
+)
 app.add_typer(cache, name="cache")
 app.add_typer(config, name="config")
 
@@ -68,10 +76,6 @@ class Global:
             sys.stderr.write(text + "\n")
 
 
-_now = Global()
-"""The options of the command under way; set once by `_globals`, read by the error printer."""
-
-
 def out(text: str) -> None:
     """Data, on stdout."""
     if text:
@@ -86,23 +90,30 @@ def _globals(
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="More progress on stderr.")] = 0,
     color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto",
     progress: Annotated[str, typer.Option(help="auto, plain or none.")] = "auto",
-    size: Annotated[list[str] | None, typer.Option("--size", "-s", metavar="NAME=INT", help="X.y=224, y=16 or b=sym.")] = None,
+    size: Annotated[
+        list[str] | None, typer.Option("--size", "-s", metavar="NAME=INT", help="X.y=224, y=16 or b=sym.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="Element type of the arguments, such as f32.")] = None,
     target: Annotated[str | None, typer.Option(help="cpu or c.")] = None,
     cache_dir: Annotated[str | None, typer.Option(help="Where compiled kernels are kept.")] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Programs over named dimensions, scheduled with integer sets and compiled to C."""
-    for name, value, known in (("--color", color, ("auto", "always", "never")), ("--progress", progress, ("auto", "plain", "none"))):
+    for name, value, known in (
+        ("--color", color, ("auto", "always", "never")),
+        ("--progress", progress, ("auto", "plain", "none")),
+    ):
         if value not in known:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=name)
-    _now.json, _now.quiet, _now.verbose, _now.color = as_json, quiet or progress == "none", verbose, color
-    _now.dtype, _now.target, _now.cache_dir, _now.sizes = dtype, target, cache_dir, {}
-    context.obj = _now
+    now: Global = context.obj
+    now.json, now.quiet, now.verbose, now.color = as_json, quiet or progress == "none", verbose, color
+    now.dtype, now.target, now.cache_dir, now.sizes = dtype, target, cache_dir, {}
     if size:
-        _now.sizes = dict(map(import_module("frontend.targets").size_of, size))
+        now.sizes = dict(map(import_module("frontend.targets").size_of, size))
     if verbose:
-        logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s", level=logging.DEBUG if verbose > 1 else logging.INFO)
+        logging.basicConfig(
+            stream=sys.stderr, format="%(name)s: %(message)s", level=logging.DEBUG if verbose > 1 else logging.INFO
+        )
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -122,13 +133,22 @@ def _lowered(given: Global, target: str) -> Any:
 def show(
     context: typer.Context,
     target: _Target,
-    stage: Annotated[str, typer.Option(help="domains, accesses, deps, schedule, tiled, layout, ast, c, asm (several with commas) or all.")] = "schedule",
+    stage: Annotated[
+        str,
+        typer.Option(
+            help="domains, accesses, deps, schedule, tiled, layout, ast, c, asm (several with commas) or all."
+        ),
+    ] = "schedule",
     before: Annotated[bool, typer.Option("--before", help="The order as written.")] = False,
     after: Annotated[bool, typer.Option("--after", help="The order chosen (the default).")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Both orders of the schedule, as a diff.")] = False,
-    statement: Annotated[str | None, typer.Option(help="Only this statement (or the one that writes this array).")] = None,
+    statement: Annotated[
+        str | None, typer.Option(help="Only this statement (or the one that writes this array).")
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="text, json, isl, dot, svg or html.")] = "text",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file, or a folder that gets one file a stage.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file, or a folder that gets one file a stage.")
+    ] = None,
 ) -> None:
     """Print the stages of a compilation."""
     if before + after + diff > 1:
@@ -146,7 +166,12 @@ def show(
 def explain(
     context: typer.Context,
     target: _Target,
-    question: Annotated[str, typer.Argument(help="fuse S1 S2 | tile S t=8,x=64 | parallel DIM | vectorize DIM | bounds S | layout T ORDER | why [S]")],
+    question: Annotated[
+        str,
+        typer.Argument(
+            help="fuse S1 S2 | tile S t=8,x=64 | parallel DIM | vectorize DIM | bounds S | layout T ORDER | why [S]"
+        ),
+    ],
     words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...")] = None,
     at: Annotated[str | None, typer.Option(help="For fuse: the dims of the shared loops, such as y,x.")] = None,
 ) -> None:
@@ -217,7 +242,9 @@ def cache_export(context: typer.Context, file: Annotated[Path, typer.Argument(he
 
 
 @cache.command("import")
-def cache_import(context: typer.Context, file: Annotated[Path, typer.Argument(help="A tar file that export wrote.")]) -> None:
+def cache_import(
+    context: typer.Context, file: Annotated[Path, typer.Argument(help="A tar file that export wrote.")]
+) -> None:
     """Take over the entries of a tar file; import only what you trust, its kernels will run."""
     _upkeep(context, "import", file)
 
@@ -259,11 +286,12 @@ def _upkeep(context: typer.Context, what: str, *words: Any) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code (the console script hands it to the shell)."""
     words = hoisted(sys.argv[1:] if arguments is None else arguments)
-    if "--version" in words and words[: words.index("--version")] == [w for w in words if w.startswith("-")][: words.index("--version")]:
+    if "--version" in words:
         out(f"polyhedral-loops {metadata.version('polyhedral-loops')}")
         return OK
+    given = Global(json="--json" in words)
     try:
-        app(words, prog_name="polyhedral")
+        app(words, prog_name="polyhedral", obj=given)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else OK if stop.code is None else USAGE
     except KeyboardInterrupt:
@@ -273,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except Exception as error:
-        return report(error)
+        return report(error, given)
     return OK
 
 
@@ -289,31 +317,33 @@ def hoisted(words: Sequence[str]) -> list[str]:
         if w in _WITH_VALUE:
             front += [w, *queue[:1]]
             queue = queue[1:]
-        elif w in _FLAGS or w.startswith(tuple(f"{o}=" for o in _WITH_VALUE)) or (w.startswith("-s") and "=" in w):
-            front.append(w)
-        elif w.strip("vq") == "-" and len(w) > 1:
+        elif w in _FLAGS or w.startswith(_JOINED) or (w.strip("vq") == "-" and len(w) > 1):
             front.append(w)
         else:
             rest.append(w)
     return [*front, *rest]
 
 
-def report(error: Exception) -> int:
+def report(error: Exception, given: Global) -> int:
     """Print an error the way users should see it, and give the exit code."""
-    errors = import_module("polyhedral.errors")
     if os.environ.get("POLYHEDRAL_TRACEBACK", "") not in ("", "0"):
         traceback.print_exception(error)
-    if isinstance(error, errors.PolyhedralError):
-        if _now.json:
+    if isinstance(error, PolyhedralError):
+        if given.json:
             out(json.dumps(error.to_json(), indent=2))
         else:
-            sys.stderr.write(f"{_red('error')}: {error}\n")
-        return MISSING if isinstance(error, errors.ToolchainError) else PROGRAM
-    if type(error).__name__ == "Usage" and type(error).__module__ == "frontend.targets":
-        sys.stderr.write(f"{_red('usage')}: {error}\n")
+            sys.stderr.write(f"{_red(given, 'error')}: {error}\n")
+        return MISSING if isinstance(error, ToolchainError) else PROGRAM
+    if isinstance(error, UsageError):
+        sys.stderr.write(f"{_red(given, 'usage')}: {error}\n")
         return USAGE
-    if _now.json:
-        out(json.dumps({"schema": "polyhedral.error/1", "family": type(error).__name__, "code": None, "message": str(error)}, indent=2))
+    if given.json:
+        out(
+            json.dumps(
+                {"schema": "polyhedral.error/1", "family": type(error).__name__, "code": None, "message": str(error)},
+                indent=2,
+            )
+        )
     sys.stderr.write("".join(shortened(error)))
     return PROGRAM
 
@@ -321,8 +351,12 @@ def report(error: Exception) -> int:
 def shortened(error: BaseException) -> list[str]:
     """A traceback of the user's own frames only."""
     summary = traceback.TracebackException.from_exception(error)
-    own = [f for f in summary.stack if not f.filename.startswith((*_PACKAGES, "<frozen", str(Path(typer.__file__).parent)))]
-    ours = bool(summary.stack) and summary.stack[-1].filename.startswith(_PACKAGES) and not isinstance(error, SyntaxError)
+    own = [
+        f for f in summary.stack if not f.filename.startswith((*_PACKAGES, "<frozen", str(Path(typer.__file__).parent)))
+    ]
+    ours = (
+        bool(summary.stack) and summary.stack[-1].filename.startswith(_PACKAGES) and not isinstance(error, SyntaxError)
+    )
     lines = ["Traceback (most recent call last):\n", *traceback.StackSummary.from_list(own).format()] if own else []
     lines += list(summary.format_exception_only())
     if ours:
@@ -330,9 +364,10 @@ def shortened(error: BaseException) -> list[str]:
     return lines
 
 
-def _red(text: str) -> str:
-    wanted = _now.color == "always" or (
-        _now.color == "auto" and (bool(os.environ.get("FORCE_COLOR")) or (sys.stderr.isatty() and not os.environ.get("NO_COLOR")))
+def _red(given: Global, text: str) -> str:
+    wanted = given.color == "always" or (
+        given.color == "auto"
+        and (bool(os.environ.get("FORCE_COLOR")) or (sys.stderr.isatty() and not os.environ.get("NO_COLOR")))
     )
     return f"\x1b[1;31m{text}\x1b[0m" if wanted else text
 

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from frontend.targets import Usage
+from frontend.usage import UsageError
 
-GLOBAL = ("--json", "--quiet", "--verbose", "--color", "--progress", "--size", "--dtype", "--target", "--cache-dir", "--version", "--help")
+GLOBAL = (
+    "--json",
+    "--quiet",
+    "--verbose",
+    "--color",
+    "--progress",
+    "--size",
+    "--dtype",
+    "--target",
+    "--cache-dir",
+    "--version",
+    "--help",
+)
 WORDS: Mapping[str, tuple[str, ...]] = {
     "show": ("--stage", "--before", "--after", "--diff", "--statement", "--format", "--output"),
     "explain": ("fuse", "tile", "parallel", "vectorize", "bounds", "layout", "why", "--at"),
@@ -26,7 +38,7 @@ def script(shell: str) -> str:
     """The script for one shell."""
     makers: Mapping[str, Callable[[], str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish, "powershell": _powershell}
     if shell not in makers:
-        raise Usage(f"completion {shell}: shells are {', '.join(makers)}")
+        raise UsageError(f"completion {shell}: shells are {', '.join(makers)}")
     return makers[shell]()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from codegen.runtime.cache import default_root
 from codegen.runtime.cc import Compiler, find_compiler
 from frontend.options import default_threads
+from polyhedral import isl as door
 from polyhedral.errors import ToolchainError
 from polyhedral.target import host
 
@@ -69,7 +70,12 @@ def _compiler(env: Mapping[str, str]) -> Iterator[Finding]:
         found: Compiler = find_compiler(env)
     except ToolchainError as error:
         tried = "; ".join(" ".join(d.split()) for d in error.details) or error.message
-        yield Finding("C compiler", False, f"none that links OpenMP ({tried})", "install gcc (apt-get install gcc, conda install gcc), or set CC")
+        yield Finding(
+            "C compiler",
+            False,
+            f"none that links OpenMP ({tried})",
+            "install gcc (apt-get install gcc, conda install gcc), or set CC",
+        )
         yield Finding("OpenMP", False, "not tested without a compiler", "gcc brings libgomp; clang needs libomp-dev")
         return
     yield Finding("C compiler", True, f"{found.version} at {found.path}")
@@ -82,7 +88,10 @@ def _compiler(env: Mapping[str, str]) -> Iterator[Finding]:
 def _model() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor() or "unknown",
+    )
 
 
 def _threads(env: Mapping[str, str]) -> Finding:
@@ -115,7 +124,12 @@ def _governor() -> Finding:
     except OSError:
         return Finding("frequency governor", None, "not readable here")
     slow = governor in ("powersave", "ondemand", "conservative")
-    return Finding("frequency governor", not slow, governor, "cpupower frequency-set -g performance (for steady timings)" if slow else None)
+    return Finding(
+        "frequency governor",
+        not slow,
+        governor,
+        "cpupower frequency-set -g performance (for steady timings)" if slow else None,
+    )
 
 
 def _package(name: str) -> Finding:
@@ -129,16 +143,16 @@ def _package(name: str) -> Finding:
 
 def _isl_version() -> str:
     """islpy bundles isl; not every version says which."""
-    import islpy
-
-    told = getattr(islpy, "isl_version", None)
-    return str(told()) if callable(told) else ""
+    told = getattr(door.isl, "isl_version", None)
+    return str(told()).strip() if callable(told) else ""
 
 
 def _folder(root: Path) -> Finding:
     at = next(p for p in (root, *root.parents) if p.exists())
     if not os.access(at, os.W_OK) and not root.exists():
-        return Finding("cache folder", False, f"{root} cannot be made", "point POLYHEDRAL_CACHE_DIR at a folder of yours")
+        return Finding(
+            "cache folder", False, f"{root} cannot be made", "point POLYHEDRAL_CACHE_DIR at a folder of yours"
+        )
     if root.exists() and root.stat().st_mode & 0o022:
         return Finding("cache folder", False, f"{root} can be written by others", f"chmod go-w {root}")
     return Finding("cache folder", True, f"{root}" + ("" if root.exists() else " (not made yet)"))

@@ -39,7 +39,11 @@ def boxes(tree: Tree, shown: Mapping[str, str], inside: tuple[str, ...] = ()) ->
             return Box("statement", ", ".join(shown.get(f, f) for f in inside))
         case tr.Band(members, child):
             label = ", ".join(m.name + ("" if m.run is tr.Run.SERIAL else f": {m.run.value}") for m in members)
-            return Box("band", f"band {label}" + (" (permutable)" if tree.permutable and len(members) > 1 else ""), (boxes(child, shown, inside),))
+            return Box(
+                "band",
+                f"band {label}" + (" (permutable)" if tree.permutable and len(members) > 1 else ""),
+                (boxes(child, shown, inside),),
+            )
         case tr.Promote(array, child):
             return Box("registers", f"in registers: {array}", (boxes(child, shown, inside),))
         case tr.Filter(families, child):
@@ -100,12 +104,18 @@ def graph_svg(nodes: Sequence[str], edges: Sequence[tuple[str, str, str]]) -> st
         shapes += [_rect("statement", 4, y, width, 1.6 * _LINE), _label(n, 4 + _PAD, y + _LINE)]
     for k, (a, b, array) in enumerate(edges):
         start, end = at[a] + 0.5 * _LINE, at[b] + 1.1 * _LINE
-        bend = width + 20 + 14 * (k % 6) + abs(end - start) / 4
-        shapes.append(f'<path d="M {4 + width:.0f} {start:.0f} C {bend:.0f} {start:.0f}, {bend:.0f} {end:.0f}, {4 + width:.0f} {end:.0f}"/>')
-        shapes.append(f'<path d="M {10 + width:.0f} {end - 4:.0f} L {4 + width:.0f} {end:.0f} L {10 + width:.0f} {end + 4:.0f}"/>')
+        side, bend = 4 + width, width + 20 + 14 * (k % 6) + abs(end - start) / 4
+        shapes.append(
+            _path(f"M {side:.0f} {start:.0f} C {bend:.0f} {start:.0f}, {bend:.0f} {end:.0f}, {side:.0f} {end:.0f}")
+        )
+        shapes.append(_path(f"M {side + 6:.0f} {end - 4:.0f} L {side:.0f} {end:.0f} L {side + 6:.0f} {end + 4:.0f}"))
         shapes.append(_label(array, bend - 6, (start + end) / 2 + 4))
         far = max(far, bend + len(array) * _CHAR)
     return _svg(shapes, far + _PAD, len(nodes) * 3 * _LINE + 8)
+
+
+def _path(d: str) -> str:
+    return f'<path d="{d}"/>'
 
 
 def _rect(kind: str, x: float, y: float, w: float, h: float) -> str:
@@ -118,7 +128,9 @@ def _label(text: str, x: float, y: float) -> str:
 
 def _svg(shapes: Sequence[str], width: float, height: float) -> str:
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', f"<style>{_STYLE}</style>", *shapes, "</svg>"])
+    return "\n".join(
+        [f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', f"<style>{_STYLE}</style>", *shapes, "</svg>"]
+    )
 
 
 # --- HTML ------------------------------------------------------------------------------------------------------------
@@ -126,7 +138,8 @@ def _svg(shapes: Sequence[str], width: float, height: float) -> str:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>:root{{color-scheme:light dark}}body{{font:15px system-ui,sans-serif;margin:2em;max-width:110em}}
-pre{{font:13px ui-monospace,monospace;overflow:auto}}summary{{cursor:pointer;font-weight:600}}details{{margin:.6em 0}}</style>
+pre{{font:13px ui-monospace,monospace;overflow:auto}}
+summary{{cursor:pointer;font-weight:600}}details{{margin:.6em 0}}</style>
 </head><body><h1>{title}</h1>
 {sections}
 </body></html>"""
@@ -135,7 +148,8 @@ pre{{font:13px ui-monospace,monospace;overflow:auto}}summary{{cursor:pointer;fon
 def page(title: str, texts: Mapping[str, str], pictures: Mapping[str, str]) -> str:
     """Collapsible sections, the pictures inline."""
     sections = "\n".join(
-        f"<details open><summary>{html.escape(name)}</summary>\n{pictures.get(name, '')}\n<pre>{html.escape(text)}</pre></details>"
+        f"<details open><summary>{html.escape(name)}</summary>\n"
+        f"{pictures.get(name, '')}\n<pre>{html.escape(text)}</pre></details>"
         for name, text in texts.items()
     )
     return _PAGE.format(title=html.escape(title), sections=sections)

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from codegen.runtime.build import BuildInfo, build
 from codegen.runtime.cache import Cache, default_root
 from codegen.runtime.cc import Compiler, compile_asm, find_compiler
 from codegen.runtime.native import Native, Team
+from frontend.hints import Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
 from polyhedral.layout import Layout, choose
@@ -124,19 +125,33 @@ class Built:
         return self.scheduled.layouts
 
 
-def lower(program: Program, layouts: Mapping[str, Layout], options: Options, before: Timings = Timings()) -> Built:
-    """Schedule a checked, specialised program and print it as C.  Arrays without a layout get a dense one."""
+def prepared(program: Program) -> Program:
+    """The program as it is scheduled and as `explain` is asked about it."""
+    return fold_storage(order_dims(simplify_tests(program)))
+
+
+def lower(
+    program: Program, layouts: Mapping[str, Layout], options: Options, before: Timings = Timings(), hints: Hints = Hints()
+) -> Built:
+    """Schedule a checked, specialised program and print it as C.  Arrays without a layout get a dense one.
+
+    `hints` on loops keep register tiles out: these would fix all loops of a statement.
+    """
     clock = _Clock(before)
-    program = fold_storage(order_dims(simplify_tests(program)))
-    every = choose(program, layouts)
+    program = prepared(program)
+    every = choose(program, {**layouts, **hinted_layouts(program, hints)})
     target = host(options.threads or session().threads)
-    planned = plan_program(program, every, target, small=options.plan_above if options.plan_above >= 0 else sys.maxsize)
+    above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
+    planned = plan_program(program, every, target, small=above)
     program, every = planned.program, {**every, **planned.layouts}
     clock.lap("plan")
     analyzed = analyze(program)
     clock.lap("dependences")
     choice = scheduling.Options(tile=options.tile, parallel=options.parallel)
     scheduled = plan(analyzed, every, choice, planned.plans)
+    if hints.nests:
+        hinted = apply_hints(analyzed, scheduled.schedule.tree, hints)
+        scheduled = replace(scheduled, schedule=replace(scheduled.schedule, tree=hinted))
     clock.lap("schedule")
     loops = lower_tree(analyzed.frame, scheduled.schedule.tree)
     clock.lap("loops")

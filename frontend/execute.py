@@ -16,7 +16,8 @@ import numpy as np
 from frontend.arrays import Array, Ordered
 from frontend.cost import operations
 from frontend.staged import Benchmark, Lowered
-from frontend.targets import Sizes, Target, Usage, dense_specs, example_sizes, load, lowered
+from frontend.targets import Sizes, Target, dense_specs, example_sizes, load, lowered
+from frontend.usage import UsageError
 from polyhedral import interpreter
 from polyhedral.program import Array as IRArray
 from polyhedral.program import Program, Role, specialise
@@ -115,14 +116,14 @@ def _stored(path: Path) -> Data:
         with np.load(path, allow_pickle=False) as found:
             return {n: found[n] for n in found.files}
     except (OSError, ValueError) as error:
-        raise Usage(f"cannot read {path}: {error}") from None
+        raise UsageError(f"cannot read {path}: {error}") from None
 
 
 def _save(path: Path, results: Data) -> None:
     try:
         np.savez(path, **results)
     except OSError as error:
-        raise Usage(f"cannot write {path}: {error.strerror or error}") from None
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _inputs(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed: int) -> Data:
@@ -133,14 +134,14 @@ def _inputs(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed: i
         if stored is None:
             made[n] = _random(rng, low.module.program.array(n), shape)
         elif n not in stored:
-            raise Usage(f"the .npz file has no array {n!r}; it has {', '.join(stored)}")
+            raise UsageError(f"the .npz file has no array {n!r}; it has {', '.join(stored)}")
         else:
             made[n] = stored[n]
     return made
 
 
 def _random(rng: np.random.Generator, a: IRArray, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """Values in [-1, 1), or small integers; square matrices are made diagonally dominant, so that solvers stay finite."""
+    """Values in [-1, 1), or small integers; square matrices get a strong diagonal, so that solvers stay finite."""
     if a.dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(a.dtype.numpy)
     if a.dtype.is_integer:
@@ -188,7 +189,16 @@ def _interpreted(low: Lowered, inputs: Data, sizes: Mapping[str, int], order: Ma
 def _judged(ran: Ran, low: Lowered, results: Data, expected: Data, inputs: Data) -> Ran:
     """Integers exactly; floats up to the rounding of as many steps as one result takes."""
     steps = 8 + max((operations(s) * _terms(low, s.name) for s in low.module.program.statements), default=0)
-    scale = max([1.0, *(float(np.abs(v.astype(np.float64)).max(initial=0)) for v in inputs.values() if v.dtype.kind not in "biuc")])
+    scale = max(
+        [
+            1.0,
+            *(
+                float(np.abs(v.astype(np.float64)).max(initial=0))
+                for v in inputs.values()
+                if v.dtype.kind not in "biuc"
+            ),
+        ]
+    )
     errors: dict[str, float] = {}
     bounds: dict[str, float] = {}
     for n, want in expected.items():

@@ -20,6 +20,7 @@ from frontend import driver, specs
 from frontend.arrays import Array, array, names_of
 from frontend.assemble import assemble
 from frontend.driver import Timings
+from frontend.hints import Hints
 from frontend.infer import settle
 from frontend.lang import ScalarType, Size, Trace, current, is_recording
 from frontend.lang.statements import constant
@@ -99,7 +100,7 @@ class Function:
             if p.size:
                 sizes[p.name] = _integer(p.name, v)
                 key.append(sizes[p.name])
-            elif p.axes is not None and type(v) is np.ndarray and v.ndim == len(p.axes) and v.flags.aligned:
+            elif p.axes is not None and type(v) is np.ndarray and v.ndim == len(p.axes) and _whole_strides(v):
                 data.append(v)
                 key += (p.axes, v.shape, v.strides, v.dtype)
             elif _is_array(p, v):
@@ -118,9 +119,7 @@ class Function:
         if exe.lowered.specs:
             sizes |= _sizes(exe, data)
         result = exe.run(data, sizes, out)
-        for original, copy in updated:
-            original[...] = copy
-        return _relabelled(result, labelled) if labelled else result
+        return _returned(result, labelled, updated) if labelled or updated else result
 
     def _composed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """The expression, inside another function; bound arrays become constants of that program."""
@@ -210,10 +209,17 @@ class Function:
                 static[p.name] = v
         return arrays, numbers, static
 
-    def _lowered(self, given: Mapping[str, Spec], sizes: Mapping[str, int], static: Mapping[str, Any], options: Options) -> Lowered:
+    def _lowered(
+        self,
+        given: Mapping[str, Spec],
+        sizes: Mapping[str, int],
+        static: Mapping[str, Any],
+        options: Options,
+        hints: Hints = Hints(),
+    ) -> Lowered:
         module, timings = self._module(given, static)
         known = {n: v for n, v in sizes.items() if n in module.program.sizes}
-        return Lowered(module, {n: s for n, s in given.items() if n in module.arguments}, known, options, timings)
+        return Lowered(module, {n: s for n, s in given.items() if n in module.arguments}, known, options, timings, hints)
 
     def _module(self, given: Mapping[str, Spec], static: Mapping[str, Any]) -> tuple[Module, Timings]:
         """The traced and checked program for these axes and types (sizes stay symbolic)."""
@@ -295,12 +301,13 @@ class Function:
         checked: bool | None = None,
         tile: int | None = None,
         parallel: bool | None = None,
+        hints: Hints | None = None,
         **kwargs: Any,
     ) -> Lowered:
         """Schedule and print without compiling.
 
         Arguments are arrays or text: `f.lower(X="f32[c:64, y:224]", W="f32[o, c:64]")`.  `sizes` fixes or frees sizes by
-        dim or by full name: `{"b": ph.symbolic, "c": 64, "X.y": 224}`.
+        dim or by full name: `{"b": ph.symbolic, "c": 64, "X.y": 224}`.  `hints` (see `ph.hints`) are each checked for legality.
         """
         options = driver.session().options(target=target, threads=threads, checked=checked, tile=tile, parallel=parallel)
         given, static = self._described(args, kwargs)
@@ -309,7 +316,7 @@ class Function:
         given = {n: _resized(n, s, sizes or {}) for n, s in given.items()}
         numbers |= {n: v for n, v in (sizes or {}).items() if any(p.size and p.name == n for p in self.parameters) and isinstance(v, int)}
         fixed = {f"{n}.{d}": v for n, s in given.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
-        return self._lowered(given, fixed | numbers, static, options)
+        return self._lowered(given, fixed | numbers, static, options, hints or Hints())
 
     def _require_sizes(self, sizes: Any, given: Mapping[str, Spec]) -> None:
         """PH047 for sizes that are no sizes, PH001 for those of dims that no argument has."""
@@ -459,6 +466,11 @@ def _labelled(v: Any) -> bool:
     return type(v).__module__.partition(".")[0] == "xarray"
 
 
+def _whole_strides(data: np.ndarray) -> bool:
+    """Aligned, and strides count elements; NumPy aligns complex numbers to half of their size only."""
+    return data.flags.aligned if data.dtype.kind != "c" else _aligned(data)
+
+
 def _aligned(data: np.ndarray) -> bool:
     return bool(data.flags.aligned) and all(s % data.itemsize == 0 for s in data.strides)
 
@@ -545,6 +557,13 @@ def _flat(s: Any) -> Any:
     elif s is not None:
         for v in s:
             yield from _flat(v)
+
+
+def _returned(result: Any, labelled: Sequence[Array], updated: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
+    """The result after updates of copies reached their originals."""
+    for original, copy in updated:
+        original[...] = copy
+    return _relabelled(result, labelled) if labelled else result
 
 
 def _relabelled(result: Any, labelled: Sequence[Array]) -> Any:

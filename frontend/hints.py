@@ -75,7 +75,9 @@ class Hints:
         return self.nests or bool(self.layouts)
 
     def __str__(self) -> str:
-        calls = [f"fuse({a!r}, {b!r}" + (f", at={' '.join(at)!r})" if at is not None else ")") for a, b, at in self.fusions]
+        calls = [
+            f"fuse({a!r}, {b!r}" + (f", at={' '.join(at)!r})" if at is not None else ")") for a, b, at in self.fusions
+        ]
         calls += [f"tile({s!r}, {', '.join(f'{d}={n}' for d, n in t)})" for s, t in self.tiles]
         calls += [f"skew({s!r}, {', '.join(f'{d}={e}' for d, e in t)})" for s, t in self.skews]
         calls += [f"parallel({d})" if s is None else f"parallel({d}, {s!r})" for d, s in self.parallels]
@@ -111,10 +113,14 @@ def hinted_layouts(p: Program, chosen: Hints) -> dict[str, Layout]:
     for array, order in chosen.layouts:
         a = next((a for a in p.arrays if a.name == array), None)
         if a is None:
-            raise ArgumentError("PH402", f"{p.name} has no tensor {array!r}", hints=(f"it has {', '.join(a.name for a in p.arrays)}",))
+            raise ArgumentError(
+                "PH402", f"{p.name} has no tensor {array!r}", hints=(f"it has {', '.join(a.name for a in p.arrays)}",)
+            )
         if sorted(order) != sorted(a.dim_names):
             raise ArgumentError(
-                "PH402", f"layout({array!r}, {' '.join(order)!r}): {array} has {{{', '.join(a.dim_names)}}}", hints=("name each dim once",)
+                "PH402",
+                f"layout({array!r}, {' '.join(order)!r}): {array} has {{{', '.join(a.dim_names)}}}",
+                hints=("name each dim once",),
             )
         if a.role in (Role.INPUT, Role.INOUT, Role.CONSTANT):
             raise ArgumentError(
@@ -235,7 +241,7 @@ def _alone(q: Asked, statement: str, shape: Shape, old: Tree) -> Tree:
 def _refusal(q: Asked, question: str, tries: Sequence[Tree], statements: tuple[str, ...]) -> Answer:
     if not tries:
         return _refused(question, statements, "other statements stand between its loops")
-    pair, found = next(iter(q.violations(tries[-1], statements)))
+    _, found = next(iter(q.violations(tries[-1], statements)))
     return replace(_refused(question, statements, str(found)), violation=found)
 
 
@@ -275,14 +281,18 @@ def _groups(q: Asked, chosen: Hints) -> list[tuple[str, ...]]:
         both = {q.statement(one), q.statement(two)}
         for s in both:
             if len(q.cluster(s)) > 1:
-                raise _refused(f"fusing {one} and {two}", tuple(both), f"{s} is computed in one cycle with {q.cluster(s)}").error()
+                raise _refused(
+                    f"fusing {one} and {two}", tuple(both), f"{s} is computed in one cycle with {q.cluster(s)}"
+                ).error()
         touching = [g for g in groups if g & both]
         groups = [g for g in groups if g not in touching] + [both.union(*touching)]
     flat = [s for c in q.clusters for s in c]
     return [tuple(sorted(g, key=flat.index)) for g in groups]
 
 
-def _together(q: Asked, group: Sequence[str], chosen: Hints, shapes: Mapping[str, Shape], old: Mapping[str, Tree]) -> Tree:
+def _together(
+    q: Asked, group: Sequence[str], chosen: Hints, shapes: Mapping[str, Shape], old: Mapping[str, Tree]
+) -> Tree:
     """A group of statements under the loops that all its fusions share."""
     at: tuple[str, ...] | None = None
     for one, two, dims in chosen.fusions:

@@ -275,6 +275,7 @@ def _starts_at_zero(dim: str, range_: Interval, need: Need, where: _Where) -> No
         f"{where.name}: largest in-bounds range of {d} is {lo} <= {d} < {hi}, which does not start at 0",
         details=(f"{need.text} has to stay in bounds",),
         hints=(
+            *((f".over({d}={hi}) leaves out {d} = {lo}",) if lo.is_const and lo.const < 0 else ()),
             f"shift: write {spoken(str(aff.var(dim) + shift))} for {d}",
             f"{need.array}.pad({need.axis}={abs(shift.const)})",
             f".over({d}=({lo}, {hi}))",

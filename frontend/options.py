@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,19 @@ def resolve(env: Mapping[str, str], call: Mapping[str, Any], project: Mapping[st
     _known(call)
     merged = {**project, **from_environment(env), **_context.get(), **{k: v for k, v in call.items() if v is not None}}
     _known(merged)
-    return replace(Options(), **merged).validated()
+    return _validated(replace(Options(), **merged))
+
+
+def _validated(chosen: Options) -> Options:
+    try:
+        return _checked(chosen)
+    except TypeError:  # a value that cannot be hashed is no option either
+        return chosen.validated()
+
+
+@lru_cache(256)
+def _checked(chosen: Options) -> Options:
+    return chosen.validated()
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, Any]:

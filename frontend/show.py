@@ -15,7 +15,7 @@ from typing import Any
 
 from frontend import draw, driver
 from frontend.staged import Lowered
-from frontend.targets import Usage
+from frontend.usage import UsageError
 from polyhedral import tree as tr
 from polyhedral.isl_schedule import to_yaml
 from polyhedral.schedule import original
@@ -33,10 +33,12 @@ def stages_of(text: str) -> tuple[str, ...]:
     wanted = tuple(s.strip() for s in text.split(",") if s.strip())
     for s in wanted:
         if s in ("cuda", "ptx"):
-            raise Usage(f"--stage {s}: this version has no GPU target")
+            raise UsageError(f"--stage {s}: this version has no GPU target")
         if s not in STAGES:
             near = difflib.get_close_matches(s, STAGES, 1)
-            raise Usage(f"--stage {s}: stages are {', '.join(STAGES)}, all" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise UsageError(
+                f"--stage {s}: stages are {', '.join(STAGES)}, all" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
     return wanted or ("schedule",)
 
 
@@ -48,6 +50,7 @@ def show(low: Lowered, stages: Sequence[str], form: str, when: str, statement: s
             return {s: _text(low, s, when, statement, families) for s in stages}
         case "json":
             data = {s: _data(low, s, when, statement, families) for s in stages}
+            data |= {s: structure(pruned(_tree(low, when), families), _shown(low)) for s in stages if s == "schedule"}
             result = {"schema": "polyhedral.show/1", "program": low.program.name, "sizes": low.sizes, "stages": data}
             return {"all": json.dumps(result, indent=2)}
         case "isl":
@@ -59,7 +62,7 @@ def show(low: Lowered, stages: Sequence[str], form: str, when: str, statement: s
             pictures = {s: _picture(low, s, "svg", when, families) for s in stages if s in (*TREES, "deps")}
             return {"all": draw.page(low.program.name, texts, pictures)}
         case _:
-            raise Usage(f"--format {form}: formats are {', '.join(FORMATS)}")
+            raise UsageError(f"--format {form}: formats are {', '.join(FORMATS)}")
 
 
 def write(parts: Mapping[str, str], form: str, to: Path | None) -> str:
@@ -76,7 +79,7 @@ def write(parts: Mapping[str, str], form: str, to: Path | None) -> str:
         else:
             to.write_text(_joined(parts) + "\n")
     except OSError as error:
-        raise Usage(f"-o {to}: {error.strerror or error}") from None
+        raise UsageError(f"-o {to}: {error.strerror or error}") from None
     return ""
 
 
@@ -100,7 +103,7 @@ def _families(low: Lowered, statement: str | None) -> tuple[str, ...]:
         known = list(dict.fromkeys(n for f in every for n in (f.statement.name, f.statement.write.array)))
         near = difflib.get_close_matches(statement, known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-        raise Usage(f"{low.program.name} has no statement {statement!r}; {hint}")
+        raise UsageError(f"{low.program.name} has no statement {statement!r}; {hint}")
     return found
 
 
@@ -112,7 +115,9 @@ def pruned(tree: Tree, keep: Sequence[str]) -> Tree:
             left = [c for c in left if c.families]
             return left[0].child if len(left) == 1 else tr.Sequence(tuple(left))
         case tr.Band(members, child):
-            cut = tuple(tr.Member(m.name, tuple(t for t in m.times if t[0] in keep), m.coincident, m.run) for m in members)
+            cut = tuple(
+                tr.Member(m.name, tuple(t for t in m.times if t[0] in keep), m.coincident, m.run) for m in members
+            )
             return tr.Band(cut, pruned(child, keep), tree.permutable)
         case tr.Filter(families, child):
             return tr.Filter(tuple(f for f in families if f in keep), pruned(child, keep))
@@ -168,7 +173,11 @@ def _data(low: Lowered, stage: str, when: str, statement: str | None, keep: Sequ
         case "accesses":
             return {s: list(a) for s, a in low.accesses.items() if s in names}
         case "deps":
-            found = (d for d in low.built.analyzed.dependences.all if statement is None or {d.source.id, d.sink.id} & set(keep))
+            found = (
+                d
+                for d in low.built.analyzed.dependences.all
+                if statement is None or {d.source.id, d.sink.id} & set(keep)
+            )
             return list(dict.fromkeys(map(str, found)))
         case "schedule":
             return tr.render(pruned(_tree(low, when), keep), _shown(low))
@@ -183,7 +192,31 @@ def _data(low: Lowered, stage: str, when: str, statement: str | None, keep: Sequ
         case "asm":
             return driver.assembly(low.built)
         case _:
-            raise Usage(f"--stage {stage}: stages are {', '.join(STAGES)}, all")
+            raise UsageError(f"--stage {stage}: stages are {', '.join(STAGES)}, all")
+
+
+def structure(tree: Tree, shown: Mapping[str, str]) -> Any:
+    """A schedule tree as plain data."""
+    match tree:
+        case tr.Leaf():
+            return None
+        case tr.Band(members, child):
+            found = [
+                {
+                    "name": m.name,
+                    "run": m.run.value,
+                    "coincident": m.coincident,
+                    "time": {shown.get(f, f): str(t) for f, t in m.times},
+                }
+                for m in members
+            ]
+            return {"band": found, "permutable": tree.permutable, "child": structure(child, shown)}
+        case tr.Filter(families, child):
+            return {"statements": [shown.get(f, f) for f in families], "child": structure(child, shown)}
+        case tr.Sequence(children):
+            return {"sequence": [structure(c, shown) for c in children]}
+        case tr.Promote(array, child):
+            return {"registers": array, "child": structure(child, shown)}
 
 
 def _loops(tree: Tree, family: str) -> list[str]:
@@ -224,7 +257,7 @@ def _isl(low: Lowered, stage: str, when: str, keep: Sequence[str]) -> str:
                 if {d.source.id, d.sink.id} & set(keep)
             )
         case _:
-            raise Usage(f"--format isl shows the stages domains, deps, schedule and tiled, not {stage}")
+            raise UsageError(f"--format isl shows the stages domains, deps, schedule and tiled, not {stage}")
 
 
 def _picture(low: Lowered, stage: str, form: str, when: str, keep: Sequence[str]) -> str:
@@ -234,10 +267,12 @@ def _picture(low: Lowered, stage: str, form: str, when: str, keep: Sequence[str]
         return draw.tree_dot(node) if form == "dot" else draw.tree_svg(node)
     if stage == "deps":
         edges = dict.fromkeys(
-            (d.source.statement.name, d.sink.statement.name, d.array) for d in a.dependences.all if {d.source.id, d.sink.id} & set(keep)
+            (d.source.statement.name, d.sink.statement.name, d.array)
+            for d in a.dependences.all
+            if {d.source.id, d.sink.id} & set(keep)
         )
         nodes = dict.fromkeys(n for s, t, _ in edges for n in (s, t)) or {s.name: None for s in a.program.statements}
         return draw.graph_dot(list(nodes), list(edges)) if form == "dot" else draw.graph_svg(list(nodes), list(edges))
     if form == "svg":
-        raise Usage(f"--format svg draws the stages schedule, tiled and deps, not {html.escape(stage)}")
-    raise Usage(f"--format dot draws the stages schedule, tiled and deps, not {stage}")
+        raise UsageError(f"--format svg draws the stages schedule, tiled and deps, not {html.escape(stage)}")
+    raise UsageError(f"--format dot draws the stages schedule, tiled and deps, not {stage}")

@@ -21,6 +21,8 @@ from frontend import driver
 from frontend.arrays import Array, array
 from frontend.cost import Cost, cost
 from frontend.driver import Built, Timings
+from frontend.explain import Explain
+from frontend.hints import Hints
 from frontend.memory import Strided, check_written, empty, overlapping
 from frontend.options import Options
 from frontend.specs import Spec, dense
@@ -66,7 +68,15 @@ class Lowered:
     >>> low.domains; low.dependences; low.schedule("final"); low.layouts; low.ast; low.compile()   # doctest: +SKIP
     """
 
-    def __init__(self, module: Module, specs: Mapping[str, Spec], sizes: Mapping[str, int], options: Options, before: Timings) -> None:
+    def __init__(
+        self,
+        module: Module,
+        specs: Mapping[str, Spec],
+        sizes: Mapping[str, int],
+        options: Options,
+        before: Timings,
+        hints: Hints = Hints(),
+    ) -> None:
         self.module = module
         self.specs = specs
         self.sizes = dict(sizes)
@@ -76,7 +86,7 @@ class Lowered:
         layouts = {n: s.layout(n) for n, s in specs.items()}
         for name, order in module.orders.items():
             layouts[name] = row_major(program.array(name), order)
-        self.built: Built = driver.lower(program, layouts, options, before)
+        self.built: Built = driver.lower(program, layouts, options, before, hints)
 
     def check_sizes(self, sizes: Mapping[str, int]) -> None:
         """Hold the preconditions that these sizes decide: O(1) each."""
@@ -132,6 +142,11 @@ class Lowered:
         return (*self.module.checked.remarks, *self.built.scheduled.schedule.remarks)
 
     @property
+    def explain(self) -> Explain:
+        """`low.explain.tile("u", t=8, x=64)`: legal?  chosen?  what would change it."""
+        return Explain(self)
+
+    @property
     def timings(self) -> Timings:
         return self.built.timings
 
@@ -174,7 +189,13 @@ def _broken(program: Program, c: aff.Condition, sizes: Mapping[str, int]) -> Dim
             return DimError("PH010", f"{program.name} needs {c}; here {values}", sizes=shown, hints=("pass arrays of sizes that agree",))
 
 
-def lower(program: Program, sizes: Mapping[str, int] | None = None, options: Options | None = None, **specs: Spec) -> Lowered:
+def lower(
+    program: Program,
+    sizes: Mapping[str, int] | None = None,
+    options: Options | None = None,
+    hints: Hints | None = None,
+    **specs: Spec,
+) -> Lowered:
     """Check and lower a Program that was built from statement definitions or parsed from text.
 
     `sizes` fixes sizes by name; arrays are dense in the order of their dims unless a Spec says otherwise.
@@ -193,7 +214,7 @@ def lower(program: Program, sizes: Mapping[str, int] | None = None, options: Opt
     fixed |= {f"{n}.{d}": v for n, s in specs.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
     given = {n: specs.get(n) or _dense(module.program.array(n), fixed) for n in module.arguments}
     timings = Timings((("check", time.perf_counter() - start),))
-    return Lowered(module, given, fixed, options or driver.session().options(), timings)
+    return Lowered(module, given, fixed, options or driver.session().options(), timings, hints or Hints())
 
 
 def _dense(a: ir.Array, sizes: Mapping[str, int]) -> Spec:
@@ -257,7 +278,7 @@ class Executable:
                 a = given[b.name]
             else:
                 a = empty(b.shape if b.shape is not None else self._shape(b, sizes), b.dtype)
-            if b.role is Role.OUTPUT or b.role is Role.INOUT:
+            if b.name in self._written:
                 results[b.name] = Array(a, b.axes, b.element)
             if b.role is not Role.TEMPORARY:
                 named.append((b.name, a))
@@ -395,14 +416,14 @@ class Executable:
             for d, extent in zip(self.lowered.specs[n].axes, a.shape, strict=True):
                 size = program.array(n).extent(d)
                 known = next(iter(aff.sizes_of(size)), None)
-                if known is not None and size == aff.size(known):
-                    if sizes.setdefault(known, extent) != extent:
-                        raise DimError(
-                            "PH010",
-                            f"{program.name}: sizes disagree: {known} = {sizes[known]} but {n}.{d} = {extent}",
-                            dim=d,
-                            hints=(f"{known}={extent}",),
-                        )
+                if known is None or size != aff.size(known) or sizes.setdefault(known, extent) == extent:
+                    continue
+                raise DimError(
+                    "PH010",
+                    f"{program.name}: sizes disagree: {known} = {sizes[known]} but {n}.{d} = {extent}",
+                    dim=d,
+                    hints=(f"{known}={extent}",),
+                )
         for n in self.lowered.program.sizes:
             if n not in sizes:
                 raise ArgumentError("PH045", f"{program.name} misses size {n}", hints=(f"exe(..., {n}=10)",))

@@ -19,6 +19,7 @@ from frontend.function import Function, symbolic
 from frontend.specs import Spec, dense
 from frontend.staged import Lowered
 from frontend.staged import lower as lower_program
+from frontend.usage import UsageError
 from polyhedral import affine as aff
 from polyhedral.dtypes import BY_NAME
 from polyhedral.errors import ArgumentError
@@ -31,10 +32,6 @@ Sizes = Mapping[str, int | None]
 """Sizes by full name (`X.y`) or by dim; None leaves one symbolic."""
 
 
-class Usage(Exception):
-    """The command line itself is wrong: exit code 2."""
-
-
 def load(text: str) -> Target:
     """The function or program that a target names."""
     where, colon, name = text.rpartition(":")
@@ -44,33 +41,33 @@ def load(text: str) -> Target:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            raise Usage(f"{where} has no {name!r}{_meant(part, _functions(found))}")
+            raise UsageError(f"{where} has no {name!r}{_meant(part, _functions(found))}")
         found = getattr(found, part)
     if isinstance(found, Function | Program):
         return found
     if callable(found):
-        raise Usage(f"{name} in {where} is not compiled: decorate it with @ph.function(...)")
-    raise Usage(f"{name} in {where} is a {type(found).__name__}, not a function or a program")
+        raise UsageError(f"{name} in {where} is not compiled: decorate it with @ph.function(...)")
+    raise UsageError(f"{name} in {where} is a {type(found).__name__}, not a function or a program")
 
 
 def _poly(path: Path) -> Program:
     if path.suffix != ".poly":
-        raise Usage(f"{path} is no target: write pkg.mod:fn, file.py:fn or prog.poly")
+        raise UsageError(f"{path} is no target: write pkg.mod:fn, file.py:fn or prog.poly")
     try:
         return parse(path.read_text(), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _file(path: Path) -> Any:
     if not path.is_file():
-        raise Usage(f"there is no file {path}")
+        raise UsageError(f"there is no file {path}")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise Usage(f"{path} cannot be imported")
+        raise UsageError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
@@ -79,14 +76,14 @@ def _file(path: Path) -> Any:
 
 def _module(name: str) -> Any:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise Usage(f"{name!r} is not a module: write pkg.mod:fn, file.py:fn or prog.poly")
+        raise UsageError(f"{name!r} is not a module: write pkg.mod:fn, file.py:fn or prog.poly")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise Usage(f"there is no module {error.name!r} here") from None
+            raise UsageError(f"there is no module {error.name!r} here") from None
         raise
 
 
@@ -107,7 +104,7 @@ def size_of(text: str) -> tuple[str, int | None]:
     """`X.y=224`, `y=16` or `b=sym`."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not (value.strip().isdigit() or value.strip() == "sym"):
-        raise Usage(f"-s {text}: write NAME=INT or NAME=sym, such as X.y=224")
+        raise UsageError(f"-s {text}: write NAME=INT or NAME=sym, such as X.y=224")
     return name.strip(), None if value.strip() == "sym" else int(value)
 
 
@@ -117,7 +114,7 @@ def resolved(names: Iterable[str], given: Sizes) -> dict[str, int]:
     every = {*known, *(n.rpartition(".")[2] for n in known)}
     for n in given:
         if n not in every:
-            raise Usage(f"-s {n}: there is no size {n!r}{_meant(n, sorted(every))}")
+            raise UsageError(f"-s {n}: there is no size {n!r}{_meant(n, sorted(every))}")
     chosen = {n: given.get(n, given.get(n.rpartition(".")[2])) for n in known}
     return {n: v for n, v in chosen.items() if v is not None}
 
@@ -125,10 +122,10 @@ def resolved(names: Iterable[str], given: Sizes) -> dict[str, int]:
 def lowered(target: Target, sizes: Sizes, dtype: str | None = None, fixed: Mapping[str, int] | None = None) -> Lowered:
     """The target scheduled for these sizes; `fixed` are further sizes by full name."""
     if dtype is not None and dtype not in BY_NAME:
-        raise Usage(f"--dtype {dtype}: element types are {', '.join(BY_NAME)}")
+        raise UsageError(f"--dtype {dtype}: element types are {', '.join(BY_NAME)}")
     if isinstance(target, Program):
         if dtype is not None:
-            raise Usage("--dtype: a .poly program states its element types itself")
+            raise UsageError("--dtype: a .poly program states its element types itself")
         return lower_program(target, resolved(target.sizes, sizes) | dict(fixed or {}), driver.session().options())
     return _lowered(target, {**sizes, **(fixed or {})}, sizes, dtype)
 
@@ -158,6 +155,8 @@ def dense_specs(low: Lowered, sizes: Mapping[str, int]) -> dict[str, Spec]:
     """The arguments as dense arrays of these sizes."""
     p = low.module.program
     return {
-        a.name: dense(a.dtype, low.specs[a.name].axes, tuple(aff.evaluate(a.extent(d), {}, sizes) for d in low.specs[a.name].axes))
+        a.name: dense(
+            a.dtype, low.specs[a.name].axes, tuple(aff.evaluate(a.extent(d), {}, sizes) for d in low.specs[a.name].axes)
+        )
         for a in p.with_role(Role.INPUT, Role.INOUT)
     }

@@ -16,7 +16,7 @@ from typing import Any
 from codegen.runtime.cache import Cache
 from frontend import driver
 from frontend.options import Options, options
-from frontend.targets import Usage
+from frontend.usage import UsageError
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ def _store() -> Cache:
 def _ls() -> Result:
     found = _store().entries()
     lines = [f"{e.key[:16]}  {e.size:>9}  {e.meta.get('symbol', '')}" for e in found]
-    entries = [{"key": e.key, "size": e.size, "sha256": e.sha256, "file": str(e.path), "meta": dict(e.meta)} for e in found]
+    entries = [
+        {"key": e.key, "size": e.size, "sha256": e.sha256, "file": str(e.path), "meta": dict(e.meta)} for e in found
+    ]
     return Result("\n".join(lines), {"entries": entries})
 
 
@@ -47,15 +49,16 @@ def _stat() -> Result:
 
 
 def _clear() -> Result:
-    n = _store().clear()
-    return Result(f"{n} entries removed", {"removed": n})
+    store = _store()
+    n = store.clear()
+    return Result(f"{n} entries removed from {store.root}", {"removed": n, "root": str(store.root)})
 
 
 def _export(file: Path) -> Result:
     try:
         n = _store().export(file)
     except OSError as error:
-        raise Usage(f"cannot write {file}: {error.strerror or error}") from None
+        raise UsageError(f"cannot write {file}: {error.strerror or error}") from None
     return Result(f"{n} entries written to {file}", {"written": n})
 
 
@@ -63,7 +66,7 @@ def _import(file: Path) -> Result:
     try:
         n = _store().import_(file)
     except OSError as error:
-        raise Usage(f"cannot read {file}: {error.strerror or error}") from None
+        raise UsageError(f"cannot read {file}: {error.strerror or error}") from None
     return Result(f"{n} entries taken over", {"imported": n})
 
 
@@ -85,7 +88,7 @@ def _get(name: str | None) -> Result:
 def _known(name: str) -> str:
     name = name.replace("-", "_")
     if name not in asdict(Options()):
-        raise Usage(f"there is no option {name!r}; options are {', '.join(asdict(Options()))}")
+        raise UsageError(f"there is no option {name!r}; options are {', '.join(asdict(Options()))}")
     return name
 
 
@@ -93,8 +96,12 @@ def _set(name: str, value: str) -> Result:
     """Edit one line of [tool.polyhedral], which is added when it is not there."""
     key, file = _known(name), _project()
     if file is None:
-        raise Usage("there is no pyproject.toml here; make one, or set POLYHEDRAL_" + key.upper())
-    literal = value if re.fullmatch(r"-?\d+|true|false", value) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        raise UsageError("there is no pyproject.toml here; make one, or set POLYHEDRAL_" + key.upper())
+    literal = (
+        value
+        if re.fullmatch(r"-?\d+|true|false", value)
+        else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    )
     with options(**{key: tomllib.loads(f"v = {literal}")["v"]}):
         driver.session().options()
     file.write_text(_edited(file.read_text(), key, literal))

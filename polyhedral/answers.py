@@ -16,7 +16,7 @@ from polyhedral.errors import ArgumentError, DimError, LegalityError
 from polyhedral.instances import Family
 from polyhedral.legality import Pairs, Violation, obligations, violation
 from polyhedral.pipeline import Analyzed
-from polyhedral.proposals import Part, Shape, part_of
+from polyhedral.proposals import PLAIN, Part, Shape, part_of
 from polyhedral.tree import Filter, Leaf, Tree
 from polyhedral.tree import Sequence as InOrder
 
@@ -34,8 +34,10 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether what was asked for is legal.  If not: the pair of instances and how far apart they are, over the dims asked
-    about; and what would be.  `tree` orders the families of `statements` as asked."""
+    """Whether what was asked for is legal; `tree` orders the families of `statements` as asked.
+
+    If not: the pair of instances that forbids it, how far apart they are over the dims asked about, and remedies.
+    """
 
     question: str
     legal: bool
@@ -46,6 +48,7 @@ class Answer:
     distance: tuple[tuple[str, int], ...] = ()
     deltas: str | None = None
     remedies: tuple[Remedy, ...] = ()
+    hint: str | None = None
 
     def __bool__(self) -> bool:
         return self.legal
@@ -72,7 +75,8 @@ class Answer:
                 *((f"witness: {v}",) if v else ()),
                 *((f"isl: deltas {self.deltas}",) if self.deltas else ()),
             ),
-            hints=tuple(map(str, self.remedies)) or ("leave the hint out: the schedule then chooses for itself",),
+            hints=tuple(r.text if r.hint is None else f"{r.hint}   # {r.text}" for r in self.remedies)
+            or ("leave the hint out: the schedule then chooses for itself",),
             statement=self.statements[0],
             dim=next((d for d, n in self.distance if n < 0), self.distance[0][0] if self.distance else None),
             point=dict(v.then_at) if v else None,
@@ -150,7 +154,7 @@ class Asked:
             raise DimError("PH001", text, statement=statement, dim=dim, hints=(hint,))
         return dim
 
-    def part(self, statement: str, shape: Shape = Shape()) -> Part:
+    def part(self, statement: str, shape: Shape = PLAIN) -> Part:
         return part_of(self.families(statement), self.pairs, shape)
 
     def violations(self, tree: Tree, statements: Sequence[str]) -> Iterator[tuple[Pairs, Violation]]:

@@ -120,6 +120,8 @@ def _between(fr: Frame, a: Reference, b: Reference, ma: isl.Map, mb: isl.Map) ->
     meet = ma.apply_range(mb.reverse())
     if why in (Why.FLOW, Why.ANTI, Why.OUTPUT) and is_memory(fr.program, a.array):
         meet = meet.intersect(fr.before(a.family, b.family))
+    if why is Why.INIT and is_memory(fr.program, a.array):
+        meet = meet.intersect(fr.before(a.family, b.family).union(fr.beside(a.family, b.family)))
     if why is Why.OUTPUT and not is_memory(fr.program, a.array):
         meet = meet.intersect(_lexicographic(a.family, meet))
     if not meet.is_empty():

@@ -26,7 +26,9 @@ def common(q: Asked, one: str, two: str) -> tuple[str, ...]:
     return tuple(d for d in a.dims() if d in a.kept and d in b.kept)
 
 
-def fuse(q: Asked, one: str, two: str, at: Iterable[str] | None = None, shapes: Mapping[str, Shape] | None = None) -> Answer:
+def fuse(
+    q: Asked, one: str, two: str, at: Iterable[str] | None = None, shapes: Mapping[str, Shape] | None = None
+) -> Answer:
     """May two statements share the loops over `at` (by default: all that they can)?"""
     s, t = q.statement(one), q.statement(two)
     if s == t:
@@ -54,7 +56,13 @@ def _fusing(one: str, two: str, at: Sequence[str]) -> str:
 
 
 def _fuse(
-    q: Asked, names: tuple[str, str], pair: tuple[str, str], at: tuple[str, ...], shapes: Mapping[str, Shape], *, remedies: bool = True
+    q: Asked,
+    names: tuple[str, str],
+    pair: tuple[str, str],
+    at: tuple[str, ...],
+    shapes: Mapping[str, Shape],
+    *,
+    remedies: bool = True,
 ) -> Answer:
     question = _fusing(*names, at)
     parts = [q.part(n, shapes.get(n, Shape())) for n in _in_order(q, pair)]
@@ -62,15 +70,20 @@ def _fuse(
     among = [*pair, *_cut(q, pair)]
     if len(among) > 2:
         rest = [n for n in among if n not in pair]
-        order = (Filter(tuple(f.id for f in q.families(*pair)), tree), *(Filter(q.part(n).ids, nest(q.part(n))) for n in rest))
+        order = (
+            Filter(tuple(f.id for f in q.families(*pair)), tree),
+            *(Filter(q.part(n).ids, nest(q.part(n))) for n in rest),
+        )
         tree = InOrder(order)
     broken = list(q.violations(tree, among))
     if not broken:
-        return Answer(question, True, pair, tree)
+        return Answer(question, True, pair, tree, hint=f'fuse("{names[0]}", "{names[1]}", at="{" ".join(at)}")')
     found_pair, found = min(broken, key=lambda b: (b[0].first.kind is Kind.INIT, length(b[1])))
     held = ", ".join(n for n in among if n not in pair)
     reasons = (*_fusion_reasons(q, found_pair, found, at), *((f"{held} must run between the two",) if held else ()))
-    found_remedies = tuple(_fuse_remedies(q, pair, parts, at, [p for p, _ in broken])) if remedies and len(among) == 2 else ()
+    found_remedies = (
+        tuple(_fuse_remedies(q, pair, parts, at, [p for p, _ in broken])) if remedies and len(among) == 2 else ()
+    )
     return Answer(question, False, pair, tree, reasons, found, distance_of(found_pair, found, at), None, found_remedies)
 
 
@@ -119,7 +132,11 @@ def _range(d: str, low: str, high: str) -> str:
     def at(e: str) -> str:
         return d if e == "0" else f"{d}{e}" if e.startswith("-") else f"{d}+{e}"
 
-    return f"{at(low)} (distance {low} in {d})" if low == high else f"{at(low)} .. {at(high)} (distance {low} .. {high} in {d})"
+    return (
+        f"{at(low)} (distance {low} in {d})"
+        if low == high
+        else f"{at(low)} .. {at(high)} (distance {low} .. {high} in {d})"
+    )
 
 
 def _cell(pair: Pairs, v: Violation) -> str:
@@ -146,7 +163,9 @@ def _reach(p: Pairs, d: str) -> tuple[str, str]:
     return text(low), text(high)
 
 
-def _fuse_remedies(q: Asked, pair: tuple[str, str], parts: Sequence[Part], at: tuple[str, ...], broken: Sequence[Pairs]) -> Iterator[Remedy]:
+def _fuse_remedies(
+    q: Asked, pair: tuple[str, str], parts: Sequence[Part], at: tuple[str, ...], broken: Sequence[Pairs]
+) -> Iterator[Remedy]:
     first, second = parts
     for n in range(len(at) - 1, 0, -1):
         if q.legal(fused(parts, at[:n]), pair):

@@ -27,13 +27,17 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Family:
-    """All instances of one statement (or of its initialisation): an identifier safe for isl and C, and named dims."""
+    """All instances of one statement (or of its initialisation): an identifier safe for isl and C, and named dims.
+
+    `place` is the statement's place in the text, which orders statements of one position.
+    """
 
     id: str
     kind: Kind
     statement: Statement
     dims: tuple[str, ...]
     domain: Condition
+    place: int = 0
 
     @property
     def shown(self) -> str:
@@ -58,12 +62,12 @@ def families(p: Program) -> tuple[Family, ...]:
 
 def _of_statement(i: int, s: Statement) -> Iterator[Family]:
     if s.op is None:
-        yield Family(f"S{i}", Kind.ASSIGN, s, s.dims, s.domain.condition)
+        yield Family(f"S{i}", Kind.ASSIGN, s, s.dims, s.domain.condition, i)
         return
     if not s.accumulate:
         dims, condition = cells(s)
-        yield Family(f"S{i}i", Kind.INIT, s, dims, condition)
-    yield Family(f"S{i}", Kind.UPDATE, s, s.dims, s.domain.condition)
+        yield Family(f"S{i}i", Kind.INIT, s, dims, condition, i)
+    yield Family(f"S{i}", Kind.UPDATE, s, s.dims, s.domain.condition, i)
 
 
 def cells(s: Statement) -> tuple[tuple[str, ...], Condition]:
@@ -131,14 +135,22 @@ def branch_conditions(cond: ex.Expr) -> tuple[Condition, Condition]:
 
 
 def precedes(a: Family, b: Family, prime: str) -> Condition:
-    """a's instance comes before b's in the given order of positions; b's dims carry the suffix `prime`."""
+    """a's instance comes before b's in the given order of positions; b's dims carry the suffix `prime`.
+
+    A position comes before those that continue it; statements of one position run in the order of the text.
+    """
     result, equal = aff.FALSE, aff.TRUE
     for pa, pb in zip(a.statement.position, b.statement.position, strict=False):
         left = aff.var(pa) if isinstance(pa, str) else aff.const(pa)
         right = aff.var(pb + prime) if isinstance(pb, str) else aff.const(pb)
         result = aff.either(result, aff.both(equal, aff.at_least(right - left, 1)))
         equal = aff.both(equal, aff.equal(left, right))
-    return result
+    return aff.either(result, equal) if ahead(a, b) else result
+
+
+def ahead(a: Family, b: Family) -> bool:
+    """Whether a goes first where the positions agree as far as the shorter one goes."""
+    return (len(a.statement.position), a.place) < (len(b.statement.position), b.place)
 
 
 def is_memory(p: Program, array: str) -> bool:

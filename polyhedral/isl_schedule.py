@@ -16,7 +16,7 @@ import islpy as isl
 from polyhedral import affine as aff
 from polyhedral import tree as tr
 from polyhedral.affine import Affine, Condition, Floor, Size, Var
-from polyhedral.instances import Family, Reference, families
+from polyhedral.instances import Family, Reference, ahead, families
 from polyhedral.isl import CONTEXT, from_aff, space, to_aff, to_set
 from polyhedral.program import Program
 
@@ -77,15 +77,21 @@ class Frame:
 
     def before(self, f: Family, g: Family) -> isl.Map:
         """Instances of f that the given positions put before instances of g."""
-        n = max(len(f.statement.position), len(g.statement.position))
-        return self._position(f, n).lex_lt_map(self._position(g, n))
+        n = min(len(f.statement.position), len(g.statement.position))
+        earlier = self._position(f, n).lex_lt_map(self._position(g, n))
+        return earlier.union(self.beside(f, g)) if ahead(f, g) else earlier
+
+    def beside(self, f: Family, g: Family) -> isl.Map:
+        """Instances whose positions agree as far as the shorter one goes."""
+        n = min(len(f.statement.position), len(g.statement.position))
+        return self._position(f, n).apply_range(self._position(g, n).reverse())
 
     def _position(self, f: Family, n: int) -> isl.Map:
         local = isl.LocalSpace.from_space(space(f.dims, self.params, f.id))
         at = {d: i for i, d in enumerate(f.dims)}
         sp = local.get_space().from_domain().add_dims(_OUT, n)
         result = isl.MultiAff.zero(sp)
-        for i, p in enumerate(f.statement.position):
+        for i, p in enumerate(f.statement.position[:n]):
             e = aff.var(p) if isinstance(p, str) else aff.const(p)
             result = result.set_aff(i, to_aff(e, local, at, {}))
         return isl.Map.from_multi_aff(result)

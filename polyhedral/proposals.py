@@ -7,7 +7,7 @@ Nothing here knows whether a proposal is legal; `polyhedral.questions` asks the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
@@ -21,14 +21,18 @@ from polyhedral.tree import Sequence as InOrder
 
 @dataclass(frozen=True)
 class Shape:
-    """What is asked of one statement: tile sizes by dim in the order of their loops, what is added to a dim's time, dims
-    that come first, and which dim runs in parallel or in lanes."""
+    """What is asked of one statement: tile sizes by dim in the order of their loops, what is added to a dim's time,
+    dims that come first, and which dim runs in parallel or in lanes."""
 
     tiles: tuple[tuple[str, int], ...] = ()
     skews: tuple[tuple[str, Affine], ...] = ()
     first: tuple[str, ...] = ()
     parallel: str | None = None
     vector: str | None = None
+
+
+PLAIN = Shape()
+"""Nothing in particular."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Part:
     families: tuple[Family, ...]
     order: tuple[tuple[str, int], ...]
     simple: bool = True
-    shape: Shape = field(default_factory=Shape)
+    shape: Shape = PLAIN
 
     @property
     def main(self) -> Family:
@@ -71,7 +75,7 @@ class Part:
         return aff.var(dim) * dict(self.order).get(dim, 1) + dict(self.shape.skews).get(dim, aff.const(0))
 
 
-def part_of(fs: Sequence[Family], pairs: Sequence[Pairs], shape: Shape = Shape()) -> Part:
+def part_of(fs: Sequence[Family], pairs: Sequence[Pairs], shape: Shape = PLAIN) -> Part:
     """A statement with a legal order of its dims, as far as a plain nest of loops can give one."""
     ids = {f.id for f in fs}
     own = [p for p in pairs if p.first.id in ids and p.then.id in ids and not p.relaxed]
@@ -89,11 +93,15 @@ def legal_order(f: Family, pairs: Sequence[Pairs]) -> tuple[tuple[str, int], ...
     left = [(p, p.points) for p in pairs]
     rest, order = list(f.dims), list[tuple[str, int]]()
     while rest:
-        found = next(((d, sign) for sign in (1, -1) for d in rest if not any(_steps_back(p, s, d, sign) for p, s in left)), None)
+        found = next(
+            ((d, sign) for sign in (1, -1) for d in rest if not any(_steps_back(p, s, d, sign) for p, s in left)), None
+        )
         d, sign = found or (rest[0], 1)
         order.append((d, sign))
         rest.remove(d)
-        left = [(p, s.where(aff.equal(step(p, d)))) if d in p.first.dims and d in p.then.dims else (p, s) for p, s in left]
+        left = [
+            (p, s.where(aff.equal(step(p, d)))) if d in p.first.dims and d in p.then.dims else (p, s) for p, s in left
+        ]
         left = [(p, s) for p, s in left if not s.is_empty()]
     return tuple(order)
 
@@ -152,7 +160,10 @@ def _with_init(part: Part, lead: Sequence[str], tiles: Mapping[str, int], points
     if inner:
         body = _band(part, part.families[-1:], (), inner, body)
     if not alone:
-        inits = [Filter((f.id,), _band(part, (f,), [d for d in points if d in f.dims], {}, Leaf())) for f in part.families[:-1]]
+        inits = [
+            Filter((f.id,), _band(part, (f,), [d for d in points if d in f.dims], {}, Leaf()))
+            for f in part.families[:-1]
+        ]
         body = InOrder((*inits, Filter((part.main.id,), body)))
     return _band(part, part.families, early, outer, body)
 
@@ -215,7 +226,7 @@ def fused(parts: Sequence[Part], at: Sequence[str]) -> Tree:
 
 
 def within(tree: Tree, family: str, shape: Shape) -> Tree | None:
-    """Tile and mark loops that stand in a tree already; None where other statements stand between the loops asked for."""
+    """Tile and mark loops that stand in a tree already; None where other statements stand between those asked for."""
     wanted = [d for d, _ in shape.tiles]
     match tree:
         case Filter(families, child):

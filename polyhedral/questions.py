@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Questions of legality as values: may this be tiled, fused, run in parallel, and if not, what would make it legal.
 
-Each question builds the tree that is asked for (`polyhedral.proposals`) and hands it to the oracle; every remedy has been
-to the oracle too before it is told.  Applying an answer is left to `frontend.hints`.
+Each question builds the tree that is asked for (`polyhedral.proposals`) and hands it to the oracle; every remedy has
+been there too before it is told.  Applying an answer is left to `frontend.hints`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def proposal(q: Asked, statement: str, shape: Shape) -> tuple[Tree | None, tuple
     if len(cluster) == 1:
         return nest(q.part(statement, shape)), cluster
     fs = q.families(*cluster)
-    return within(original(fs), q.families(statement)[-1].id, shape), cluster
+    written = original(fs)
+    return within(written, q.families(statement)[-1].id, shape) if q.legal(written, cluster) else None, cluster
 
 
 def tile(q: Asked, name: str, sizes: Mapping[str, int], skews: Mapping[str, Affine] | None = None) -> Answer:
@@ -41,26 +42,39 @@ def tile(q: Asked, name: str, sizes: Mapping[str, int], skews: Mapping[str, Affi
     for d, n in sizes.items():
         q.dim(s, d)
         if n < 1:
-            raise ArgumentError("PH402", f"tile size {d}={n} of {name} is not positive", hints=(f"{d}=8",), dim=d, statement=s)
+            raise ArgumentError(
+                "PH402", f"tile size {d}={n} of {name} is not positive", hints=(f"{d}=8",), dim=d, statement=s
+            )
     shape = Shape(tiles=tuple(sizes.items()), skews=tuple((skews or {}).items()))
     shown = ", ".join(f"{d}={n}" for d, n in sizes.items())
     question = f"tiling {name} by ({shown})" + "".join(f" after skewing {d} by {e}" for d, e in (skews or {}).items())
     tree, cluster = proposal(q, s, shape)
     if tree is None:
-        return _entangled(question, s, cluster, tuple(sizes))
+        return _entangled(q, question, s, cluster, tuple(sizes))
     broken = list(q.violations(tree, cluster))
     if not broken:
-        return Answer(question, True, cluster, tree)
+        return Answer(question, True, cluster, tree, hint=f'tile("{name}", {shown})')
     pair, found = min(broken, key=lambda b: length(b[1]))
     distance = distance_of(pair, found, tuple(sizes))
     remedies = tuple(_tile_remedies(q, name, s, dict(sizes))) if not skews else ()
     return Answer(
-        question, False, cluster, tree, (_apart(name, pair, found, distance),), found, distance, _deltas(q, s, tuple(sizes)), remedies
+        question,
+        False,
+        cluster,
+        tree,
+        (_apart(name, pair, found, distance),),
+        found,
+        distance,
+        _deltas(q, s, tuple(sizes)),
+        remedies,
     )
 
 
-def _entangled(question: str, s: str, cluster: Sequence[str], dims: Sequence[str]) -> Answer:
+def _entangled(q: Asked, question: str, s: str, cluster: Sequence[str], dims: Sequence[str]) -> Answer:
     others = ", ".join(c for c in cluster if c != s)
+    if not q.legal(original(q.families(*cluster)), cluster):
+        why = f"{s} and {others} are computed in one cycle, in an order that was searched for, not written"
+        return Answer(question, False, tuple(cluster), None, (why,))
     why = f"the loops {', '.join(dims)} of {s} hold {others} too, and not all between the same two places"
     remedies = (Remedy(f"ask for one of {', '.join(dims)} at a time"),) if len(dims) > 1 else ()
     return Answer(question, False, tuple(cluster), None, (why,), remedies=remedies)
@@ -156,7 +170,9 @@ def vectorise(q: Asked, dim: str, name: str | None = None) -> Answer:
     return _at_once(q, dim, name, "running {} in vector lanes", lambda first: Shape(vector=dim), None)
 
 
-def _at_once(q: Asked, dim: str, name: str | None, words: str, shape: Callable[[tuple[str, ...]], Shape], verb: str | None) -> Answer:
+def _at_once(
+    q: Asked, dim: str, name: str | None, words: str, shape: Callable[[tuple[str, ...]], Shape], verb: str | None
+) -> Answer:
     every = [s.name for s in q.analyzed.program.statements]
     wanted = [q.statement(name)] if name else [s for s in every if dim in q.families(s)[-1].dims]
     if not wanted:
@@ -172,16 +188,25 @@ def _at_once(q: Asked, dim: str, name: str | None, words: str, shape: Callable[[
         if not answer:
             return answer
         inside += answer.reasons
-    return Answer(question, True, tuple(wanted), answer.tree if len(wanted) == 1 else None, tuple(dict.fromkeys(inside)))
+    return Answer(
+        question,
+        True,
+        tuple(wanted),
+        answer.tree if len(wanted) == 1 else None,
+        tuple(dict.fromkeys(inside)),
+        hint=f"{verb}({dim})" if verb else None,
+    )
 
 
-def _one_at_once(q: Asked, dim: str, s: str, question: str, shape: Callable[[tuple[str, ...]], Shape], verb: str | None) -> Answer:
+def _one_at_once(
+    q: Asked, dim: str, s: str, question: str, shape: Callable[[tuple[str, ...]], Shape], verb: str | None
+) -> Answer:
     broken: list[tuple[Pairs, Violation]] = []
     cluster = q.cluster(s)
     for first in ((dim,), ()):
         tree, cluster = proposal(q, s, shape(first))
         if tree is None:
-            return _entangled(question, s, cluster, (dim,))
+            return _entangled(q, question, s, cluster, (dim,))
         broken = list(q.violations(tree, cluster))
         if not broken:
             carried = () if first or verb is None else _carriers(q, s, dim)
@@ -190,8 +215,12 @@ def _one_at_once(q: Asked, dim: str, s: str, question: str, shape: Callable[[tup
     family = q.families(s)[-1]
     why = _apart(s, pair, found, distance_of(pair, found, family.dims))
     if pair.relaxed:
-        why = f"{dim} is reduced: {found}"
-    others = [d for d in family.dims if d != dim and verb and any(q.legal(*proposal(q, s, shape_of(d))) for shape_of in _SHAPES)]
+        why = f"{dim} is reduced: all its iterations add to one cell of {pair.array}"
+    others = [
+        d
+        for d in family.dims
+        if d != dim and verb and any(q.legal(*proposal(q, s, shape_of(d))) for shape_of in _SHAPES)
+    ]
     remedies = tuple(Remedy(f"legal for {d}", f"{verb}({d})") for d in others)
     return Answer(question, False, cluster, tree, (why,), found, distance_of(pair, found, family.dims), None, remedies)
 
@@ -203,5 +232,3 @@ def _carriers(q: Asked, s: str, dim: str) -> tuple[str, ...]:
     order = q.part(s).dims()
     outer = order[: order.index(dim)]
     return (f"in {s} inside {', '.join(outer)}",) if outer else ()
-
-

@@ -232,7 +232,9 @@ def _ill_typed(e: ex.Expr) -> Iterator[str]:
             pass
 
 
-_REAL = frozenset("floor ceil round trunc atan2 hypot erf exp2 expm1 log2 log1p isnan isinf".split())
+_REAL = frozenset(
+    ("floor", "ceil", "round", "trunc", "atan2", "hypot", "erf", "exp2", "expm1", "log2", "log1p", "isnan", "isinf")
+)
 """Functions without a meaning, or without a C function, for complex numbers."""
 
 

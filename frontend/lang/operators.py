@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from frontend.lang.access import braces
 from frontend.lang.arithmetic import binary, invert, negative, rounded
 from frontend.lang.location import here
@@ -48,7 +50,7 @@ class Operators(Handle):
         raise NotImplementedError
 
     def _binary(self, op: str, other: object, mirrored: bool = False) -> Any:
-        value = lift(other)
+        value = lift(np.empty(len(other)) if isinstance(other, list | tuple) else other)
         if value is None:
             return NotImplemented
         return self._wrap(binary(op, value, self.value) if mirrored else binary(op, self.value, value))

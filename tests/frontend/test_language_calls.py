@@ -153,6 +153,33 @@ def test_updates_reach_the_view(view):
     np.testing.assert_allclose(u, want, rtol=1e-5, atol=1e-5)
 
 
+def test_updates_reach_misaligned_memory_and_named_arrays():
+    @ph.function(u="i", v="i", inout="u")
+    def add(u, v):
+        u[...] += v
+
+    packed = np.rec.fromarrays([normal(5), np.zeros(5, np.int8)], names="v,w")["v"]
+    odd = np.frombuffer(bytearray(b"x" + normal(5).tobytes()), np.uint8)[1:].view(np.float32)
+    for u in (packed, odd):
+        want = u + 1
+        add(u, np.ones(5, np.float32))
+        np.testing.assert_array_equal(u, want)
+        add(ph.array(u, "i"), np.ones(5, np.float32))
+        np.testing.assert_array_equal(u, want + 1)
+
+
+def test_a_kernel_never_updates_memory_of_other_strides():
+    @ph.function(u="i", inout="u")
+    def double(u):
+        u[...] *= 2
+
+    exe = double.lower(normal(4)).compile()
+    wide = np.ones(8, np.float32)
+    with pytest.raises(ph.ArgumentError, match="strides"):
+        exe(wide[::2])
+    assert (wide == 1).all()
+
+
 @pytest.mark.parametrize("shape", [(0, 4, 5), (3, 0, 5), (3, 4, 0), (1, 1, 1), (0, 0, 0), (1, 7, 1)])
 def test_empty_and_single(shape):
     n, m, l = shape  # noqa: E741

@@ -126,7 +126,8 @@ def must_precede(p: Program, a: Touch, b: Touch) -> str | None:
     if p.array(sa.write.array if a.writes else sb.write.array).role is Role.INOUT:
         ta = time(sa, dict(zip(a.family.dims, a.point, strict=True)))
         tb = time(sb, dict(zip(b.family.dims, b.point, strict=True)))
-        return "ordered" if ta < tb or (starts and ta == tb) else None
+        first = starts or (not same and p.statements.index(sa) < p.statements.index(sb))
+        return "ordered" if ta < tb or (ta == tb and first) else None
     return "ordered" if starts or (a.writes and not b.writes) else None
 
 
@@ -216,12 +217,14 @@ def _order(p, trace, place, main, inits) -> str | None:  # type: ignore[no-untyp
         memory = p.array(array).role is Role.INOUT
         for ta, a, wa, sa, ia in touched:
             for tb, b, wb, sb, ib in touched:
-                if a != b and (wa or wb) and _first(memory, (ta, wa, sa, ia), (tb, wb, sb, ib)) and place[a] > place[b]:
+                text = sa.name != sb.name and p.statements.index(sa) < p.statements.index(sb)
+                first = _first(memory, text, (ta, wa, sa, ia), (tb, wb, sb, ib))
+                if a != b and (wa or wb) and first and place[a] > place[b]:
                     return f"{a} must run before {b}, for a cell of {array}"
     return _strict(trace, place, main)
 
 
-def _first(memory, a, b) -> bool:  # type: ignore[no-untyped-def]
+def _first(memory, text, a, b) -> bool:  # type: ignore[no-untyped-def]
     (ta, wa, sa, ia), (tb, wb, sb, ib) = a, b
     if sa.name == sb.name and wa and wb and sa.op is not None:
         if ia and not ib:
@@ -229,7 +232,7 @@ def _first(memory, a, b) -> bool:  # type: ignore[no-untyped-def]
         if not ia and not ib:
             return False
     if memory:
-        return ta < tb or (ta == tb and not wa and wb)
+        return ta < tb or (ta == tb and (text if sa.name != sb.name else not wa and wb))
     return wa and not wb
 
 

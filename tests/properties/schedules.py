@@ -206,7 +206,7 @@ def kernels(
 
 def compiled(p: Program, sizes: Mapping[str, int], inputs, expected, rng: random.Random, what: str) -> Kernel:  # type: ignore[no-untyped-def]
     """What the driver makes of a program under one choice of options; it lays out temporaries itself."""
-    outside = [a for a in p.arrays if a.role is not Role.TEMPORARY]
+    outside = [a for a in p.arrays if a.role not in (Role.TEMPORARY, Role.CONSTANT)]
     strides = {a.name: draw_strides(rng, a, sizes, plain=rng.random() < 0.4) for a in outside}
     at_run_time = bool(sizes) or rng.random() < 0.15
     built = driver.lower(p, layouts_of(p, strides, at_run_time=at_run_time), COMPILED[what])

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: MIT
+"""`low.explain`: why, and why not, in three parts: legal?  chosen?  what would change it.
+
+Legality is answered by `polyhedral.questions`; this adds what the schedule did instead and the estimates at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from frontend import driver
+from frontend.arrays import Names, name_of, names_of
+from frontend.driver import Built
+from frontend.usage import UsageError
+from polyhedral import affine as aff
+from polyhedral import questions
+from polyhedral.affine import Affine
+from polyhedral.answers import Answer, Asked
+from polyhedral.check import Checked
+from polyhedral.errors import ArgumentError, Remark
+from polyhedral.instances import Family
+from polyhedral.pipeline import analyze
+from polyhedral.program import Access, Statement, reads, specialise
+from polyhedral.target import Target, host
+from polyhedral.tree import Run, members_of
+
+USAGE = (
+    "fuse S1 S2 [--at y,x] | tile S t=8,x=64 | parallel DIM [S] | vectorize DIM [S] | bounds S"
+    ' | layout T "b y x" | why [S]'
+)
+
+
+class Looked(Protocol):
+    """What of a Lowered is looked at."""
+
+    module: Any
+    sizes: dict[str, int]
+    built: Built
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]: ...
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An answer in three parts; true when what was asked is legal."""
+
+    question: str
+    legal: bool
+    answer: tuple[str, ...]
+    chosen: tuple[str, ...] = ()
+    change: tuple[str, ...] = ()
+    facts: Answer | None = None
+    kind: str = "question"
+
+    def __bool__(self) -> bool:
+        return self.legal
+
+    def __str__(self) -> str:
+        def block(title: str, lines: Sequence[str]) -> str:
+            return f"{title} " + "\n".join(lines).replace("\n", "\n" + " " * (len(title) + 1))
+
+        parts = [block("legal? ", [("yes: " if self.legal else "no: ") + self.answer[0], *self.answer[1:]])]
+        parts += [block("chosen:", self.chosen or ("nothing is recorded",))]
+        parts += [block("change:", self.change or ("nothing needs to",))]
+        return "\n".join(parts)
+
+    def to_json(self) -> dict[str, object]:
+        facts = {} if self.facts is None else self.facts.to_json()
+        v = None if self.facts is None else self.facts.violation
+        hint = [] if self.facts is None else [r.hint for r in self.facts.remedies if r.hint]
+        return {
+            "schema": "polyhedral.explain/1",
+            "code": None if self.legal else "PH401",
+            "question": self.question,
+            "legal": self.legal,
+            "statement": self.facts.statements[0] if self.facts is not None else None,
+            "dims": [d for d, _ in self.facts.distance] if self.facts is not None else [],
+            "point": dict(v.then_at) if v else None,
+            "sizes": None,
+            "dependence": facts.get("dependence"),
+            "distance": facts.get("distance"),
+            "deltas": facts.get("deltas"),
+            "answer": list(self.answer),
+            "chosen": list(self.chosen),
+            "change": list(self.change),
+            "hint": hint,
+        }
+
+
+class Explain:
+    """Questions about a lowered program: `low.explain.fuse("conv", "relu")`, `.tile("u", t=8, x=64)`, ..."""
+
+    def __init__(self, low: Looked) -> None:
+        self._low = low
+
+    @cached_property
+    def _asked(self) -> Asked:
+        """The program in the user's dims, before register tiles fuse and split them."""
+        return Asked(analyze(driver.prepared(specialise(self._low.module.program, self._low.sizes))))
+
+    @property
+    def _target(self) -> Target:
+        return host(self._low.built.options.threads or driver.session().threads)
+
+    def fuse(self, one: str, two: str, at: Names | None = None) -> Explanation:
+        """May two statements share loops, over `at` or over all that they can share?"""
+        q = self._asked
+        answer = questions.fuse(q, one, two, None if at is None else names_of(at))
+        kept = self._kept_in_cache(q.analyzed.program.statement(q.statement(one)))
+        return self._explained(
+            answer, [q.statement(one), q.statement(two)], kept, ("estimated: each has its own loops",)
+        )
+
+    def tile(self, statement: str, **sizes: int) -> Explanation:
+        """May the loops of a statement be tiled, in this order and with these sizes?"""
+        q = self._asked
+        answer = questions.tile(q, statement, sizes)
+        s = q.analyzed.program.statement(q.statement(statement))
+        return self._explained(answer, [s.name], self._footprint(s, sizes))
+
+    def parallel(self, dim: Any, statement: str | None = None) -> Explanation:
+        """May the iterations of a dim run on all cores?"""
+        answer = questions.parallel(self._asked, name_of(dim), statement)
+        return self._explained(answer, answer.statements, self._extent(answer.statements, name_of(dim)))
+
+    def vectorize(self, dim: Any, statement: str | None = None) -> Explanation:
+        """May the iterations of a dim be lanes of a vector?"""
+        answer = questions.vectorise(self._asked, name_of(dim), statement)
+        return self._explained(answer, answer.statements, self._strides(answer.statements, name_of(dim)))
+
+    def bounds(self, statement: str) -> Explanation:
+        """What is proved of the accesses of a statement, and what the sizes must satisfy."""
+        s = self._asked.statement(statement)
+        checked: Checked = self._low.module.checked
+        proofs = [str(p) for p in checked.proofs if p.statement == s]
+        needs = [str(p) for p in checked.preconditions if p.statement == s]
+        assumed = [f"assumed of the sizes: {c}" for c in checked.program.assumptions if c != aff.TRUE]
+        return Explanation(
+            f"bounds of {statement}",
+            True,
+            tuple(proofs) or (f"{s} reads nothing",),
+            tuple(assumed),
+            tuple(needs),
+            kind="bounds",
+        )
+
+    def layout(self, array: str, order: Names | None = None) -> Explanation:
+        """Where a tensor lies, and whether another axis order could be asked for."""
+        p = self._low.built.program
+        a = next((a for a in p.arrays if a.name == array), None)
+        if a is None:
+            raise ArgumentError(
+                "PH402", f"{p.name} has no tensor {array!r}", hints=(f"it has {', '.join(a.name for a in p.arrays)}",)
+            )
+        layout = self._low.built.layouts[array]
+        strides = ", ".join(f"{d}: {layout.stride(d)}" for d in layout.order)
+        free = a.role.value in ("output", "temporary")
+        wanted = " ".join(order if order is None else names_of(order)) if order else " ".join(reversed(layout.order))
+        why = "any axis order is" if free else f"no: {array} is an {a.role.value}, and these keep the caller's strides"
+        change = (f'hint layout("{array}", "{wanted}")',) if free else (f"pass {array} laid out as {wanted}",)
+        return Explanation(
+            f"layout of {array}",
+            free,
+            (why,),
+            (f"order {' '.join(layout.order)} (strides {strides})",),
+            change,
+            kind="layout",
+        )
+
+    def why(self, statement: str | None = None) -> Explanation:
+        """What was decided for one statement, or for all, and what was refused on the way."""
+        names = (
+            self._names([self._asked.statement(statement)])
+            if statement
+            else [s.name for s in self._low.built.program.statements]
+        )
+        remarks = [
+            str(r)
+            for r in self._low.remarks
+            if statement is None or r.statement is None or set(r.statement.split(" and ")) & set(names)
+        ]
+        chosen = tuple(line for n in names for line in self._loops(n))
+        asked = f"why {statement}" if statement else f"why {self._low.built.program.name}"
+        return Explanation(
+            asked,
+            True,
+            ("the oracle accepts the whole schedule",),
+            chosen,
+            tuple(remarks) or ("nothing was refused",),
+            kind="why",
+        )
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _explained(self, answer: Answer, statements: Sequence[str], *estimates: Sequence[str]) -> Explanation:
+        chosen = [line for n in self._names(statements) for line in self._loops(n)]
+        chosen += [str(r) for r in self._low.remarks if r.statement in statements]
+        chosen += [line for e in estimates for line in e]
+        first, *rest = str(answer).split("\n")
+        lines = [
+            first.split("; legal ")[0] if answer.remedies and not rest else first,
+            *(r for r in rest if "legal instead" not in r),
+        ]
+        if answer.violation is not None:
+            lines.append(f"witness: {answer.violation}")
+        if answer.deltas:
+            lines.append(f"isl: deltas {answer.deltas}")
+        change = tuple(map(str, answer.remedies))
+        if not change and answer.legal:
+            change = (f"hint {answer.hint} asks for it",) if answer.hint else ()
+        return Explanation(
+            answer.question,
+            answer.legal,
+            tuple(lines),
+            tuple(chosen),
+            change or (() if answer.legal else ("no remedy is known",)),
+            answer,
+        )
+
+    def _names(self, statements: Sequence[str]) -> list[str]:
+        """The statements of the planned program that came from these (register tiles split some)."""
+        planned = [s.name for s in self._low.built.program.statements]
+        return [
+            n
+            for n in planned
+            if n in statements or any(n.startswith(f"{s}_") and n not in self._originals for s in statements)
+        ]
+
+    @cached_property
+    def _originals(self) -> frozenset[str]:
+        return frozenset(s.name for s in self._asked.analyzed.program.statements)
+
+    def _loops(self, statement: str) -> Iterator[str]:
+        """`u: wave serial, t tile 32 parallel, ...`, one line for each family."""
+        frame = self._low.built.analyzed.frame
+        for f in frame.families:
+            if f.statement.name == statement:
+                loops = [
+                    self._loop(f, m.name, m.time(f.id), m.run)
+                    for m in members_of(self._low.built.scheduled.schedule.tree, f.id)
+                ]
+                yield f"{f.shown} runs in " + (", ".join(loops) or "no loop")
+
+    @staticmethod
+    def _loop(f: Family, name: str, time: Affine, run: Run) -> str:
+        sizes = {t.divisor for t, _ in time.terms if isinstance(t, aff.Floor)}
+        tile = f" of {sizes.pop()}" if len(sizes) == 1 else ""
+        return f"{name}{tile}" + ("" if run is Run.SERIAL else f" ({run.value})")
+
+    # --- estimates ---------------------------------------------------------------------------------------------------
+
+    def _footprint(self, s: Statement, sizes: Mapping[str, int]) -> Iterator[str]:
+        """Bytes that one tile touches, against the caches."""
+        p = self._asked.analyzed.program
+        box = {r.dim: sizes.get(r.dim, _number(r.hi - r.lo)) for r in s.domain.ranges}
+        unknown = [d for d, n in box.items() if n is None]
+        if unknown:
+            yield f"estimated footprint of a tile: unknown, {', '.join(unknown)} is of symbolic extent (-s fixes it)"
+            return
+        touched: dict[str, int] = {}
+        for access in (
+            s.write,
+            *(Access(r.array, tuple((d, i) for d, i in r.index if isinstance(i, Affine))) for r in reads(s)),
+        ):
+            cells = 1
+            for _, i in access.index:
+                cells *= 1 + sum(
+                    abs(i.coefficient(aff.Var(d))) * ((box[d] or 1) - 1) for d in aff.dims_of(i) & box.keys()
+                )
+            touched[access.array] = max(
+                touched.get(access.array, 0), cells * p.array(access.array).dtype.numpy.itemsize
+            )
+        total = sum(touched.values())
+        t = self._target
+        fits = next((name for name, size in (("L1", t.l1), ("L2", t.l2), ("L3", t.l3)) if total <= size), "no cache")
+        shown = ", ".join(f"{a} {_bytes(n)}" for a, n in touched.items())
+        caches = f"L1 {_bytes(t.l1)}, L2 {_bytes(t.l2)}"
+        yield f"estimated footprint of a tile: {shown}; {_bytes(total)} together, fits {fits} ({caches})"
+
+    def _extent(self, statements: Sequence[str], dim: str) -> Iterator[str]:
+        p = self._asked.analyzed.program
+        for n in statements:
+            span = next((r.hi - r.lo for r in p.statement(n).domain.ranges if r.dim == dim), None)
+            if span is not None:
+                yield f"estimated: {dim} has {span} iterations in {n}, for {self._target.cores} cores"
+
+    def _strides(self, statements: Sequence[str], dim: str) -> Iterator[str]:
+        p = self._asked.analyzed.program
+        for n in statements:
+            s = p.statement(n)
+            shown = []
+            for array, index in (s.write.array, s.write.index), *((r.array, r.index) for r in reads(s)):
+                layout = self._low.built.layouts.get(array)
+                step = 0 if layout is not None else None
+                for d, i in index:
+                    c = i.coefficient(aff.Var(dim)) if isinstance(i, Affine) else 1
+                    stride = None if layout is None else layout.stride(d)
+                    if c:
+                        step = step + c * stride if step is not None and isinstance(stride, int) else None
+                shown.append(f"{array} {'unknown' if step is None else step}")
+            found = ", ".join(dict.fromkeys(shown))
+            yield f"estimated: strides along {dim} in {n}: {found} (1 is best, 0 is a broadcast)"
+
+    def _kept_in_cache(self, s: Statement) -> Iterator[str]:
+        p = self._asked.analyzed.program
+        total = p.array(s.write.array).dtype.numpy.itemsize
+        for _, e in p.array(s.write.array).dims:
+            if not e.is_const:
+                return
+            total *= e.const
+        yield f"estimated: {s.write.array} takes {_bytes(total)}; fused, what is read soon after stays in cache"
+
+
+def _number(e: Affine) -> int | None:
+    return e.const if e.is_const else None
+
+
+def _bytes(n: int) -> str:
+    return f"{n} B" if n < 1024 else f"{n / 1024:.1f} KiB" if n < 1 << 20 else f"{n / (1 << 20):.1f} MiB"
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def ask(low: Any, question: str, words: Sequence[str], at: str | None) -> Explanation:
+    """A question in the words of the command line."""
+    explain = Explain(low)
+    match (question, *words):
+        case ("fuse", one, two):
+            return explain.fuse(one, two, None if at is None else at.replace(",", " "))
+        case ("tile", statement, *sizes) if sizes:
+            return explain.tile(statement, **dict(map(_size, ",".join(sizes).split(","))))
+        case ("parallel", dim, *rest) if len(rest) < 2:
+            return explain.parallel(dim, *rest)
+        case ("vectorize" | "vectorise", dim, *rest) if len(rest) < 2:
+            return explain.vectorize(dim, *rest)
+        case ("bounds", statement):
+            return explain.bounds(statement)
+        case ("layout", array, *order):
+            return explain.layout(array, " ".join(order) or None)
+        case ("why", *rest) if len(rest) < 2:
+            return explain.why(*rest)
+        case _:
+            raise UsageError(f"explain {' '.join([question, *words])}: ask one of {USAGE}")
+
+
+def _size(text: str) -> tuple[str, int]:
+    dim, _, n = text.partition("=")
+    if not dim.strip() or not n.strip().isdigit():
+        raise UsageError(f"explain tile: {text!r} is not DIM=SIZE, such as x=64")
+    return dim.strip(), int(n)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""`low.explain`: three parts, true when legal, JSON with stable keys."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import polyhedral as ph
+from frontend.explain import ask
+from frontend.usage import UsageError
+from polyhedral.dim import j, k, t, x, y
+from polyhedral.errors import ArgumentError
+
+
+@ph.function(u0="x")
+def jacobi(u0, steps: ph.Size):
+    u = ph.var("u", like=u0, t=steps + 1)
+    u(t=0)[...] = u0
+    u[t + 1] = ph.orelse(0.33 * (u + u[x - 1] + u[x + 1]), u)
+    return u(t=steps)
+
+
+@ph.function(X="y x", W="k")
+def blur(X, W):
+    blur1 = ph.let((X[x + k] * W).sum(k), "blur1")
+    return (blur1[x + k] * W).sum(k)
+
+
+@ph.function(A="i k", B="k j")
+def mm(A, B):
+    return (A * B).sum(k)
+
+
+KEYS = {
+    "schema", "code", "question", "legal", "statement", "dims", "point", "sizes", "dependence", "distance", "deltas",
+    "answer", "chosen", "change", "hint",
+}  # fmt: skip
+
+
+def test_a_tile_in_three_parts():
+    answer = jacobi.lower().explain.tile("u", t=8, x=64)
+    assert not answer
+    legal, chosen, change = (str(answer).index(w) for w in ("legal?", "chosen:", "change:"))
+    assert legal < chosen < change
+    text = str(answer)
+    assert "u(t,x) -> u(t+1,x-1) has distance (1,-1), negative in x" in text
+    assert "witness: S1(" in text
+    assert "{(1,x): -1<=x<=1}" in text
+    assert "S1 runs in" in text[chosen:change]
+    assert "footprint" in text[chosen:change]
+    assert 'hint skew("u", x=t)' in text[change:]
+
+
+def test_a_legal_question_says_how_to_ask_for_it():
+    answer = jacobi.lower().explain.tile("u", x=64)
+    assert answer
+    assert 'tile("u", x=64)' in answer.change[0]
+
+
+def test_fusion():
+    explain = blur.lower(X="f32[y:32, x:32]", W="f32[k:3]").explain
+    assert explain.fuse("blur1", "out", at="y")
+    refused = explain.fuse("blur1", "out", at=(y, x))
+    assert not refused
+    assert "LATER in the fused order" in str(refused)
+    assert any("recompute blur1 (3-fold work)" in c for c in refused.change)
+    assert any("blur1 takes 3.8 KiB" in c for c in refused.chosen)
+
+
+def test_parallel_and_vector():
+    explain = mm.lower(A="f32[i:8, k:8]", B="f32[k:8, j:8]").explain
+    assert not explain.parallel(k)
+    assert explain.parallel(j)
+    assert any("j has 8 iterations" in c for c in explain.parallel("j").chosen)
+    assert explain.vectorize(j)
+    assert any("B 1" in c and "A 0" in c for c in explain.vectorize(j).chosen)
+
+
+def test_bounds_layout_and_why():
+    explain = blur.lower().explain
+    assert any("out reads blur1(x=k + x): proved" in a for a in explain.bounds("out").answer)
+    assert explain.layout("out")
+    assert not explain.layout("X")
+    why = explain.why()
+    assert why
+    assert any("blur1 runs in" in c for c in why.chosen)
+    assert all("blur1" in c for c in explain.why("blur1").chosen)
+    with pytest.raises(ArgumentError, match="no tensor 'Z'"):
+        explain.layout("Z")
+
+
+def test_questions_survive_register_tiles():
+    low = mm.lower(A="f32[i:256, k:256]", B="f32[k:256, j:256]")
+    answer = low.explain.tile("out", i=8, j=32)
+    assert answer
+    assert any("(unroll)" in c for c in answer.chosen)
+    assert any("fits L" in c for c in answer.chosen)
+
+
+def test_json():
+    low = jacobi.lower()
+    for answer in (
+        low.explain.tile("u", t=8, x=64),
+        low.explain.parallel(x),
+        low.explain.bounds("u"),
+        low.explain.why(),
+    ):
+        data = json.loads(json.dumps(answer.to_json()))
+        assert set(data) == KEYS
+        assert data["legal"] is bool(answer)
+    data = low.explain.tile("u", t=8, x=64).to_json()
+    assert data["code"] == "PH401"
+    assert data["statement"] == "S1"
+    assert data["hint"] == ['skew("u", x=t)']
+    assert data["dims"] == ["t", "x"]
+    assert data["point"] is not None
+
+
+def test_questions_in_words():
+    low = jacobi.lower()
+    assert not ask(low, "tile", ["u", "t=8,x=64"], None)
+    assert ask(low, "parallel", ["x", "u"], None)
+    assert ask(low, "why", [], None)
+    for question, words in (("tile", ["u"]), ("tile", ["u", "t:8"]), ("nope", []), ("fuse", ["u"]), ("parallel", [])):
+        with pytest.raises(UsageError):
+            ask(low, question, words, None)
+    assert repr(t) == "t"

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""The legality oracle: its obligations against enumeration, and what it says of trees that break one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from polyhedral import affine as aff
+from polyhedral.instances import families
+from polyhedral.isl_schedule import frame
+from polyhedral.legality import PRIME, Pairs, obligations, violation
+from polyhedral.parse import parse
+from polyhedral.program import Program, specialise
+from polyhedral.rewrites.fold_storage import fold_storage
+from polyhedral.schedule import original
+from polyhedral.text import to_text
+from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Sequence
+from tests.polyhedral.test_dependences import HARD
+from tests.programs import CASES
+from tests.properties.enumerated import Instance, broken_pair, instances_of, ordered_pairs
+from tests.strategies import programs
+
+
+def listed(pairs: Pairs) -> set[tuple[Instance, Instance]]:
+    """The points of a set, by testing its condition at every pair of instances."""
+    condition = pairs.points.condition()
+    found = set()
+    for a in instances_of(pairs.first, {}):
+        for b in instances_of(pairs.then, {}):
+            at = dict(zip(pairs.first.dims, a, strict=True))
+            at |= {d + PRIME: v for d, v in zip(pairs.then.dims, b, strict=True)}
+            if aff.holds(condition, at, {}):
+                found.add(((pairs.first.id, a), (pairs.then.id, b)))
+    return found
+
+
+def agree(p: Program) -> None:
+    want = ordered_pairs(p, {})
+    got: dict[str, set] = {"ordered": set(), "relaxed": set()}
+    for pairs in obligations(p):
+        got["relaxed" if pairs.relaxed else "ordered"] |= listed(pairs)
+    for why in ("ordered", "relaxed"):
+        assert {(a, b) for a, b in got[why] if a != b} == {(a, b) for a, b in want[why] if a != b}, f"{why}: {to_text(p)}"
+
+
+@given(programs())
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+def test_obligations_of_random_programs(p: Program):
+    agree(p)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n not in ("capsule_conv", "conv_strided")])
+def test_obligations_of_the_zoo(name: str):
+    agree(specialise(CASES[name].program, CASES[name].sizes))
+
+
+@pytest.mark.parametrize("what", HARD)
+def test_obligations_of_hard_cases(what: str):
+    agree(parse(HARD[what]))
+
+
+def test_reused_storage_orders_readers_before_the_next_writer():
+    p = fold_storage(specialise(CASES["jacobi2d"].program, {"u0.y": 4, "u0.x": 4, "steps": 3}))
+    assert p.array("u").planes == (("t", 2),)
+    agree(p)
+    tree = original(families(p))
+    assert violation(p, tree) is None
+    assert broken_pair(p, {}, tree) is None
+    inside = Sequence((
+        Filter(("S0",), _band("S0", "y", "x")), Filter(("S1",), _band("S1", "y", "x", "t")), Filter(("S2",), _band("S2", "y", "x"))
+    ))  # fmt: skip
+    assert violation(p, inside) is not None
+    assert broken_pair(p, {}, inside) is not None
+
+
+def _band(family: str, *dims: str, run: Run = Run.SERIAL) -> Band:
+    return Band(tuple(Member(d, ((family, aff.var(d)),), False, run) for d in dims), Leaf(), True)
+
+
+def test_a_violation_names_the_pair_and_the_reason():
+    p = CASES["prefix_sum"].program
+    backwards = Band((Member("i", (("S0", aff.var("i") * -1),)),), Leaf())
+    assert str(violation(p, backwards)) == (
+        "S0(i=0) and S0(i=1) both touch out: the first must come before the second, but is scheduled after it"
+    )
+    assert str(violation(p, _band("S0", "i", run=Run.PARALLEL))) == (
+        "S0(i=0) and S0(i=1) both touch out: they run at the same time, in parallel iterations"
+    )
+    assert str(violation(p, Leaf())) == (
+        "S0(i=0) and S0(i=1) both touch out: the first must come before the second, but nothing orders them"
+    )
+
+
+def test_different_times_of_a_parallel_loop_order_nothing():
+    p = parse("program p\n output A: i32[]\n output B: i32[]\n S0: A = 1\n S1: B = A")
+    member = Member("c", (("S0", aff.const(0)), ("S1", aff.const(1))))
+    assert violation(p, Band((member,), Leaf())) is None
+    for run in (Run.PARALLEL, Run.VECTOR):
+        tree = Band((Member(member.name, member.times, False, run),), Leaf())
+        assert violation(p, tree) is not None
+        assert broken_pair(p, {}, tree) is not None
+
+
+def test_a_cell_in_registers_is_touched_by_one_execution_of_the_region():
+    p = specialise(CASES["matmul"].program, CASES["matmul"].sizes)
+    body = Sequence((Filter(("S0i",), Leaf()), Filter(("S0",), _band("S0", "k"))))
+
+    def outer(child, *dims):
+        times = tuple(Member(d, tuple((f, aff.var(d)) for f in ("S0i", "S0"))) for d in dims)
+        return Band(times, child)
+
+    assert violation(p, outer(Promote("out", body), "i", "j")) is None
+    apart = Sequence((
+        Filter(("S0i",), Promote("out", _band("S0i", "i", "j"))),
+        Filter(("S0",), _band_over_k()),
+    ))  # fmt: skip
+    wrong = violation(p, apart)
+    assert wrong is not None
+    assert "held in registers" in wrong.why
+
+
+def _band_over_k() -> Band:
+    k = Member("k", (("S0", aff.var("k")),))
+    return Band((k,), Promote("out", _band("S0", "i", "j")))
+
+
+def test_symbolic_sizes_give_a_witness_with_sizes():
+    p = CASES["scan2d"].program
+    wrong = violation(p, Band((Member("j", (("S0", aff.var("j")),)), Member("i", (("S0", aff.var("i") * -1),))), Leaf()))
+    assert wrong is not None
+    assert dict(wrong.then_at)["i"] == dict(wrong.first_at)["i"] + 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_written_order_is_legal_or_refused_alike(name: str):
+    p = specialise(CASES[name].program, CASES[name].sizes)
+    tree = original(families(p))
+    assert (violation(p, tree) is None) == (broken_pair(p, CASES[name].sizes, tree) is None)
+    assert frame(p).families == families(p)
