@@ -8,6 +8,7 @@ f32 and rounded after each operation.  Addresses come from `codegen.c`, which kn
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -24,6 +25,7 @@ STORAGE: Mapping[str, str] = {
     "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t", "f16": "uint16_t", "bf16": "uint16_t", "f8e4m3": "uint8_t",
     "f8e5m2": "uint8_t", "f32": "float", "f64": "double", "c64": "float _Complex", "c128": "double _Complex",
 }  # fmt: skip
+_LITERAL = re.compile(r"(?:U?INT64_C\()?(\d+)[u)]?")
 NARROW = ("f16", "bf16", "f8e4m3", "f8e5m2")
 
 
@@ -171,10 +173,26 @@ class Scalar:
             name = f"floor_{'div' if op == '//' else 'mod'}_{'i' if t.kind == 'i' else 'u'}"
             self.used.add(name)
             return f"({STORAGE[t.name]}){name}({bare(a)}, {bare(b)})"
-        if op in ("+", "-", "*", "<<"):
+        if op in ("<<", ">>"):
+            return self._shifted(op, a, b, t)
+        if op in ("+", "-", "*"):
             wide = f"u{_wide(t)}"
             return f"({STORAGE[t.name]})(({wide}){a} {op} ({wide}){b})"
         return self._rounded(t, f"({a} {op} {b})")
+
+    def _shifted(self, op: str, a: str, b: str, t: DType) -> str:
+        """A shift by as many bits as the type has, or more, or fewer than none, leaves only the sign."""
+        wide = f"u{_wide(t)}"
+        known = _LITERAL.fullmatch(b)
+        if known is not None and int(known[1]) < t.bits:
+            left = f"({STORAGE[t.name]})(({wide}){a} << {b})"
+            return left if op == "<<" else self._rounded(t, f"({a} >> {b})")
+        inside = f"({wide}){b} < {t.bits}"
+        if op == "<<":
+            return f"({STORAGE[t.name]})({inside} ? ({wide}){a} << {b} : 0)"
+        if t.kind == "u":
+            return f"({STORAGE[t.name]})({inside} ? {a} >> {b} : 0)"
+        return f"({STORAGE[t.name]})({a} >> ({inside} ? {b} : {t.bits - 1}))"
 
     def _float_binary(self, op: str, a: str, b: str, t: DType) -> str:
         suffix = "f64" if t.bits == 64 else "f32"

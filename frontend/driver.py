@@ -25,15 +25,16 @@ from codegen.runtime.build import BuildInfo, build
 from codegen.runtime.cache import Cache, default_root
 from codegen.runtime.cc import Compiler, compile_asm, find_compiler
 from codegen.runtime.native import Native, Team
-from frontend.hints import Hints, apply_hints, hinted_layouts
+from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
 from polyhedral.layout import Layout, choose
 from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
-from polyhedral.plan import plan_program
+from polyhedral.plan import Planned, plan_program
 from polyhedral.program import Program
 from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
+from polyhedral.rewrites.prologue import separate
 from polyhedral.rewrites.simplify_tests import simplify_tests
 from polyhedral.target import host
 
@@ -115,6 +116,8 @@ class Built:
     loops: Node
     source: Source
     timings: Timings
+    once: Built | None = None
+    """What is computed from constant arguments, the first time only; its outputs are inputs here."""
 
     @property
     def analyzed(self) -> Analyzed:
@@ -131,31 +134,52 @@ def prepared(program: Program) -> Program:
 
 
 def lower(
-    program: Program, layouts: Mapping[str, Layout], options: Options, before: Timings = Timings(), hints: Hints = Hints()
+    program: Program,
+    layouts: Mapping[str, Layout],
+    options: Options,
+    before: Timings = Timings(),
+    hints: Hints = NO_HINTS,
+    constants: frozenset[str] = frozenset(),
 ) -> Built:
     """Schedule a checked, specialised program and print it as C.  Arrays without a layout get a dense one.
 
-    `hints` on loops keep register tiles out: these would fix all loops of a statement.
+    `hints` on loops keep register tiles out: these would fix all loops of a statement.  `constants` are arguments that
+    are the same at every call.
     """
     clock = _Clock(before)
     program = prepared(program)
     every = choose(program, {**layouts, **hinted_layouts(program, hints)})
     target = host(options.threads or session().threads)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
-    planned = plan_program(program, every, target, small=above)
-    program, every = planned.program, {**every, **planned.layouts}
+    planned = plan_program(program, every, target, constants, small=above)
+    parts = separate(planned.program, constants)
     clock.lap("plan")
+    rest = replace(planned, program=parts.each, layouts={**every, **planned.layouts})
+    once = None
+    if parts.once is not None:
+        first = replace(rest, program=parts.once)
+        once = _printed(first, options, target.vector, clock, NO_HINTS)
+    built = _printed(rest, options, target.vector, clock, hints)
+    return replace(built, once=once, timings=clock.timings())
+
+
+def _printed(planned: Planned, options: Options, vector_bytes: int, clock: _Clock, hints: Hints) -> Built:
+    """From a planned program, with a layout for every array, to text."""
+    program = planned.program
+    layouts = {a.name: planned.layouts[a.name] for a in program.arrays}
     analyzed = analyze(program)
     clock.lap("dependences")
     choice = scheduling.Options(tile=options.tile, parallel=options.parallel)
-    scheduled = plan(analyzed, every, choice, planned.plans)
+    scheduled = plan(analyzed, layouts, choice, planned.plans)
     if hints.nests:
         hinted = apply_hints(analyzed, scheduled.schedule.tree, hints)
         scheduled = replace(scheduled, schedule=replace(scheduled.schedule, tree=hinted))
+    remarks = (*planned.remarks, *scheduled.schedule.remarks)
+    scheduled = replace(scheduled, schedule=replace(scheduled.schedule, remarks=remarks))
     clock.lap("schedule")
     loops = lower_tree(analyzed.frame, scheduled.schedule.tree)
     clock.lap("loops")
-    source = emit(program, analyzed.frame.families, loops, every, checked=options.checked, vector_bytes=target.vector)
+    source = emit(program, analyzed.frame.families, loops, layouts, checked=options.checked, vector_bytes=vector_bytes)
     clock.lap("emit")
     return Built(program, options, scheduled, loops, source, clock.timings())
 

@@ -20,7 +20,7 @@ from frontend import driver, specs
 from frontend.arrays import Array, array, names_of
 from frontend.assemble import assemble
 from frontend.driver import Timings
-from frontend.hints import Hints
+from frontend.hints import NO_HINTS, Hints
 from frontend.infer import settle
 from frontend.lang import ScalarType, Size, Trace, current, is_recording
 from frontend.lang.statements import constant
@@ -215,11 +215,11 @@ class Function:
         sizes: Mapping[str, int],
         static: Mapping[str, Any],
         options: Options,
-        hints: Hints = Hints(),
+        hints: Hints = NO_HINTS,
     ) -> Lowered:
         module, timings = self._module(given, static)
         known = {n: v for n, v in sizes.items() if n in module.program.sizes}
-        return Lowered(module, {n: s for n, s in given.items() if n in module.arguments}, known, options, timings, hints)
+        return Lowered(module, {n: s for n, s in given.items() if n in module.arguments}, known, options, timings, hints, frozenset(self._bound))
 
     def _module(self, given: Mapping[str, Spec], static: Mapping[str, Any]) -> tuple[Module, Timings]:
         """The traced and checked program for these axes and types (sizes stay symbolic)."""
@@ -316,7 +316,7 @@ class Function:
         given = {n: _resized(n, s, sizes or {}) for n, s in given.items()}
         numbers |= {n: v for n, v in (sizes or {}).items() if any(p.size and p.name == n for p in self.parameters) and isinstance(v, int)}
         fixed = {f"{n}.{d}": v for n, s in given.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
-        return self._lowered(given, fixed | numbers, static, options, hints or Hints())
+        return self._lowered(given, fixed | numbers, static, options, hints or NO_HINTS)
 
     def _require_sizes(self, sizes: Any, given: Mapping[str, Spec]) -> None:
         """PH047 for sizes that are no sizes, PH001 for those of dims that no argument has."""

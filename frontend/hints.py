@@ -85,9 +85,12 @@ class Hints:
         return ".".join(["ph.hints()", *calls])
 
 
+NO_HINTS = Hints()
+
+
 def hints() -> Hints:
     """No hints yet."""
-    return Hints()
+    return NO_HINTS
 
 
 def _affine(e: Any) -> Affine:

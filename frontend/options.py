@@ -40,7 +40,9 @@ class Options:
         for name, wanted, what in _TYPES:
             value = getattr(self, name)
             if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-                raise ArgumentError("PH506", f"{name}={value!r} is not {what}", hints=(f"see help(ph.Options) for {name}",))
+                raise ArgumentError(
+                    "PH506", f"{name}={value!r} is not {what}", hints=(f"see help(ph.Options) for {name}",)
+                )
         if self.sizes not in ("auto", "exact"):
             raise ArgumentError("PH506", f"sizes={self.sizes!r} is unknown", hints=("sizes='auto' or sizes='exact'",))
         if self.tile < 0:

@@ -65,13 +65,14 @@ def show(low: Lowered, stages: Sequence[str], form: str, when: str, statement: s
             raise UsageError(f"--format {form}: formats are {', '.join(FORMATS)}")
 
 
-def write(parts: Mapping[str, str], form: str, to: Path | None) -> str:
-    """Put the parts where -o says and return what goes to stdout."""
-    if to is None:
+def write(parts: Mapping[str, str], form: str, place: str | None) -> str:
+    """Put the parts where -o says (a folder ends in / or exists) and return what goes to stdout."""
+    if place is None:
         return _joined(parts)
+    to = Path(place)
     ending = {"text": "txt", "isl": "isl"}.get(form, form)
     try:
-        if to.is_dir() or str(to).endswith("/"):
+        if to.is_dir() or place.endswith("/"):
             to.mkdir(parents=True, exist_ok=True)
             for name, text in parts.items():
                 suffix = {"c": "c", "asm": "s"}.get(name, ending) if form == "text" else ending

@@ -22,7 +22,7 @@ from frontend.arrays import Array, array
 from frontend.cost import Cost, cost
 from frontend.driver import Built, Timings
 from frontend.explain import Explain
-from frontend.hints import Hints
+from frontend.hints import NO_HINTS, Hints
 from frontend.memory import Strided, check_written, empty, overlapping
 from frontend.options import Options
 from frontend.specs import Spec, dense
@@ -75,7 +75,8 @@ class Lowered:
         sizes: Mapping[str, int],
         options: Options,
         before: Timings,
-        hints: Hints = Hints(),
+        hints: Hints = NO_HINTS,
+        constants: frozenset[str] = frozenset(),
     ) -> None:
         self.module = module
         self.specs = specs
@@ -86,7 +87,7 @@ class Lowered:
         layouts = {n: s.layout(n) for n, s in specs.items()}
         for name, order in module.orders.items():
             layouts[name] = row_major(program.array(name), order)
-        self.built: Built = driver.lower(program, layouts, options, before, hints)
+        self.built: Built = driver.lower(program, layouts, options, before, hints, constants)
 
     def check_sizes(self, sizes: Mapping[str, int]) -> None:
         """Hold the preconditions that these sizes decide: O(1) each."""
@@ -214,7 +215,7 @@ def lower(
     fixed |= {f"{n}.{d}": v for n, s in specs.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
     given = {n: specs.get(n) or _dense(module.program.array(n), fixed) for n in module.arguments}
     timings = Timings((("check", time.perf_counter() - start),))
-    return Lowered(module, given, fixed, options or driver.session().options(), timings, hints or Hints())
+    return Lowered(module, given, fixed, options or driver.session().options(), timings, hints or NO_HINTS)
 
 
 def _dense(a: ir.Array, sizes: Mapping[str, int]) -> Spec:
@@ -260,6 +261,7 @@ class Executable:
         self.threads = threads if lp.has_parallel(lowered.built.loops) else 1
         self._prepared = None if self.source_sizes else native.prepare(len(self._buffers), (), self.threads)
         self._written = frozenset(b.name for b in self._buffers if b.role in (Role.OUTPUT, Role.INOUT))
+        self._kept: dict[str, Strided] = {}
         self._inout = any(b.role is Role.INOUT for b in self._buffers)
 
     # --- running -----------------------------------------------------------------------------------------------------
@@ -276,6 +278,8 @@ class Executable:
                 a = data[self._arguments[b.name]]
             elif b.name in given:
                 a = given[b.name]
+            elif b.role is Role.INPUT:
+                a = self._constant(b.name, data)
             else:
                 a = empty(b.shape if b.shape is not None else self._shape(b, sizes), b.dtype)
             if b.name in self._written:
@@ -299,6 +303,24 @@ class Executable:
         for wanted, made in moved:
             wanted[...] = made
         return self._structured(self.lowered.module.returned, results)
+
+    def _constant(self, name: str, data: Sequence[Strided]) -> Strided:
+        """An array that depends on constant arguments alone: computed at the first call and kept."""
+        if name not in self._kept:
+            once = self.lowered.built.once
+            assert once is not None
+            native, _, _ = driver.load(once)
+            made: dict[str, Strided] = {}
+            arrays: list[Strided] = []
+            for n in once.source.buffers:
+                b = _buffer(once.program.array(n), once.layouts[n])
+                arrays.append(data[self._arguments[n]] if n in self._arguments else empty(b.shape or (), b.dtype))
+                made[n] = arrays[-1]
+            fault = native(list(map(address, arrays)), (), self.threads)
+            if fault:
+                raise self._fault(fault)
+            self._kept = {**self._kept, **{a.name: made[a.name] for a in once.program.with_role(Role.OUTPUT)}}
+        return self._kept[name]
 
     def _fits(self, b: _Buffer, a: Strided) -> bool:
         """Do a given result's cells lie where the kernel writes them?"""

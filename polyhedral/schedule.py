@@ -184,7 +184,7 @@ def _by_position(fs: list[Family], depth: int, *, reverse: bool) -> Tree:
     for f in fs:
         position = f.statement.position
         heads.setdefault(position[depth] if depth < len(position) else None, []).append(f)
-    groups = sorted(heads.items(), key=lambda kv: kv[0] if isinstance(kv[0], int) else -1)
+    groups = sorted(heads.items(), key=lambda kv: kv[0] if isinstance(kv[0], int) else -2 if kv[0] is None else -1)
     if len(groups) == 1 and isinstance(groups[0][0], str):
         dim = groups[0][0]
         member = Member(dim, tuple((f.id, aff.var(dim)) for f in fs))
@@ -194,7 +194,8 @@ def _by_position(fs: list[Family], depth: int, *, reverse: bool) -> Tree:
         if head is None:
             children += [Filter((f.id,), _plain(f, reverse=reverse)) for f in members]
         else:
-            children.append(Filter(tuple(f.id for f in members), _by_position(members, depth + 1, reverse=reverse)))
+            below = depth if isinstance(head, str) else depth + 1  # a loop of its own
+            children.append(Filter(tuple(f.id for f in members), _by_position(members, below, reverse=reverse)))
     return children[0].child if len(children) == 1 else InOrder(tuple(children))
 
 

@@ -28,7 +28,7 @@ Value = Callable[[dict[str, int]], Any]
 APART = (Run.PARALLEL, Run.VECTOR)
 
 
-class OutOfBounds(Exception):
+class OutOfBoundsError(Exception):
     """An instance touched a cell that its array does not have."""
 
 
@@ -97,7 +97,7 @@ class Executor:
 
     def inside(self, array: str, index: tuple[int, ...]) -> None:
         if not all(0 <= i < n for i, n in zip(index, self.memory[array].shape, strict=True)):
-            raise OutOfBounds(f"{array}{index}")
+            raise OutOfBoundsError(f"{array}{index}")
 
     # --- loops -------------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,11 @@ class Executor:
 
 
 def execute(
-    program: Program, root: Node, inputs: Mapping[str, np.ndarray], sizes: Mapping[str, int], iterations: str = "forward"
+    program: Program,
+    root: Node,
+    inputs: Mapping[str, np.ndarray],
+    sizes: Mapping[str, int],
+    iterations: str = "forward",
 ) -> dict[str, np.ndarray]:
     """The outputs and inouts of one run of the loops."""
     return Executor(program, sizes, iterations).run(root, inputs)

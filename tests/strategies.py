@@ -84,7 +84,9 @@ def programs(draw: Draw, updates: bool = True) -> Program:
     """A program with fixed small extents: inputs, then equations or updates in any order of the text."""
     dtype = draw(st.sampled_from((f32, f64, i32, i64, f32, f64, i32, i8, u8, i16, u32)))
     draft = Draft(draw, dtype, draw(st.booleans()))
-    draft.arrays += [Array(f"X{i}", _dims(draft, ("a", "b", "c")), dtype, Role.INPUT) for i in range(draft.number(1, 3))]
+    draft.arrays += [
+        Array(f"X{i}", _dims(draft, ("a", "b", "c")), dtype, Role.INPUT) for i in range(draft.number(1, 3))
+    ]
     if draft.kind():
         draft.arrays.append(Array("K", _dims(draft, ("a", "b")), i64, Role.INPUT))
     kinds = ["map", "map", "reduce", "reduce", "recurrence", "greatest"]
@@ -109,31 +111,6 @@ def _hidden(d: Draft) -> list[Array]:
     ]
 
 
-def interned(p: Program) -> Program:
-    """Equal sub-expressions of a statement as one node."""
-
-    def one(s: Statement) -> Statement:
-        known: dict[ex.Expr, ex.Expr] = {}
-        return replace(s, value=ex.rewrite(s.value, lambda e: known.setdefault(e, e)))
-
-    return replace(p, statements=tuple(one(s) for s in p.statements))
-
-
-def symbolic(p: Program, chosen: int) -> tuple[Program, dict[str, int]]:
-    """The same program with one extent, wherever it bounds a range or an array, as a size `n` of that value."""
-    n = aff.size("n")
-
-    def one(e: Affine) -> Affine:
-        return n if e == aff.const(chosen) else e
-
-    arrays = tuple(replace(a, dims=tuple((d, one(e)) for d, e in a.dims)) for a in p.arrays)
-    statements = tuple(
-        replace(s, domain=Domain(tuple(Range(r.dim, r.lo, one(r.hi)) for r in s.domain.ranges), s.domain.guard))
-        for s in p.statements
-    )
-    return replace(p, sizes=("n",), arrays=arrays, statements=statements), {"n": chosen}
-
-
 def _dims(d: Draft, names: tuple[str, ...], least: int = 0) -> tuple[tuple[str, Affine], ...]:
     n = d.number(0, len(names))
     return tuple((name, aff.const(d.number(least, 5))) for name in names[:n])
@@ -151,12 +128,10 @@ def _index(d: Draft, ranges: Mapping[str, int], extent: int) -> Affine | ex.Expr
     """An index over dims in [0, range) that stays in [0, extent), or None when there is none; sometimes a gather."""
     if extent <= 0:
         return None
-    table = next((a for a in d.arrays if a.name == "K"), None)
-    if table is not None and d.number(0, 7) == 0:
-        at = [(name, _index(replace(d, arrays=[]), ranges, _extent(e))) for name, e in table.dims]
-        if all(i is not None for _, i in at):
-            low = ex.Binary("max", ex.Load("K", tuple(at), i64), ex.Const(0, i64))  # type: ignore[arg-type]
-            return ex.Binary("min", low, ex.Const(extent - 1, i64))
+    if any(a.name == "K" for a in d.arrays) and d.number(0, 7) == 0:
+        gathered = _gather(d, ranges, extent)
+        if gathered is not None:
+            return gathered
     options: list[Affine] = [aff.const(d.number(0, extent - 1))]
     for name, n in ranges.items():
         v = aff.var(name)
@@ -173,6 +148,16 @@ def _index(d: Draft, ranges: Mapping[str, int], extent: int) -> Affine | ex.Expr
             if a < b and max(n - 1, 0) + max(m - 1, 0) < extent:
                 options += [aff.var(a) + aff.var(b)] * 3
     return d.one_of(*options)
+
+
+def _gather(d: Draft, ranges: Mapping[str, int], extent: int) -> ex.Expr | None:
+    """An index from the table K, clipped."""
+    table = next(a for a in d.arrays if a.name == "K")
+    at = [(name, _index(replace(d, arrays=[]), ranges, _extent(e))) for name, e in table.dims]
+    if any(i is None for _, i in at):
+        return None
+    low = ex.Binary("max", ex.Load("K", tuple(at), i64), ex.Const(0, i64))  # type: ignore[arg-type]
+    return ex.Binary("min", low, ex.Const(extent - 1, i64))
 
 
 def _load(d: Draft, arrays: list[Array], ranges: Mapping[str, int]) -> ex.Expr | None:
@@ -211,11 +196,7 @@ def _value(d: Draft, arrays: list[Array], ranges: Mapping[str, int], depth: int 
         case "select":
             return ex.Select(ex.Test(_condition(d, ranges)), one, _value(d, arrays, ranges, depth - 1))
         case "choose":
-            other = _value(d, arrays, ranges, depth - 1)
-            test: ex.Expr = ex.Binary(d.one_of("<", "<=", "==", "!="), one, other)
-            if d.kind():
-                test = ex.Binary(d.one_of("and", "or"), test, ex.Test(_condition(d, ranges)))
-            return ex.Select(ex.Unary("not", test) if d.kind() else test, other, _value(d, arrays, ranges, depth - 1))
+            return _choice(d, one, *(_value(d, arrays, ranges, depth - 1) for _ in range(2)), ranges)
         case "neg" | "abs":
             return ex.Unary("-" if kind == "neg" else "abs", one)
         case "index" if ranges:
@@ -225,15 +206,27 @@ def _value(d: Draft, arrays: list[Array], ranges: Mapping[str, int], depth: int 
         case "index":
             return one
         case "divide":
-            other = _value(d, arrays, ranges, depth - 1)
-            if not d.dtype.is_float:
-                return ex.Binary(d.one_of("//", "%"), one, other)
-            positive = ex.Binary("+", ex.Unary("abs", other), _number(1, d.dtype))
-            return one if d.whole else ex.Binary(d.one_of("/", "//", "%"), one, positive)
+            return _quotient(d, one, _value(d, arrays, ranges, depth - 1))
         case "share":
             return ex.Binary("+", ex.Binary("*", one, one), one)
         case _:
             return ex.Binary(kind, one, _value(d, arrays, ranges, depth - 1))
+
+
+def _choice(d: Draft, one: ex.Expr, other: ex.Expr, third: ex.Expr, ranges: Mapping[str, int]) -> ex.Expr:
+    """A Select that data decides, perhaps together with an affine condition."""
+    test: ex.Expr = ex.Binary(d.one_of("<", "<=", "==", "!="), one, other)
+    if d.kind():
+        test = ex.Binary(d.one_of("and", "or"), test, ex.Test(_condition(d, ranges)))
+    return ex.Select(ex.Unary("not", test) if d.kind() else test, other, third)
+
+
+def _quotient(d: Draft, one: ex.Expr, other: ex.Expr) -> ex.Expr:
+    """Integers by anything, zero included; floats by what is positive, so that no zero's sign is seen."""
+    if not d.dtype.is_float:
+        return ex.Binary(d.one_of("//", "%"), one, other)
+    positive = ex.Binary("+", ex.Unary("abs", other), _number(1, d.dtype))
+    return one if d.whole else ex.Binary(d.one_of("/", "//", "%"), one, positive)
 
 
 def _condition(d: Draft, ranges: Mapping[str, int]) -> Condition:

@@ -50,7 +50,8 @@ class Operators(Handle):
         raise NotImplementedError
 
     def _binary(self, op: str, other: object, mirrored: bool = False) -> Any:
-        value = lift(np.empty(len(other)) if isinstance(other, list | tuple) else other)
+        listed = isinstance(other, list | tuple) and op not in ex.COMPARISONS
+        value = lift(np.empty(len(other)) if listed else other)  # a list is an array without names
         if value is None:
             return NotImplemented
         return self._wrap(binary(op, value, self.value) if mirrored else binary(op, self.value, value))

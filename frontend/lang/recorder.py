@@ -105,7 +105,10 @@ class Recorder:
         """A name nothing else has: `base`, or `base0`, `base1`, ... when numbered."""
         if not isinstance(base, str):
             raise UserError(
-                "PH007", f"{base!r} is no name for a tensor", hints=("ph.let(e, 'name', x=9) or ph.var('name', x=9)",), location=here()
+                "PH007",
+                f"{base!r} is no name for a tensor",
+                hints=("ph.let(e, 'name', x=9) or ph.var('name', x=9)",),
+                location=here(),
             )
         name, n = (f"{base}0", 0) if number else (base, 0)
         while name in self._names:

@@ -89,7 +89,8 @@ def lift(obj: object) -> Value | None:
         what = f"an unnamed array of shape {shape}" if axes is None else f"the array {obj!r}"
         raise ArgumentError(
             "PH040",
-            f"{what} stands in an expression; " + ("its axes need names" if axes is None else "it is not part of the program"),
+            f"{what} stands in an expression; "
+            + ("its axes need names" if axes is None else "it is not part of the program"),
             hints=(f"ph.const(array, '{names}') for a small constant table", "or make it an argument of the function"),
             location=here(),
         )

@@ -141,7 +141,11 @@ def test_equal_sets_compare_by_meaning():
 
 
 def test_an_exhausted_budget_raises_and_leaves_the_context_usable():
-    p = parse("program p\n output Z: i32[i: 9, j: 9]\n S0: for i < 9, j < 9: Z = where([1 <= i and 1 <= j], Z(i=i - 1, j=j - 1), 1)")
+    p = parse("""
+    program p
+      output Z: i32[i: 9, j: 9]
+      S0: for i < 9, j < 9: Z = where([1 <= i and 1 <= j], Z(i=i - 1, j=j - 1), 1)
+    """)
     a = analyze(p)
     deps = a.dependences
     found = isl_schedule(a.frame, a.frame.families, deps.validity, deps.coincidence, deps.proximity, operations=10)

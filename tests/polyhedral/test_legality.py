@@ -41,7 +41,9 @@ def agree(p: Program) -> None:
     for pairs in obligations(p):
         got["relaxed" if pairs.relaxed else "ordered"] |= listed(pairs)
     for why in ("ordered", "relaxed"):
-        assert {(a, b) for a, b in got[why] if a != b} == {(a, b) for a, b in want[why] if a != b}, f"{why}: {to_text(p)}"
+        assert {(a, b) for a, b in got[why] if a != b} == {(a, b) for a, b in want[why] if a != b}, (
+            f"{why}: {to_text(p)}"
+        )
 
 
 @given(programs())
@@ -68,7 +70,9 @@ def test_reused_storage_orders_readers_before_the_next_writer():
     assert violation(p, tree) is None
     assert broken_pair(p, {}, tree) is None
     inside = Sequence((
-        Filter(("S0",), _band("S0", "y", "x")), Filter(("S1",), _band("S1", "y", "x", "t")), Filter(("S2",), _band("S2", "y", "x"))
+        Filter(("S0",), _band("S0", "y", "x")),
+        Filter(("S1",), _band("S1", "y", "x", "t")),
+        Filter(("S2",), _band("S2", "y", "x")),
     ))  # fmt: skip
     assert violation(p, inside) is not None
     assert broken_pair(p, {}, inside) is not None
@@ -127,7 +131,9 @@ def _band_over_k() -> Band:
 
 def test_symbolic_sizes_give_a_witness_with_sizes():
     p = CASES["scan2d"].program
-    wrong = violation(p, Band((Member("j", (("S0", aff.var("j")),)), Member("i", (("S0", aff.var("i") * -1),))), Leaf()))
+    wrong = violation(
+        p, Band((Member("j", (("S0", aff.var("j")),)), Member("i", (("S0", aff.var("i") * -1),))), Leaf())
+    )
     assert wrong is not None
     assert dict(wrong.then_at)["i"] == dict(wrong.first_at)["i"] + 1
 

@@ -22,7 +22,7 @@ from tests.programs import CASES
 from tests.properties.enumerated import broken_pair, instances_of
 from tests.strategies import inputs_for
 
-I, J = aff.var("i"), aff.var("j")
+AT_I, AT_J = aff.var("i"), aff.var("j")
 
 
 def band(*times: aff.Affine, coincident: bool = False) -> Band:
@@ -31,7 +31,7 @@ def band(*times: aff.Affine, coincident: bool = False) -> Band:
 
 
 def test_tile_shows_its_picture():
-    tiled = tile(band(I, J, coincident=True), [8, 4])
+    tiled = tile(band(AT_I, AT_J, coincident=True), [8, 4])
     assert [[str(m.time("S0")) for m in b.members] for b in bands(tiled)] == [["i//8", "j//4"], ["i", "j"]]
     assert [m.name for m in tiled.members] == ["c0_tile", "c1_tile"]
     assert tiled.permutable
@@ -39,28 +39,35 @@ def test_tile_shows_its_picture():
 
 
 def test_a_tile_size_of_zero_leaves_the_member_among_the_points():
-    tiled = tile(band(I, J), [0, 4])
+    tiled = tile(band(AT_I, AT_J), [0, 4])
     assert [[str(m.time("S0")) for m in b.members] for b in bands(tiled)] == [["j//4"], ["i", "j"]]
-    assert tile(band(I, J), [0, 0]) == band(I, J)
+    assert tile(band(AT_I, AT_J), [0, 0]) == band(AT_I, AT_J)
 
 
 def test_tile_takes_the_run_of_the_loop_to_its_tiles():
-    marked = Band((Member("i", (("S0", I),), True, Run.PARALLEL),), Leaf())
+    marked = Band((Member("i", (("S0", AT_I),), True, Run.PARALLEL),), Leaf())
     tiled = tile(marked, [4])
     assert [m.run for b in bands(tiled) for m in b.members] == [Run.PARALLEL, Run.SERIAL]
 
 
 def test_wavefront_shows_its_picture():
-    skewed = wavefront(band(I, J))
-    assert [(m.name, str(m.time("S0")), m.coincident) for m in skewed.members] == [("wave", "i + j", False), ("c1", "j", True)]
+    skewed = wavefront(band(AT_I, AT_J))
+    assert [(m.name, str(m.time("S0")), m.coincident) for m in skewed.members] == [
+        ("wave", "i + j", False),
+        ("c1", "j", True),
+    ]
 
 
 def test_parallelise_marks_the_first_coincident_member_on_each_path():
-    free = band(I, J, coincident=True)
-    bound = band(I)
+    free = band(AT_I, AT_J, coincident=True)
+    bound = band(AT_I)
     tree = Sequence((Filter(("S0",), Promote("out", free)), Filter(("S1",), Band(bound.members, free))))
     marked = parallelise(tree)
-    assert [[m.run.value for m in b.members] for b in bands(marked)] == [["parallel", "serial"], ["serial"], ["parallel", "serial"]]
+    assert [[m.run.value for m in b.members] for b in bands(marked)] == [
+        ["parallel", "serial"],
+        ["serial"],
+        ["parallel", "serial"],
+    ]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -77,7 +84,7 @@ def test_tiles_run_every_instance_once(name: str, size: int):
 
 @pytest.mark.parametrize("name", ["gauss_seidel", "scan2d", "jacobi2d", "trisolve", "floyd_warshall"])
 def test_wave_tiles_of_isl_bands_are_legal(name: str):
-    """Tiling a permutable band and running the others of a wave in parallel is legal by construction; the oracle agrees."""
+    """Tiling a permutable band and running the others of a wave in parallel is legal: the oracle agrees."""
     p = specialise(CASES[name].program, CASES[name].sizes)
     a = analyze(p)
     deps = a.dependences

@@ -15,26 +15,40 @@ from polyhedral.pipeline import analyze
 from polyhedral.program import Program, specialise
 from polyhedral.schedule import original
 from polyhedral.tree import (
-    Band, Filter, Leaf, Member, Promote, Run, Sequence, bands, families_of, held, map_bands, members_of, promotions, render, times,
+    Band,
+    Filter,
+    Leaf,
+    Member,
+    Promote,
+    Run,
+    Sequence,
+    bands,
+    families_of,
+    held,
+    map_bands,
+    members_of,
+    promotions,
+    render,
+    times,
 )  # fmt: skip
 from tests.programs import CASES
 from tests.properties.schedules import Proposals, transformed
 from tests.strategies import programs
 
-I, K = aff.var("i"), aff.var("k")
+AT_I, AT_K = aff.var("i"), aff.var("k")
 REDUCTION = Band(
-    (Member("i", (("S0i", I), ("S0", I)), True, Run.PARALLEL),),
+    (Member("i", (("S0i", AT_I), ("S0", AT_I)), True, Run.PARALLEL),),
     Promote("out", Sequence((
         Filter(("S0i",), Leaf()),
-        Filter(("S0",), Band((Member("k", (("S0", K),)),), Leaf())),
+        Filter(("S0",), Band((Member("k", (("S0", AT_K),)),), Leaf())),
     ))),
 )  # fmt: skip
 
 
 def test_times_run_through_bands_and_sequences():
     at = times(REDUCTION, ("S0i", "S0"))
-    assert at["S0i"] == ((I, Run.PARALLEL), (aff.const(0), Run.SERIAL))
-    assert at["S0"] == ((I, Run.PARALLEL), (aff.const(1), Run.SERIAL), (K, Run.SERIAL))
+    assert at["S0i"] == ((AT_I, Run.PARALLEL), (aff.const(0), Run.SERIAL))
+    assert at["S0"] == ((AT_I, Run.PARALLEL), (aff.const(1), Run.SERIAL), (AT_K, Run.SERIAL))
 
 
 def test_walking():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Many kernels in one call of the C compiler, run on memory with guard cells, and results held against the equations.
+"""Many kernels in one call of the C compiler, run on memory with guard cells, and held against the equations.
 
-A kernel's text is made by the ordinary `emit`; here only its file-scope names get a number, so that hundreds fit into one
+A kernel's text is made by the ordinary `emit`; here only its file-scope names get a number, so that many fit into one
 translation unit.
 """
 
@@ -69,9 +69,7 @@ def draw_strides(rng: random.Random, a: Array, sizes: Mapping[str, int], plain: 
     return strides
 
 
-def layouts_of(
-    p: Program, strides: Mapping[str, Mapping[str, int]], *, at_run_time: bool
-) -> dict[str, Layout]:
+def layouts_of(p: Program, strides: Mapping[str, Mapping[str, int]], *, at_run_time: bool) -> dict[str, Layout]:
     """Layouts with these strides as numbers, or under names that the kernel takes as arguments."""
     return {
         a.name: Layout(
@@ -236,7 +234,7 @@ def _equation(memory: Memory, s: Statement) -> str | None:
     want = np.full(len(stored), start, stored.dtype)
     combiner(s.op).at(want, cells, value)
     got, want = stored[outer], want[outer]
-    if s.op not in ("sum", "prod") or s.strict or not stored.dtype.kind == "f":
+    if s.op not in ("sum", "prod") or s.strict or stored.dtype.kind != "f":
         return None if same(got, want) else f"{s.name}: {got} should be {want}"
     count = np.bincount(cells, minlength=len(stored))[outer]
     size = np.full(len(stored), start, np.longdouble)

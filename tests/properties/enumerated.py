@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Dependences by enumeration: instances as Python tuples, no integer sets, nothing shared with `polyhedral.dependences`.
+"""Dependences by enumeration: instances as Python tuples, no integer sets, nothing of `polyhedral.dependences`.
 
 Also the trace oracle: from the interpreter's access log alone, which order of instances keeps the program's meaning.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Planted faults: trees that are not legal, and compilers that lost a dependence, a bound, a stride or an initialisation.
+"""Planted faults: trees that are not legal, and loops that lost a bound, a guard, a dim or an initialisation.
 
-Each must be seen: by the oracle, by executing the loops, or by comparing results; see `test_mutants`.
+Each must be seen, by the oracle or by executing the loops: see `test_mutants`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from polyhedral.program import Program, specialise
 from polyhedral.schedule import original
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.wavefront import wavefront
-from polyhedral.tree import Band, Filter, Leaf, Member, Run, Sequence, Tree, map_bands
+from polyhedral.tree import Band, Filter, Leaf, Member, Run, Tree, map_bands
+from polyhedral.tree import Sequence as InOrder
 from tests.programs import CASES
+
+LEAF = Leaf()
 
 # --- illegal trees ---------------------------------------------------------------------------------------------------
 
@@ -34,7 +37,7 @@ class Fault:
     tree: Tree
 
 
-def band(ids: Sequence[str], times: Sequence[str | Affine], child: Tree = Leaf(), runs: Mapping[int, Run] = {}) -> Tree:
+def band(ids: Sequence[str], times: Sequence[str | Affine], child: Tree = LEAF, runs: Mapping[int, Run] = {}) -> Tree:
     """A band over some families; a string is the time of the dim with this name."""
     members = []
     for k, t in enumerate(times):
@@ -44,7 +47,7 @@ def band(ids: Sequence[str], times: Sequence[str | Affine], child: Tree = Leaf()
 
 
 def sequence(*parts: tuple[Sequence[str], Tree]) -> Tree:
-    return Sequence(tuple(Filter(tuple(ids), t) for ids, t in parts))
+    return InOrder(tuple(Filter(tuple(ids), t) for ids, t in parts))
 
 
 def _case(name: str) -> tuple[Program, Mapping[str, int]]:
@@ -73,8 +76,8 @@ def marked(tree: Tree, at: int, run: Run) -> Tree:
 def swapped(tree: Tree) -> Tree:
     """Every sequence backwards."""
     match tree:
-        case Sequence(children):
-            return Sequence(tuple(Filter(c.families, swapped(c.child)) for c in children[::-1]))
+        case InOrder(children):
+            return InOrder(tuple(Filter(c.families, swapped(c.child)) for c in children[::-1]))
         case Filter(_, child) | Band(_, child):
             return replace(tree, child=swapped(child))
         case _:
@@ -131,7 +134,7 @@ def crafted() -> Iterator[Fault]:
         yield Fault(f"reduced dim {how.value}", p, sizes, band(both, ij, reduced))
     yield Fault(
         "reduced tiles parallel", p, sizes,
-        sequence((init, band(init, ij)), (update, marked(tile(_plain(update, ("k", "i", "j")), [2, 0, 0]), 0, Run.PARALLEL))),
+        sequence((init, band(init, ij)), (update, _parallel_tiles(update, ("k", "i", "j"), [2, 0, 0]))),
     )  # fmt: skip
     yield Fault("nothing orders init", p, sizes, _together(both))
     p, sizes = _case("relu_chain")
@@ -165,10 +168,15 @@ def _plain(ids: Sequence[str], times: Sequence[str | Affine]) -> Band:
     return made
 
 
+def _parallel_tiles(ids: Sequence[str], dims: Sequence[str], sizes: Sequence[int]) -> Tree:
+    return marked(tile(_plain(ids, dims), sizes), 0, Run.PARALLEL)
+
+
 def _together(both: Sequence[str]) -> Tree:
     """Initialisation and updates at the same times, in no order."""
     members = tuple(
-        Member(d, tuple((f, aff.var(d) if d in "ij" or f == "S0" else aff.const(3)) for f in both)) for d in ("i", "j", "k")
+        Member(d, tuple((f, aff.var(d) if d in "ij" or f == "S0" else aff.const(3)) for f in both))
+        for d in ("i", "j", "k")
     )
     return Band(members, Leaf())
 
@@ -275,8 +283,12 @@ def _anti() -> Iterator[Fault]:
         order = list(ids)
         order[a], order[b] = order[b], order[a]
         yield Fault(f"anti: {ids[a]} after {ids[b]}", p, {}, sequence(*(one(f) for f in order)))
-    fused = Band((Member("i", tuple((f, aff.var("i")) for f in ids[:2])),), sequence((ids[:1], Leaf()), (ids[1:2], Leaf())))
-    yield Fault("anti: read one ahead, fused with the write", p, {}, sequence((ids[:2], _shifted(ids[:2])), *map(one, ids[2:])))
+    fused = Band(
+        (Member("i", tuple((f, aff.var("i")) for f in ids[:2])),), sequence((ids[:1], Leaf()), (ids[1:2], Leaf()))
+    )
+    yield Fault(
+        "anti: read one ahead, fused with the write", p, {}, sequence((ids[:2], _shifted(ids[:2])), *map(one, ids[2:]))
+    )
     backwards_ = sequence((ids[:2], backwards(fused)), *map(one, ids[2:]))
     yield Fault("anti: fused and backwards", p, {}, backwards_)
     last = sequence(*map(one, ids[:3]), (("S3",), band(("S3",), ("i", "t"))))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,12 +18,14 @@ from codegen.lower import lower
 from frontend import driver
 from frontend.options import Options
 from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.affine import Affine
 from polyhedral.errors import Unsupported
 from polyhedral.isl_schedule import isl_schedule
+from polyhedral.layout import Layout
 from polyhedral.legality import Pairs, obligations, violation
 from polyhedral.pipeline import Analyzed, analyze
-from polyhedral.layout import Layout
-from polyhedral.program import Array, Program, Role
+from polyhedral.program import Array, Domain, Program, Range, Role, Statement
 from polyhedral.schedule import original
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.wavefront import wavefront
@@ -174,6 +177,34 @@ def substituted(tree: Tree, old: Tree, new: Tree) -> Tree:
             return replace(tree, child=substituted(child, old, new))
 
 
+# --- programs ------------------------------------------------------------------------------------------------------
+
+
+def interned(p: Program) -> Program:
+    """Equal sub-expressions of a statement as one node."""
+
+    def one(s: Statement) -> Statement:
+        known: dict[ex.Expr, ex.Expr] = {}
+        return replace(s, value=ex.rewrite(s.value, lambda e: known.setdefault(e, e)))
+
+    return replace(p, statements=tuple(one(s) for s in p.statements))
+
+
+def symbolic(p: Program, chosen: int) -> tuple[Program, dict[str, int]]:
+    """The same program with one extent, wherever it bounds a range or an array, as a size `n` of that value."""
+    n = aff.size("n")
+
+    def one(e: Affine) -> Affine:
+        return n if e == aff.const(chosen) else e
+
+    arrays = tuple(replace(a, dims=tuple((d, one(e)) for d, e in a.dims)) for a in p.arrays)
+    statements = tuple(
+        replace(s, domain=Domain(tuple(Range(r.dim, r.lo, one(r.hi)) for r in s.domain.ranges), s.domain.guard))
+        for s in p.statements
+    )
+    return replace(p, sizes=("n",), arrays=arrays, statements=statements), {"n": chosen}
+
+
 # --- kernels ---------------------------------------------------------------------------------------------------------
 
 
@@ -186,16 +217,14 @@ def kernels(
     free: int = 1,
     alternative: tuple[Program, Mapping[str, int]] | None = None,
 ) -> Iterator[Kernel]:
-    """The program under some of the compiler's options, and `free` random legal trees; `alternative` is the same program
+    """The program under some of the compiler's options, and `free` random legal trees; `alternative` is the same one
     with a symbolic size, compiled with strides that are only known at run time.
     """
     for what in runs:
         yield compiled(p, {}, inputs, expected, rng, what)
     if alternative is not None:
-        try:
+        with suppress(Unsupported):  # for other sizes the equations may have no order
             yield compiled(alternative[0], alternative[1], inputs, expected, rng, rng.choice(list(COMPILED)))
-        except Unsupported:
-            pass  # sizes for which the equations have no order
     if free:
         proposals = Proposals(p, rng)
         for _ in range(free):

@@ -21,7 +21,7 @@ from polyhedral.schedule import original
 from polyhedral.transforms.parallel import parallelise
 from polyhedral.transforms.tile import tile
 from polyhedral.tree import Tree, map_bands
-from tests.executor import Executor, OutOfBounds
+from tests.executor import Executor, OutOfBoundsError
 from tests.programs import CASES
 from tests.properties.enumerated import disagreement
 from tests.properties.mutants import Fault, broken_loops, crafted, general
@@ -40,7 +40,7 @@ def shown_wrong(p: Program, sizes: Mapping[str, int], loops: Node, tries: int = 
             executor = Executor(p, sizes, way, seed)
             try:
                 got = executor.run(loops, inputs)
-            except (OutOfBounds, KeyError) as error:
+            except (OutOfBoundsError, KeyError) as error:
                 return str(error)
             if any(not _close(got[n], w) for n, w in want.items()):
                 return "values"
@@ -139,7 +139,7 @@ def test_nothing_is_found_when_nothing_is_dropped():
 def test_faults_in_the_loops_are_found():
     """Mistakes of a faulty lowering: at least 95 of 100 change a value, an order or an access.
 
-    Those left over are equivalent: an iteration more of a loop whose guard excludes it, a step of a loop that runs once.
+    Those left over are equivalent: an iteration more where a guard excludes it, the step of a loop that runs once.
     """
     found, planted, missed = 0, 0, []
     for name, case in CASES.items():
