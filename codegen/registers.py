@@ -26,8 +26,8 @@ from polyhedral.tree import Run
 
 LANE = "\0lane"
 """The variable of a loop over the lanes of one vector; spelled `lane`, which no user's dim is."""
-_LONGEST_PAD = 16_384
-"""Elements of pad values that a kernel may carry; longer reaches keep the test in the loop."""
+_LONGEST_PAD = 2048
+"""Elements of pad values that a kernel carries; longer reaches read one of them with stride 0."""
 
 
 @dataclass(frozen=True)
@@ -186,20 +186,33 @@ class Registers:
             return None
         pointers = self.open[level].pointers
         name, base = pointers.get(key, ("", offset.const))
-        reach += offset.const - base
-        if not 0 <= reach < _LONGEST_PAD:
+        apart = offset.const - base
+        scaled = reach + apart >= _LONGEST_PAD
+        if not 0 <= apart < _LONGEST_PAD:
             return None
         condition = aff.map_condition(test.condition, self._decided)
         if condition == aff.TRUE:
             return None
-        block = self._pad_block(pad, reach)
+        block = self._pad_block(pad, apart + (0 if scaled else reach))
         if not name:
             name = f"{self.spell(load.array)}_{sum(len(o.pointers) for o in self.open)}"
             pointers[key] = name, base
-            where = self.scalar.affine(offset - moving)
-            chosen = f"{self.scalar.condition(condition)} ? &{self.spell(load.array)}[{where}] : {block}"
-            self.open[level].lines.append(cgen.Statement(f"const {STORAGE[load.dtype.name]} *{name} = {chosen}"))
-        return self.scalar.from_storage(load.dtype, f"{name}[{self.scalar.affine(moving + (offset.const - base))}]")
+            self._choose_pointer(level, name, load, self.scalar.condition(condition), offset - moving, block, scaled)
+        within_row = self.scalar.affine(moving)
+        index = f"in_{name} * ({within_row}) + {apart}" if scaled else self.scalar.affine(moving + apart)
+        return self.scalar.from_storage(load.dtype, f"{name}[{index.removesuffix(' + 0')}]")
+
+    def _choose_pointer(
+        self, level: int, name: str, load: ex.Load, inside: str, offset: Affine, block: str, scaled: bool
+    ) -> None:
+        """`const float *X_0 = inside ? &X[...] : pad`; a pad too short for the inner loops is read with stride 0."""
+        kind = STORAGE[load.dtype.name]
+        lines = self.open[level].lines
+        if scaled:
+            lines.append(cgen.Statement(f"const int64_t in_{name} = {inside}"))
+            inside = f"in_{name}"
+        where = self.scalar.affine(offset)
+        lines.append(cgen.Statement(f"const {kind} *{name} = {inside} ? &{self.spell(load.array)}[{where}] : {block}"))
 
     def _decided(self, c: aff.Compare) -> Condition:
         """TRUE for a comparison that holds all over the loops that are open."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def _stored(path: Path) -> Data:
 
 def _save(path: Path, results: Data) -> None:
     try:
-        np.savez(path, **results)
+        np.savez(path, **cast("dict[str, Any]", results))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -161,7 +161,7 @@ def _named(structure: Any, result: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(structure, str):
         yield structure, result
     elif isinstance(structure, dict):
-        for k, s in structure.items():
+        for k, s in cast("dict[str, Any]", structure).items():
             yield from _named(s, result[k])
     elif structure is not None:
         for s, v in zip(structure, result, strict=True):
@@ -171,8 +171,10 @@ def _named(structure: Any, result: Any) -> Iterator[tuple[str, Any]]:
 def _canonical(low: Lowered, name: str, value: Any) -> np.ndarray[Any, Any]:
     """A result with its axes in the order of the program's dims."""
     dims = low.module.program.array(name).dim_names
-    if isinstance(value, Array | Ordered):
+    if isinstance(value, Array):
         return value.data.transpose([value.axes.index(d) for d in dims])
+    if isinstance(value, Ordered):
+        return value.data.transpose([value.dims.index(d) for d in dims])
     axes = low.specs[name].axes if name in low.specs else low.module.orders.get(name, dims)
     return np.asarray(value).transpose([axes.index(d) for d in dims])
 

@@ -6,7 +6,7 @@ Legality is answered by `polyhedral.questions`; this adds what the schedule did 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -159,7 +159,7 @@ class Explain:
         layout = self._low.built.layouts[array]
         strides = ", ".join(f"{d}: {layout.stride(d)}" for d in layout.order)
         free = a.role.value in ("output", "temporary")
-        wanted = " ".join(order if order is None else names_of(order)) if order else " ".join(reversed(layout.order))
+        wanted = " ".join(reversed(layout.order) if order is None else names_of(order))
         why = "any axis order is" if free else f"no: {array} is an {a.role.value}, and these keep the caller's strides"
         change = (f'hint layout("{array}", "{wanted}")',) if free else (f"pass {array} laid out as {wanted}",)
         return Explanation(
@@ -196,7 +196,7 @@ class Explain:
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    def _explained(self, answer: Answer, statements: Sequence[str], *estimates: Sequence[str]) -> Explanation:
+    def _explained(self, answer: Answer, statements: Sequence[str], *estimates: Iterable[str]) -> Explanation:
         chosen = [line for n in self._names(statements) for line in self._loops(n)]
         chosen += [str(r) for r in self._low.remarks if r.statement in statements]
         chosen += [line for e in estimates for line in e]
@@ -292,7 +292,7 @@ class Explain:
         p = self._asked.analyzed.program
         for n in statements:
             s = p.statement(n)
-            shown = []
+            shown: list[str] = []
             for array, index in (s.write.array, s.write.index), *((r.array, r.index) for r in reads(s)):
                 layout = self._low.built.layouts.get(array)
                 step = 0 if layout is not None else None

@@ -11,7 +11,7 @@ import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from frontend import draw, driver
 from frontend.staged import Lowered
@@ -141,15 +141,16 @@ def _shown(low: Lowered) -> dict[str, str]:
 
 def _text(low: Lowered, stage: str, when: str, statement: str | None, keep: Sequence[str]) -> str:
     if stage == "schedule" and when == "diff":
-        sides = [_data(low, stage, side, statement, keep).splitlines() for side in ("before", "after")]
-        return "\n".join(difflib.unified_diff(*sides, "as written", "scheduled", lineterm="", n=99))
-    match _data(low, stage, when, statement, keep):
+        before, after = (str(_data(low, stage, side, statement, keep)).splitlines() for side in ("before", "after"))
+        return "\n".join(difflib.unified_diff(before, after, "as written", "scheduled", lineterm="", n=99))
+    found = _data(low, stage, when, statement, keep)
+    match found:
         case str(text):
             return text
-        case dict(table):
-            return "\n".join(_rows(table))
-        case list(lines):
-            return "\n".join(lines) or "(none)"
+        case dict():
+            return "\n".join(_rows(cast("dict[str, Any]", found)))
+        case list():
+            return "\n".join(cast("list[str]", found)) or "(none)"
         case other:
             return str(other)
 
@@ -159,7 +160,7 @@ def _rows(table: Mapping[str, Any]) -> Iterator[str]:
     for name, value in table.items():
         if isinstance(value, list):
             yield f"{name}:"
-            yield from (f"  {v}" for v in value)
+            yield from (f"  {v}" for v in cast("list[str]", value))
         else:
             yield f"{name:{width}}  {value}"
 
@@ -223,7 +224,7 @@ def structure(tree: Tree, shown: Mapping[str, str]) -> Any:
 def _loops(tree: Tree, family: str) -> list[str]:
     """One line a loop around an instance, outermost first."""
     held = {depth: array for depth, array in tr.held(tree, family)}
-    lines = []
+    lines: list[str] = []
     for depth, m in enumerate(tr.members_of(tree, family)):
         if depth in held:
             lines.append(f"({held[depth]} in registers)")

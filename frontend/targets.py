@@ -12,7 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from frontend import driver
 from frontend.function import Function, symbolic
@@ -88,7 +88,7 @@ def _module(name: str) -> Any:
 
 
 def _functions(module: Any) -> list[str]:
-    return [n for n, v in vars(module).items() if isinstance(v, Function | Program)]
+    return [n for n, v in cast("dict[str, Any]", vars(module)).items() if isinstance(v, Function | Program)]
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
@@ -131,10 +131,11 @@ def lowered(target: Target, sizes: Sizes, dtype: str | None = None, fixed: Mappi
 
 
 def _lowered(f: Function, sizes: Sizes, given: Sizes, dtype: str | None) -> Lowered:
-    arrays = {p.name: p.axes for p in f.parameters if p.axes is not None and p.name not in f._bound}
+    bound = f._bound  # pyright: ignore[reportPrivateUsage]
+    arrays = {p.name: p.axes for p in f.parameters if p.axes is not None and p.name not in bound}
     plain = [p.name for p in f.parameters if p.size]
     resolved([*plain, *(f"{n}.{d}" for n, axes in arrays.items() for d in axes)], given)
-    specs = {} if dtype is None else {n: f"{dtype}[{', '.join(axes)}]" for n, axes in arrays.items()}
+    specs: dict[str, Any] = {} if dtype is None else {n: f"{dtype}[{', '.join(axes)}]" for n, axes in arrays.items()}
     return f.lower(sizes={n: symbolic if v is None else v for n, v in sizes.items()}, **specs)
 
 

@@ -321,14 +321,17 @@ def _step_cycles(
 
 
 def _reduce_order(s: Statement, loads: Sequence[_Operand], layouts: Mapping[str, Layout]) -> tuple[str, ...]:
-    """Reduced dims from slow to fast in the operands that stay where they are."""
+    """Reduced dims from slow to fast in the operands that stay where they are; those that decide whether a padded read is
+    inside come first, so that it is decided rarely.
+    """
     still = [o for o in loads if not (o.vector and not o.dense)] or list(loads)
+    tested = frozenset().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, ex.Test)))
 
     def stride(d: str) -> int:
         along = (_along(o.load.index, d, layouts[o.load.array]) for o in still if d in o.dims)
         return min((abs(a) if a is not None else 1 for a in along), default=1 << 40)
 
-    return tuple(sorted(s.reduced, key=lambda d: -stride(d)))
+    return tuple(sorted(s.reduced, key=lambda d: (d not in tested, -stride(d))))
 
 
 def _outer_order(

@@ -216,7 +216,7 @@ def fused(parts: Sequence[Part], at: Sequence[str]) -> Tree:
         band = Band((Member(d, times, False),), Leaf())
         members += tile(band, [sizes[d]]).members if d in sizes else band.members
     plain = [d for d in at if d not in sizes]
-    children = []
+    children: list[Filter] = []
     for p in parts:
         inner = nest(replace(p, shape=replace(p.shape, parallel=None)), plain, list(sizes))
         children.append(Filter(p.ids, inner))
@@ -233,7 +233,7 @@ def within(tree: Tree, family: str, shape: Shape) -> Tree | None:
             inner = within(child, family, shape)
             return None if inner is None else Filter(families, inner)
         case InOrder(children):
-            made = []
+            made: list[Filter] = []
             for c in children:
                 inner = within(c.child, family, shape) if family in c.families else c.child
                 if inner is None:

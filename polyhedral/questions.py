@@ -150,7 +150,7 @@ def _deltas(q: Asked, s: str, dims: Sequence[str]) -> str | None:
 def _ends(p: Pairs, e: Affine) -> tuple[int | None, int | None]:
     """The least and greatest value of a distance for all sizes, where they are numbers."""
     low, high = p.points.image({"d": e}).bounds("d")
-    ends = []
+    ends: list[int | None] = []
     for pieces, pick in ((low, min), (high, max)):
         numbers = [a.const for _, a in pieces if a.is_const]
         ends.append(pick(numbers) if numbers and len(numbers) == len(pieces) else None)
@@ -182,17 +182,19 @@ def _at_once(
         raise DimError("PH001", f"{q.analyzed.program.name} has no dimension named {dim!r}", dim=dim, hints=(hint,))
     question = words.format(dim) + (f" in {name}" if name else "")
     inside: list[str] = []
+    tree: Tree | None = None
     for s in wanted:
         q.dim(s, dim)
         answer = _one_at_once(q, dim, s, question, shape, verb)
         if not answer:
             return answer
         inside += answer.reasons
+        tree = answer.tree
     return Answer(
         question,
         True,
         tuple(wanted),
-        answer.tree if len(wanted) == 1 else None,
+        tree if len(wanted) == 1 else None,
         tuple(dict.fromkeys(inside)),
         hint=f"{verb}({dim})" if verb else None,
     )
@@ -216,16 +218,14 @@ def _one_at_once(
     why = _apart(s, pair, found, distance_of(pair, found, family.dims))
     if pair.relaxed:
         why = f"{dim} is reduced: all its iterations add to one cell of {pair.array}"
-    others = [
-        d
-        for d in family.dims
-        if d != dim and verb and any(q.legal(*proposal(q, s, shape_of(d))) for shape_of in _SHAPES)
-    ]
+    others = [d for d in family.dims if d != dim and verb and _may_be_parallel(q, s, d)]
     remedies = tuple(Remedy(f"legal for {d}", f"{verb}({d})") for d in others)
     return Answer(question, False, cluster, tree, (why,), found, distance_of(pair, found, family.dims), None, remedies)
 
 
-_SHAPES = (lambda d: Shape(first=(d,), parallel=d), lambda d: Shape(parallel=d))
+def _may_be_parallel(q: Asked, s: str, d: str) -> bool:
+    shapes = (Shape(first=(d,), parallel=d), Shape(parallel=d))
+    return any(q.legal(*proposal(q, s, shape)) for shape in shapes)
 
 
 def _carriers(q: Asked, s: str, dim: str) -> tuple[str, ...]:

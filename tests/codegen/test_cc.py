@@ -259,9 +259,10 @@ except ToolchainError as error:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_is_limited(compiler: Compiler):
+def test_memory_is_limited(tmp_path: Path):
+    hungry = fake(tmp_path, f"sleep 0.5\nexec {sys.executable} -c 'bytearray(1 << 30)'")
     with pytest.raises(ToolchainError) as caught:
-        compile_shared(SOURCE, compiler, memory_limit=1 << 24)
+        compile_shared(SOURCE, hungry, memory_limit=1 << 28)
     assert caught.value.code in {"PH501", "PH503"}
 
 
