@@ -28,10 +28,7 @@ from polyhedral.program import Array, Program, Role
 from polyhedral.tree import Run
 
 _RESERVED = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while I NAN INFINITY "
-    "buffers sizes threads fault exp exp2 log log2 sqrt sin cos tan tanh sinh cosh asin acos atan erf floor ceil round rint trunc "
-    "fabs fmod pow hypot y0 y1 yn j0 j1 jn gamma gather floord imin imax main lane".split()
+    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "I", "NAN", "INFINITY", "buffers", "sizes", "threads", "fault", "exp", "exp2", "log", "log2", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin", "acos", "atan", "erf", "floor", "ceil", "round", "rint", "trunc", "fabs", "fmod", "pow", "hypot", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "gather", "floord", "imin", "imax", "main", "lane"]
 )
 
 
@@ -124,8 +121,9 @@ class _Emitter:
                 index.append((d, f"gather({bare(scalar.value(i))}, {scalar.affine(extent)}, {scalar.site}, fault)"))
         text = self.cell(e.array, index)
         if empty:
-            guard = " && ".join(f"{scalar.affine(extent)} > 0" for _, extent in array.dims)
-            text = f"({guard} ? {text} : 0)"
+            held = " && ".join(f"{scalar.affine(extent)} > 0" for _, extent in array.dims)
+            tests = ", ".join(i for _, i in index if isinstance(i, str))
+            text = f"({held} ? {text} : ({tests}, 0))"
         return text
 
     # --- statements --------------------------------------------------------------------------------------------------
@@ -138,7 +136,12 @@ class _Emitter:
         target = self.cell(array.name, [(d, aff.substitute(i, at)) for d, i in s.write.index])
         if family.kind is Kind.INIT:
             assert s.op is not None
-            return [cgen.Assign(target, self.scalar.to_storage(array.dtype, literal(ex.identity(s.op, array.dtype).value, array.dtype)))]
+            return [
+                cgen.Assign(
+                    target,
+                    self.scalar.to_storage(array.dtype, literal(ex.identity(s.op, array.dtype).value, array.dtype)),
+                )
+            ]
         value = ex.substitute(s.value, at)
         lines, names = self._shared(value)
         self.scalar.names.update(names)
@@ -167,7 +170,11 @@ class _Emitter:
         for node in _always(value):
             if uses.get(node, 0) > 1 and not isinstance(node, (ex.Const, ex.Index, ex.Test)):
                 name = f"v{len(self.scalar.names)}"
-                kind = STORAGE["f32"] if ex.dtype_of(node).name in ("f16", "bf16", "f8e4m3", "f8e5m2") else STORAGE[ex.dtype_of(node).name]
+                kind = (
+                    STORAGE["f32"]
+                    if ex.dtype_of(node).name in ("f16", "bf16", "f8e4m3", "f8e5m2")
+                    else STORAGE[ex.dtype_of(node).name]
+                )
                 lines.append(cgen.Initializer(cgen.Value(f"const {kind}", name), bare(self.scalar.value(node))))
                 self.scalar.names[node] = name
         return lines, dict(self.scalar.names)
@@ -249,18 +256,24 @@ def _text(block: cgen.Generable) -> str:
 
 
 def emit(
-    p: Program, families: Sequence[Family], root: lp.Node, layouts: Mapping[str, Layout], *, checked: bool = False, vector_bytes: int = 32
+    p: Program,
+    families: Sequence[Family],
+    root: lp.Node,
+    layouts: Mapping[str, Layout],
+    *,
+    checked: bool = False,
+    vector_bytes: int = 32,
 ) -> Source:
     """The C text of a program's kernel; `checked` tests every index at run time."""
     symbol = f"ph_{c_name(p.name)}"
-    strides = tuple(
-        dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str))
-    )
+    strides = tuple(dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str)))
     spelled = _spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
     emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes)
     body = emitter.node(root, shared=lp.has_parallel(root))
     arrays = [a for a in p.arrays if a.role is not Role.CONSTANT]
-    text = "\n".join([*_head(p, emitter), *_functions(p, symbol, emitter, arrays, strides, body, lp.has_parallel(root)), ""])
+    text = "\n".join(
+        [*_head(p, emitter), *_functions(p, symbol, emitter, arrays, strides, body, lp.has_parallel(root)), ""]
+    )
     return Source(text, symbol, tuple(a.name for a in arrays), (*p.sizes, *strides))
 
 
@@ -282,8 +295,12 @@ def _head(p: Program, emitter: _Emitter) -> list[str]:
     lines += [helpers, ""] if helpers else []
     lines += ["\n".join(emitter.registers.head()), ""] if emitter.registers.types else []
     for a in p.with_role(Role.CONSTANT):
-        values = ", ".join(emitter.scalar.to_storage(a.dtype, literal(v, a.dtype)) if a.dtype.bits >= 32 or not a.dtype.is_float
-                           else str(_bits(v, a)) for v in a.data or ())
+        values = ", ".join(
+            emitter.scalar.to_storage(a.dtype, literal(v, a.dtype))
+            if a.dtype.bits >= 32 or not a.dtype.is_float
+            else str(_bits(v, a))
+            for v in a.data or ()
+        )
         lines += [f"static const {STORAGE[a.dtype.name]} {emitter.spell(a.name)}[] = {{{values or 0}}};", ""]
     return lines
 
@@ -294,16 +311,28 @@ def _bits(v: bool | int | float | complex, a: Array) -> int:
 
 
 def _functions(
-    p: Program, symbol: str, emitter: _Emitter, arrays: Sequence[Array], strides: Sequence[str], body: list[cgen.Generable], parallel: bool
+    p: Program,
+    symbol: str,
+    emitter: _Emitter,
+    arrays: Sequence[Array],
+    strides: Sequence[str],
+    body: list[cgen.Generable],
+    parallel: bool,
 ) -> list[str]:
     pointers = [_pointer(a, emitter) for a in arrays]
     scalars = [f"const int64_t {emitter.spell(n)}" for n in (*p.sizes, *strides)]
     fault = ["int32_t *fault"] if "gather" in emitter.scalar.used else []
     head = f"static __attribute__((noinline)) void {symbol}_body({', '.join([*pointers, *scalars, *fault]) or 'void'})"
-    args = [f"buffers[{i}]" for i in range(len(arrays))] + [f"sizes[{i}]" for i in range(len(scalars))] + (["&fault"] if fault else [])
+    args = (
+        [f"buffers[{i}]" for i in range(len(arrays))]
+        + [f"sizes[{i}]" for i in range(len(scalars))]
+        + (["&fault"] if fault else [])
+    )
     call = f"{symbol}_body({', '.join(args)});"
     region = ["  #pragma omp parallel num_threads(threads) if (threads > 1)"] if parallel else []
-    unused = [f"  (void){n};" for n, needed in (("buffers", arrays), ("sizes", scalars), ("threads", region)) if not needed]
+    unused = [
+        f"  (void){n};" for n, needed in (("buffers", arrays), ("sizes", scalars), ("threads", region)) if not needed
+    ]
     return [
         f"{head} {_text(cgen.Block(body))}",
         "",
@@ -320,4 +349,3 @@ def _functions(
 def _pointer(a: Array, emitter: _Emitter) -> str:
     const = "const " if a.role is Role.INPUT else ""
     return f"{const}{STORAGE[a.dtype.name]} *restrict {emitter.spell(a.name)}"
-

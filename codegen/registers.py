@@ -23,7 +23,6 @@ from polyhedral.instances import Family, Kind
 from polyhedral.program import Array, Program
 from polyhedral.tree import Run
 
-
 LANE = "\0lane"
 """The variable of a loop over the lanes of one vector; spelled `lane`, which no user's dim is."""
 _LONGEST_PAD = 2048
@@ -85,12 +84,18 @@ class Registers:
 
     # --- walking -----------------------------------------------------------------------------------------------------
 
-    def _node(self, n: lp.Node, array: Array, env: Mapping[str, Affine], key: tuple[int, ...], acc: dict) -> list[cgen.Generable]:
+    def _node(
+        self, n: lp.Node, array: Array, env: Mapping[str, Affine], key: tuple[int, ...], acc: dict
+    ) -> list[cgen.Generable]:
         match n:
             case lp.Block(children):
                 return [g for c in children for g in self._node(c, array, env, key, acc)]
             case lp.For(run=Run.UNROLL):
-                return [g for i in range(_trips(n)) for g in self._node(n.body, array, {**env, n.name: _lo(n, env) + i}, (*key, i), acc)]
+                return [
+                    g
+                    for i in range(_trips(n))
+                    for g in self._node(n.body, array, {**env, n.name: _lo(n, env) + i}, (*key, i), acc)
+                ]
             case lp.For(run=Run.VECTOR):
                 lanes = self.lanes
                 trips = _trips(n)
@@ -106,7 +111,11 @@ class Registers:
                 self.open.append(_Open(n.name, lo, hi))
                 body = self._node(n.body, array, env, key, acc)
                 lines = self.open.pop().lines
-                head = f"int64_t {name} = {self.scalar.affine(lo)}", f"{name} < {self.scalar.affine(hi + 1)}", f"++{name}"
+                head = (
+                    f"int64_t {name} = {self.scalar.affine(lo)}",
+                    f"{name} < {self.scalar.affine(hi + 1)}",
+                    f"++{name}",
+                )
                 return [cgen.For(*head, cgen.Block([*lines, *body]))]
             case lp.If() | lp.Promoted() | lp.Exec():
                 raise NotImplementedError(type(n).__name__)
@@ -127,7 +136,11 @@ class Registers:
             assert s.op is not None
             target = [(d, aff.substitute(i, at)) for d, i in s.write.index]
             acc[tile.key] = (name, target, tile, lane)
-            return [cgen.Statement(f"{name} = {self._splat(array.dtype)}({literal(ex.identity(s.op, array.dtype).value, array.dtype)})")]
+            return [
+                cgen.Statement(
+                    f"{name} = {self._splat(array.dtype)}({literal(ex.identity(s.op, array.dtype).value, array.dtype)})"
+                )
+            ]
         return self._step(family, array, name, at, lane, tile)
 
     # --- one step ----------------------------------------------------------------------------------------------------
@@ -182,7 +195,10 @@ class Registers:
             return None
         key = (test, load.array), offset - moving - offset.const
         reach = sum(c * (inner[t.name].hi - inner[t.name].lo).const for t, c in moving.terms if isinstance(t, Var))
-        if any(c < 0 or not (inner[t.name].hi - inner[t.name].lo).is_const or inner[t.name].lo != aff.const(0) for t, c in moving.terms):  # type: ignore[union-attr]
+        if any(
+            c < 0 or not (inner[t.name].hi - inner[t.name].lo).is_const or inner[t.name].lo != aff.const(0)
+            for t, c in moving.terms
+        ):  # type: ignore[union-attr]
             return None
         pointers = self.open[level].pointers
         name, base = pointers.get(key, ("", offset.const))
@@ -321,13 +337,14 @@ class Registers:
         """min or max of vectors; NaN wins, as in the scalar functions."""
         vector = self._type(t)
         name = f"{op}_{vector}"
-        mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
-        self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
-        wins = f"({mask})(a {'<' if op == 'min' else '>'} b)" + (f" | ({mask})(a != a)" if t.is_float else "")
-        self.functions[name] = (
-            f"static inline {vector} {name}({vector} a, {vector} b) {{\n  {mask} m = {wins};\n"
-            f"  return ({vector})((m & ({mask})a) | (~m & ({mask})b));\n}}"
-        )
+        lines = [f"  for (int i = 0; i < {self.lanes}; ++i) r[i] = a[i] {'<' if op == 'min' else '>'} b[i] ? a[i] : b[i];"]
+        if t.is_float:
+            mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
+            self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
+            lines.append(f"  const {mask} number = ({mask})(a == a);")
+            lines.append(f"  r = ({vector})((number & ({mask})r) | (~number & ({mask})a));")
+        body = "\n".join([f"  {vector} r;", *lines, "  return r;"])
+        self.functions[name] = f"static inline {vector} {name}({vector} a, {vector} b) {{\n{body}\n}}"
         return name
 
     def _fma(self, t: DType) -> str:
@@ -382,9 +399,7 @@ def vector_typedef(name: str, scalar: str, size: int, lanes: int) -> str:
 
 def _operands(e: ex.Expr) -> Iterator[ex.Expr]:
     """The parts of a value that are fetched before the lanes are computed: loads, indices, and guarded loads whole."""
-    if isinstance(e, ex.Select) and isinstance(e.cond, ex.Test):
-        yield e
-    elif isinstance(e, (ex.Load, ex.Index, ex.Test)):
+    if (isinstance(e, ex.Select) and isinstance(e.cond, ex.Test)) or isinstance(e, (ex.Load, ex.Index, ex.Test)):
         yield e
     else:
         for c in ex.children(e):

@@ -64,7 +64,9 @@ def cost(program: Program, sizes: Mapping[str, int]) -> Cost:
 def operations(s: Statement) -> int:
     """Arithmetic operations of one instance, the reduction's own step included; index arithmetic is free."""
     own = 1 if s.op is not None else 0
-    return own + sum(isinstance(n, (ex.Binary, ex.Call)) or (isinstance(n, ex.Unary) and n.op != "not") for n in ex.walk(s.value))
+    return own + sum(
+        isinstance(n, (ex.Binary, ex.Call)) or (isinstance(n, ex.Unary) and n.op != "not") for n in ex.walk(s.value)
+    )
 
 
 def instances(domain: Domain) -> tuple[int, bool]:

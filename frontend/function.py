@@ -130,7 +130,9 @@ class Function:
                 return constant(recorder, recorder.unique(p.name), v.data, " ".join(v.axes))
             return v
 
-        return self.python(**{p.name: inline(p, v) for p, v in zip(self.parameters, self._values(args, kwargs), strict=True)})
+        return self.python(
+            **{p.name: inline(p, v) for p, v in zip(self.parameters, self._values(args, kwargs), strict=True)}
+        )
 
     def _values(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """The arguments in the order of the parameters, defaults and bound ones filled in."""
@@ -138,7 +140,9 @@ class Function:
         free = [n for n in names if n not in self._bound]
         given = dict(self._bound)
         if len(args) > len(free):
-            raise ArgumentError("PH045", f"{self.name} takes {len(free)} arguments, got {len(args)}", hints=(self._usage(),))
+            raise ArgumentError(
+                "PH045", f"{self.name} takes {len(free)} arguments, got {len(args)}", hints=(self._usage(),)
+            )
         given.update(zip(free, args, strict=False))
         for n, v in kwargs.items():
             if n not in names:
@@ -171,7 +175,9 @@ class Function:
         """A kernel for these arguments: exact sizes at first, symbolic for a size that keeps changing."""
         options = key[0]
         given, numbers, static = self._specs(values)
-        actual = {f"{n}.{d}": s for n, spec in given.items() for d, s in zip(spec.axes, spec.sizes, strict=True)} | numbers
+        actual = {
+            f"{n}.{d}": s for n, spec in given.items() for d, s in zip(spec.axes, spec.sizes, strict=True)
+        } | numbers
         changing = self._changing(actual) if options.sizes == "auto" else frozenset()
         general = {n: _generalised(n, spec, changing) for n, spec in given.items()}
         fixed = {n: v for n, v in actual.items() if n not in changing}
@@ -219,11 +225,22 @@ class Function:
     ) -> Lowered:
         module, timings = self._module(given, static)
         known = {n: v for n, v in sizes.items() if n in module.program.sizes}
-        return Lowered(module, {n: s for n, s in given.items() if n in module.arguments}, known, options, timings, hints, frozenset(self._bound))
+        return Lowered(
+            module,
+            {n: s for n, s in given.items() if n in module.arguments},
+            known,
+            options,
+            timings,
+            hints,
+            frozenset(self._bound),
+        )
 
     def _module(self, given: Mapping[str, Spec], static: Mapping[str, Any]) -> tuple[Module, Timings]:
         """The traced and checked program for these axes and types (sizes stay symbolic)."""
-        key = (tuple((n, s.dtype, s.axes) for n, s in given.items()), tuple((n, _hashable(n, v)) for n, v in static.items()))
+        key = (
+            tuple((n, s.dtype, s.axes) for n, s in given.items()),
+            tuple((n, _hashable(n, v)) for n, v in static.items()),
+        )
         found = self._modules.get(key)
         if found is None:
             found = self._modules[key] = self._traced(given, static)
@@ -244,7 +261,9 @@ class Function:
         end = time.perf_counter()
         steps = (("trace", traced - start), ("assemble", assembled - traced), ("check", end - assembled))
         names = tuple(p.name for p in self.parameters if p.name in given)
-        lifted = frozenset(d for p in self.parameters if p.name in given for d in given[p.name].axes if d not in (p.axes or ()))
+        lifted = frozenset(
+            d for p in self.parameters if p.name in given for d in given[p.name].axes if d not in (p.axes or ())
+        )
         orders = self._orders(program, trace.returned, lifted)
         return Module(checked, names, trace.returned, orders), Timings(steps)
 
@@ -260,9 +279,7 @@ class Function:
         lifted = tuple(d for d in spec.axes if d not in (p.axes or ()))
         return trace.argument(p.name, spec.axes, spec.dtype, role, lifted)
 
-    def _orders(
-        self, program: Program, returned: Any, lifted: frozenset[str]
-    ) -> dict[str, tuple[str, ...]]:
+    def _orders(self, program: Program, returned: Any, lifted: frozenset[str]) -> dict[str, tuple[str, ...]]:
         """The declared axis order of each result; one that lifting gave further dims has none."""
         names = [returned] if isinstance(returned, str) else list(_flat(returned))
         if self.returns and len(self.returns) != len(names):
@@ -309,24 +326,36 @@ class Function:
         Arguments are arrays or text: `f.lower(X="f32[c:64, y:224]", W="f32[o, c:64]")`.  `sizes` fixes or frees sizes by
         dim or by full name: `{"b": ph.symbolic, "c": 64, "X.y": 224}`.  `hints` (see `ph.hints`) are each checked for legality.
         """
-        options = driver.session().options(target=target, threads=threads, checked=checked, tile=tile, parallel=parallel)
+        options = driver.session().options(
+            target=target, threads=threads, checked=checked, tile=tile, parallel=parallel
+        )
         given, static = self._described(args, kwargs)
-        numbers = {p.name: int(kwargs[p.name]) for p in self.parameters if p.size and isinstance(kwargs.get(p.name), int)}
+        numbers = {
+            p.name: int(kwargs[p.name]) for p in self.parameters if p.size and isinstance(kwargs.get(p.name), int)
+        }
         self._require_sizes(sizes, given)
         given = {n: _resized(n, s, sizes or {}) for n, s in given.items()}
-        numbers |= {n: v for n, v in (sizes or {}).items() if any(p.size and p.name == n for p in self.parameters) and isinstance(v, int)}
+        numbers |= {
+            n: v
+            for n, v in (sizes or {}).items()
+            if any(p.size and p.name == n for p in self.parameters) and isinstance(v, int)
+        }
         fixed = {f"{n}.{d}": v for n, s in given.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
         return self._lowered(given, fixed | numbers, static, options, hints or NO_HINTS)
 
     def _require_sizes(self, sizes: Any, given: Mapping[str, Spec]) -> None:
         """PH047 for sizes that are no sizes, PH001 for those of dims that no argument has."""
         if sizes is not None and not isinstance(sizes, Mapping):
-            raise ArgumentError("PH047", f"sizes={sizes!r} is no dict of sizes", hints=("sizes={'b': ph.symbolic, 'c': 64}",))
+            raise ArgumentError(
+                "PH047", f"sizes={sizes!r} is no dict of sizes", hints=("sizes={'b': ph.symbolic, 'c': 64}",)
+            )
         known = {p.name for p in self.parameters if p.size}
         known |= {n for a, s in given.items() for d in s.axes for n in (d, f"{a}.{d}")}
         for n, v in (sizes or {}).items():
             if n not in known:
-                raise DimError("PH001", f"sizes: {self.name} has no size {n!r}", hints=(f"known: {', '.join(sorted(known))}",))
+                raise DimError(
+                    "PH001", f"sizes: {self.name} has no size {n!r}", hints=(f"known: {', '.join(sorted(known))}",)
+                )
             if v is not symbolic:
                 _integer(n, v)
 
@@ -335,7 +364,9 @@ class Function:
         names = [p.name for p in self.parameters if p.name not in self._bound]
         values = {**self._bound, **dict(zip(names, args, strict=False)), **kwargs}
         if len(args) > len(names):
-            raise ArgumentError("PH045", f"{self.name} takes {len(names)} arguments, got {len(args)}", hints=(self._usage(),))
+            raise ArgumentError(
+                "PH045", f"{self.name} takes {len(names)} arguments, got {len(args)}", hints=(self._usage(),)
+            )
         unknown = [n for n in values if n not in {p.name for p in self.parameters}]
         if unknown:
             raise ArgumentError("PH045", f"{self.name} has no argument {unknown[0]!r}", hints=(self._usage(),))
@@ -416,7 +447,9 @@ def function(python: Callable[..., Any] | None = None, /, *, inout: Any = (), re
         for n in (*declared, *names_of(inout)):
             if n not in parameters:
                 raise ArgumentError(
-                    "PH045", f"{f.__name__} has no argument {n!r} to declare", hints=(f"its arguments are {', '.join(parameters)}",)
+                    "PH045",
+                    f"{f.__name__} has no argument {n!r} to declare",
+                    hints=(f"its arguments are {', '.join(parameters)}",),
                 )
         return Function(f, declared, names_of(inout), orders)
 
@@ -444,7 +477,9 @@ def _parameters(python: Callable[..., Any], axes: Mapping[str, tuple[str, ...]])
     hints = _annotations(python)
     for n, p in inspect.signature(python).parameters.items():
         note = hints.get(n)
-        found.append(Parameter(n, axes.get(n), note is Size, note.dtype if isinstance(note, ScalarType) else None, p.default))
+        found.append(
+            Parameter(n, axes.get(n), note is Size, note.dtype if isinstance(note, ScalarType) else None, p.default)
+        )
     return tuple(found)
 
 
@@ -479,7 +514,9 @@ def _updated(name: str, v: Any, used: Array) -> list[tuple[np.ndarray, np.ndarra
     """Where the kernel updates a copy of a misaligned array, the original to write back to."""
     memory = v if isinstance(v, np.ndarray) else getattr(v, "data", None)
     if isinstance(v, (list, tuple, int, float, complex, np.generic)):
-        raise ArgumentError("PH312", f"{name} is updated, but a {type(v).__name__} cannot be", hints=("give a NumPy array",))
+        raise ArgumentError(
+            "PH312", f"{name} is updated, but a {type(v).__name__} cannot be", hints=("give a NumPy array",)
+        )
     if memory is used.data or not isinstance(memory, np.ndarray) or _aligned(memory):
         return []
     check_written([(name, memory)])
@@ -576,4 +613,3 @@ def _relabelled(result: Any, labelled: Sequence[Array]) -> Any:
     if isinstance(result, dict):
         return {k: _relabelled(r, labelled) for k, r in result.items()}
     return result
-

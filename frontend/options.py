@@ -49,10 +49,14 @@ class Options:
             raise ArgumentError("PH506", f"tile={self.tile} is negative", hints=("tile=32, or 0 for no tiles",))
         if self.target not in ("cpu", "c"):
             raise ArgumentError(
-                "PH505", f"target {self.target!r} is not available", hints=("target='cpu' is; GPU targets need a later version",)
+                "PH505",
+                f"target {self.target!r} is not available",
+                hints=("target='cpu' is; GPU targets need a later version",),
             )
         if self.threads is not None and self.threads < 1:
-            raise ArgumentError("PH506", f"threads={self.threads} is not a positive number", hints=("threads=1, or None for all",))
+            raise ArgumentError(
+                "PH506", f"threads={self.threads} is not a positive number", hints=("threads=1, or None for all",)
+            )
         return self
 
 
@@ -119,7 +123,9 @@ def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
             try:
                 found[field] = convert(env[name])
             except ValueError:
-                raise ArgumentError("PH506", f"{name}={env[name]!r} is not a number", hints=(f"unset {name}",)) from None
+                raise ArgumentError(
+                    "PH506", f"{name}={env[name]!r} is not a number", hints=(f"unset {name}",)
+                ) from None
     return found
 
 

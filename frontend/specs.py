@@ -33,7 +33,9 @@ class Spec:
         """Where the argument's cells lie; unknown strides become arguments of the kernel."""
         return Layout(
             array,
-            tuple((d, runtime_stride(array, d) if s is None else s) for d, s in zip(self.axes, self.strides, strict=True)),
+            tuple(
+                (d, runtime_stride(array, d) if s is None else s) for d, s in zip(self.axes, self.strides, strict=True)
+            ),
         )
 
 

@@ -181,13 +181,23 @@ def _broken(program: Program, c: aff.Condition, sizes: Mapping[str, int]) -> Dim
             array, other = a.rpartition(".")[0], b.rpartition(".")[0]
             return DimError(
                 "PH010",
-                f"{program.name}: sizes disagree: {values}" + (f" (both are indexed by dimension {dim})" if dim == b.rpartition(".")[2] else ""),
+                f"{program.name}: sizes disagree: {values}"
+                + (f" (both are indexed by dimension {dim})" if dim == b.rpartition(".")[2] else ""),
                 dim=dim,
                 sizes=shown,
-                hints=(f"if they are different axes rename one: {other or b}({dim}={dim}2)" if array else f"pass the same {dim}",),
+                hints=(
+                    f"if they are different axes rename one: {other or b}({dim}={dim}2)"
+                    if array
+                    else f"pass the same {dim}",
+                ),
             )
         case _:
-            return DimError("PH010", f"{program.name} needs {c}; here {values}", sizes=shown, hints=("pass arrays of sizes that agree",))
+            return DimError(
+                "PH010",
+                f"{program.name} needs {c}; here {values}",
+                sizes=shown,
+                hints=("pass arrays of sizes that agree",),
+            )
 
 
 def lower(
@@ -203,12 +213,16 @@ def lower(
     """
     start = time.perf_counter()
     if not isinstance(program, Program):
-        raise ArgumentError("PH045", f"ph.lower wants a Program, not a {type(program).__name__}", hints=("ph.lower(ph.parse(text))",))
+        raise ArgumentError(
+            "PH045", f"ph.lower wants a Program, not a {type(program).__name__}", hints=("ph.lower(ph.parse(text))",)
+        )
     module = module_of(check(program))
     fixed = dict(sizes or {})
     for n, v in fixed.items():
         if n not in program.sizes:
-            raise DimError("PH001", f"{program.name} has no size {n!r}", hints=(f"known: {', '.join(program.sizes) or 'none'}",))
+            raise DimError(
+                "PH001", f"{program.name} has no size {n!r}", hints=(f"known: {', '.join(program.sizes) or 'none'}",)
+            )
         if not isinstance(v, (int, np.integer)) or isinstance(v, bool) or v < 0:
             raise ArgumentError("PH047", f"size {n} is {v!r}, not a size", hints=(f"{n}=10",))
         fixed[n] = int(v)
@@ -350,13 +364,17 @@ class Executable:
         if isinstance(out, Mapping):
             items = tuple(out.get(b.name) for b in outputs)
         if len(items) != len(outputs):
-            raise ArgumentError("PH317", f"out= has {len(items)} arrays, but there are {len(outputs)} results", hints=("out=(a, b)",))
+            raise ArgumentError(
+                "PH317", f"out= has {len(items)} arrays, but there are {len(outputs)} results", hints=("out=(a, b)",)
+            )
         return {b.name: self._output(b, o, sizes) for b, o in zip(outputs, items, strict=True)}
 
     def _output(self, b: _Buffer, o: Any, sizes: Mapping[str, int]) -> Strided:
         given = array(o, self._out_axes(b, o), name=f"out for {b.name}")
         if given.data is not getattr(o, "data", o) and not isinstance(o, np.ndarray):
-            raise ArgumentError("PH316", f"out for {b.name} is a {type(o).__name__}, not an array", hints=("np.empty(shape)",))
+            raise ArgumentError(
+                "PH316", f"out for {b.name} is a {type(o).__name__}, not an array", hints=("np.empty(shape)",)
+            )
         if set(given.axes) != set(b.axes):
             raise DimError(
                 "PH008",
@@ -373,7 +391,11 @@ class Executable:
                 "PH318", f"out for {b.name} is {{{found}}}; the result is {{{wanted}}}", hints=("np.empty(shape)",)
             )
         if data.dtype != b.dtype:
-            raise DtypeError("PH304", f"out for {b.name} is {data.dtype}; the result is {b.element}", hints=(f"np.empty(..., {b.dtype})",))
+            raise DtypeError(
+                "PH304",
+                f"out for {b.name} is {data.dtype}; the result is {b.element}",
+                hints=(f"np.empty(..., {b.dtype})",),
+            )
         return data
 
     def _out_axes(self, b: _Buffer, o: Any) -> tuple[str, ...] | None:
@@ -386,7 +408,10 @@ class Executable:
             raise OrderError(
                 "PH041",
                 f"out for {b.name} is an unnamed array, but the result has unordered dimensions {{{', '.join(names)}}}",
-                hints=(f"out=ph.array(a, '{' '.join(names)}'), in the order of a's axes", "@ph.function(..., returns='...')"),
+                hints=(
+                    f"out=ph.array(a, '{' '.join(names)}'), in the order of a's axes",
+                    "@ph.function(..., returns='...')",
+                ),
             )
         return order
 
@@ -398,7 +423,10 @@ class Executable:
                 f"an index computed from data is out of bounds in statement {s.name}",
                 statement=s.name,
                 location=s.location,
-                hints=("ph.clip the index to the size of the dimension it reads", "polyhedral run --check numpy names the point"),
+                hints=(
+                    "ph.clip the index to the size of the dimension it reads",
+                    "polyhedral run --check numpy names the point",
+                ),
             )
         return InternalError("PH999", f"kernel {self.lowered.program.name} failed with {code}")
 
@@ -455,12 +483,17 @@ class Executable:
         spec = self.lowered.specs[name]
         a = array(value, None if isinstance(value, Array) else spec.axes, name=name, caller=self.lowered.program.name)
         if set(a.axes) != set(spec.axes) or a.dtype != spec.dtype:
-            raise ArgumentError("PH046", f"{name} is {a!r}; this kernel was made for {spec}", hints=("lower the function for it",))
+            raise ArgumentError(
+                "PH046", f"{name} is {a!r}; this kernel was made for {spec}", hints=("lower the function for it",)
+            )
         data = a.data.transpose([a.axes.index(d) for d in spec.axes])
         for d, n, wanted in zip(spec.axes, data.shape, spec.sizes, strict=True):
             if wanted is not None and n != wanted:
                 raise ArgumentError(
-                    "PH046", f"{name}.{d} is {n}; this kernel was made for {spec}", dim=d, hints=("call the function itself",)
+                    "PH046",
+                    f"{name}.{d} is {n}; this kernel was made for {spec}",
+                    dim=d,
+                    hints=("call the function itself",),
                 )
             sizes.setdefault(f"{name}.{d}", n)
         strides = tuple(s // data.itemsize for s in data.strides)

@@ -26,22 +26,15 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-_LANGUAGE = (
-    "abs acos asin assume atan atan2 bf16 bool bool_ c128 c64 ceil clip Cond const cos cosh current Dim dims e erf exp exp2 expm1 Expr "
-    "f16 f32 f64 f8e4m3 f8e5m2 floor fresh hypot i16 i32 i64 i8 Index inf inside isinf isnan let log log1p log2 loop maximum "
-    "minimum nan Ordered orelse over pi relu round Scalar scan sequential sigmoid sin sinh Size softmax sqrt tan tanh Tensor "
-    "trunc u16 u32 u64 u8 var when where"
-).split()
-_ERRORS = (
-    "ArgumentError BoundsError DimError DomainError DtypeError InternalError LegalityError OrderError PolyhedralError Remark "
-    "SyntaxProblem ToolchainError Unsupported UserError"
-).split()
+_LANGUAGE = ["abs", "acos", "asin", "assume", "atan", "atan2", "bf16", "bool", "bool_", "c128", "c64", "ceil", "clip", "Cond", "const", "cos", "cosh", "current", "Dim", "dims", "e", "erf", "exp", "exp2", "expm1", "Expr", "f16", "f32", "f64", "f8e4m3", "f8e5m2", "floor", "fresh", "hypot", "i16", "i32", "i64", "i8", "Index", "inf", "inside", "isinf", "isnan", "let", "log", "log1p", "log2", "loop", "maximum", "minimum", "nan", "Ordered", "orelse", "over", "pi", "relu", "round", "Scalar", "scan", "sequential", "sigmoid", "sin", "sinh", "Size", "softmax", "sqrt", "tan", "tanh", "Tensor", "trunc", "u16", "u32", "u64", "u8", "var", "when", "where"]
+_ERRORS = ["ArgumentError", "BoundsError", "DimError", "DomainError", "DtypeError", "InternalError", "LegalityError", "OrderError", "PolyhedralError", "Remark", "SyntaxProblem", "ToolchainError", "Unsupported", "UserError"]
 _HOMES = {
     **dict.fromkeys(_LANGUAGE, "frontend.lang"),
     **dict.fromkeys(_ERRORS, "polyhedral.errors"),
     **dict.fromkeys(("function", "symbolic", "Function"), "frontend.function"),
     **dict.fromkeys(("array", "Array"), "frontend.arrays"),
     **dict.fromkeys(("options", "Options"), "frontend.options"),
+    **dict.fromkeys(("hints", "Hints"), "frontend.hints"),
     **dict.fromkeys(("lower", "Lowered", "Executable"), "frontend.staged"),
     **dict.fromkeys(("parse",), "polyhedral.parse"),
     **dict.fromkeys(("to_text",), "polyhedral.text"),
@@ -54,7 +47,7 @@ _SPELLED = {"interpret": "run"}
 _SHARED = frozenset({"check", "parse", "program"})
 """Names of a submodule and of a function: importing the submodule must not hide the function."""
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 class _CallableModule(ModuleType):

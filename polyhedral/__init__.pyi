@@ -16,6 +16,8 @@ from frontend.arrays import array as array
 from frontend.function import Function as Function
 from frontend.function import function as function
 from frontend.function import symbolic as symbolic
+from frontend.hints import Hints as Hints
+from frontend.hints import hints as hints
 from frontend.options import Options as Options
 from frontend.options import options as options
 from frontend.staged import Executable as Executable

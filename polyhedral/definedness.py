@@ -26,9 +26,33 @@ def require_defined(p: Program, context: Condition) -> None:
         writers = tuple(s for s in p.statements if s.write.array == a.name)
         for s in writers:
             _require_injective(p, s, context)
+            _require_no_loop(p, s, context)
         if len(writers) == 1 and _whole(a, writers[0]):
             continue
         _Definition(p, a, writers, context).require()
+
+
+def _require_no_loop(p: Program, s: Statement, context: Condition) -> None:
+    """No instance reads the very cell that it defines (longer circles are found where an order is sought)."""
+    for load, when in guarded_loads(s.value):
+        if load.array != s.write.array:
+            continue
+        read = dict(load.index)
+        apart = [(i, read[d]) for d, i in s.write.index]
+        same = aff.both(*(aff.equal(i - r) for i, r in apart if isinstance(r, Affine)))
+        points = named(s.dims, p.sizes, aff.both(context, s.domain.condition, when, same))
+        if points.is_empty() or not all(isinstance(r, Affine) for _, r in apart):
+            continue
+        point = witness(points)
+        raise DomainError(
+            "PH122",
+            f"{s.write} is defined by itself in statement {s.name}",
+            statement=s.name,
+            point={d: point[d] for d in s.dims},
+            sizes={n: point[n] for n in points.sizes},
+            location=s.location,
+            hints=(f"read an earlier cell, for example {s.write.array}[{next(iter(s.dims), 't')} - 1], or update an inout argument",),
+        )
 
 
 def _whole(a: Array, s: Statement) -> bool:

@@ -118,12 +118,16 @@ def _between(fr: Frame, a: Reference, b: Reference, ma: isl.Map, mb: isl.Map) ->
     if why is None:
         return
     meet = ma.apply_range(mb.reverse())
+    strict = why is Why.OUTPUT and a.family == b.family and a.family.kind is Kind.UPDATE
     if why in (Why.FLOW, Why.ANTI, Why.OUTPUT) and is_memory(fr.program, a.array):
-        meet = meet.intersect(fr.before(a.family, b.family))
+        before = fr.before(a.family, b.family)
+        if strict:
+            before = before.union(fr.beside(a.family, b.family).intersect(_lexicographic(meet)))
+        meet = meet.intersect(before)
     if why is Why.INIT and is_memory(fr.program, a.array):
         meet = meet.intersect(fr.before(a.family, b.family).union(fr.beside(a.family, b.family)))
-    if why is Why.OUTPUT and not is_memory(fr.program, a.array):
-        meet = meet.intersect(_lexicographic(a.family, meet))
+    if strict and not is_memory(fr.program, a.array):
+        meet = meet.intersect(_lexicographic(meet))
     if not meet.is_empty():
         yield Dependence(why, a.family, b.family, a.array, meet.coalesce())
 
@@ -140,6 +144,6 @@ def _why(p: Program, a: Reference, b: Reference) -> Why | None:
     return Why.FLOW if a.writes and not b.writes else None
 
 
-def _lexicographic(f: Family, like: isl.Map) -> isl.Map:
-    """Strict reductions: earlier reduced dims first (the kept dims are equal, being the cell)."""
+def _lexicographic(like: isl.Map) -> isl.Map:
+    """Strict reductions: the order of their dims (those that the result has are mostly equal, being the cell)."""
     return isl.Map.lex_lt(like.get_space().domain())

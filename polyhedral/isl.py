@@ -216,7 +216,9 @@ class NamedSet:
         pieces = []
         for domain, a in pw.coalesce().get_pieces():
             e, below = from_aff(a, (), self.sizes)
-            pieces.append((NamedSet(domain.from_params() if domain.is_params() else domain, (), self.sizes), e // below))
+            pieces.append(
+                (NamedSet(domain.from_params() if domain.is_params() else domain, (), self.sizes), e // below)
+            )
         return tuple(pieces)
 
     def gist(self, context: NamedSet) -> NamedSet:
@@ -241,9 +243,7 @@ class NamedSet:
             low = flat.lexmin() if all(flat.dim_has_lower_bound(_S, i) for i in range(flat.dim(_S))) else flat
             point = low.sample_point()
             names = (*some.sizes, *self.dims)
-            return {
-                name: point.get_coordinate_val(_S, i).to_python() for i, name in enumerate(names)
-            }
+            return {name: point.get_coordinate_val(_S, i).to_python() for i, name in enumerate(names)}
         return None
 
 

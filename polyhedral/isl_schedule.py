@@ -139,11 +139,15 @@ def isl_schedule(
         with budget(operations, coefficient=64):
             CONTEXT.set_schedule_algorithm(1 if feautrier else 0)
             schedule = constraints.compute_schedule()
-            return from_isl(fr, schedule, fs)
-    except (isl.Error, NotRepresentable):
+            isl.UnionSet.empty(isl.Space.params_alloc(CONTEXT, 0))  # raises if the budget ran out unnoticed
+    except isl.Error:
         return None
     finally:
         CONTEXT.set_schedule_algorithm(0)
+    try:
+        return from_isl(fr, schedule, fs)  # outside the budget: beyond it, islpy gives None for numbers
+    except NotRepresentable:
+        return None
 
 
 class NotRepresentable(Exception):

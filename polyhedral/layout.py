@@ -29,7 +29,8 @@ class Layout:
     def order(self) -> tuple[str, ...]:
         """Dims from the largest stride to the smallest; run-time strides count as large."""
         ranked = sorted(
-            self.strides, key=lambda ds: -(abs(ds[1]) if isinstance(ds[1], int) else (1 << 62)),
+            self.strides,
+            key=lambda ds: -(abs(ds[1]) if isinstance(ds[1], int) else (1 << 62)),
         )
         return tuple(d for d, _ in ranked)
 

@@ -70,7 +70,10 @@ def _pairs(p: Program, a: Reference, b: Reference) -> Iterator[Pairs]:
         if not a.family.statement.strict:
             yield from _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, aff.TRUE), relaxed=True))
             return
-        yield from _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, _strict_order(a.family))))
+        order = _strict_order(a.family)
+        if is_memory(p, a.array):
+            order = aff.either(precedes(a.family, b.family, PRIME), aff.both(_same_position(a.family, b.family), order))
+        yield from _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, order)))
         return
     if is_memory(p, a.array):
         order = precedes(a.family, b.family, PRIME)
@@ -94,9 +97,9 @@ def _same_position(a: Family, b: Family) -> Condition:
 
 
 def _strict_order(f: Family) -> Condition:
-    """Lexicographic order of the reduced dims."""
+    """Lexicographic order of the dims; those that the result has agree, unless several of its rows share a cell."""
     result, equal = aff.FALSE, aff.TRUE
-    for d in f.statement.reduced:
+    for d in f.dims:
         x, y = aff.var(d), aff.var(d + PRIME)
         result = aff.either(result, aff.both(equal, aff.at_least(y - x, 1)))
         equal = aff.both(equal, aff.equal(x, y))

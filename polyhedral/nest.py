@@ -16,7 +16,8 @@ from polyhedral.instances import Family, Kind
 from polyhedral.layout import Layout
 from polyhedral.program import Statement
 from polyhedral.transforms.tile import tile
-from polyhedral.tree import Band, Filter, Leaf, Member, Run, Sequence as InOrder, Tree
+from polyhedral.tree import Band, Filter, Leaf, Member, Run, Tree
+from polyhedral.tree import Sequence as InOrder
 
 UNKNOWN = 1024
 """What an extent that is only known at run time is taken for."""
@@ -171,7 +172,12 @@ def _block_start(kept: Sequence[str], extents: Mapping[str, int], limit: int) ->
 
 
 def _update_order(
-    s: Statement, reduced: Sequence[str], block: Sequence[str], inner: str | None, extents: Mapping[str, int], shape: Shape
+    s: Statement,
+    reduced: Sequence[str],
+    block: Sequence[str],
+    inner: str | None,
+    extents: Mapping[str, int],
+    shape: Shape,
 ) -> tuple[str, ...]:
     """Reduced dims outside the block, except that short ones sink to just outside the innermost dim, where the
     accumulators live in registers."""

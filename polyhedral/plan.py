@@ -206,12 +206,16 @@ def _tiled(
             moved = tuple((o.load, vector, width) for o in must)
             for o, dim, lost in (*((o, vector, JUMP) for o in may), *_conflicts(loads, tile, layouts)):
                 total += min(copying(o), tiles * steps * lost)
-                moved += ((o.load, dim, width if dim == vector else tile[dim]),) if copying(o) < tiles * steps * lost else ()
+                moved += (
+                    ((o.load, dim, width if dim == vector else tile[dim]),) if copying(o) < tiles * steps * lost else ()
+                )
             if best is None or total < best[0]:
                 best = total, RegisterPlan(vector, width, tuple(sorted(tile.items())), (), (), total), moved
     if best is None:
         return None
-    plan = replace(best[1], order=_reduce_order(s, loads, layouts), outer=_outer_order(s, best[1], extents, layouts, target))
+    plan = replace(
+        best[1], order=_reduce_order(s, loads, layouts), outer=_outer_order(s, best[1], extents, layouts, target)
+    )
     return _Choice(fused, plan, best[2], s)
 
 
@@ -280,7 +284,9 @@ def _row_tiles(
     rows: Sequence[str], extents: Mapping[str, int], loads: Sequence[_Operand], registers: int, blocks: int
 ) -> Iterator[dict[str, int]]:
     """Tiles over at most two row dims whose accumulators and vector operands fit the registers."""
-    sizes = {d: [r for r in range(1, min(extents[d], ROWS) + 1) if r == 1 or extents[d] % r == 0 or r >= 4] for d in rows}
+    sizes = {
+        d: [r for r in range(1, min(extents[d], ROWS) + 1) if r == 1 or extents[d] % r == 0 or r >= 4] for d in rows
+    }
     shared = sum(blocks for o in loads if o.vector)
 
     def fits(n: int) -> bool:
@@ -344,7 +350,8 @@ def _outer_order(
     order = layouts[s.write.array].order
     index = dict(s.write.index)
     rest = sorted(
-        (d for d in trips if d != plan.vector), key=lambda d: next((i for i, a in enumerate(order) if d in aff.dims_of(index[a])), 0)
+        (d for d in trips if d != plan.vector),
+        key=lambda d: next((i for i, a in enumerate(order) if d in aff.dims_of(index[a])), 0),
     )
 
     def balance(d: str) -> float:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The tree of a register plan: tile loops, then a reduction whose results stay in registers.
 
-    band n: parallel, coj_tile, y, x_tile
-      in registers: O
-        sequence
-        - O.init   band x: unroll, coj: vector
-        - O        band ky, kx, ci, k
-                     band x: unroll, coj: vector
+band n: parallel, coj_tile, y, x_tile
+  in registers: O
+    sequence
+    - O.init   band x: unroll, coj: vector
+    - O        band ky, kx, ci, k
+                 band x: unroll, coj: vector
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ class Target:
 
 def detect(cpuinfo: str, caches: Mapping[str, int], cores: int) -> Target:
     """A Target from the text of /proc/cpuinfo and the sizes of the data caches."""
-    flags = frozenset(word for line in cpuinfo.splitlines() if line.startswith(("flags", "Features")) for word in line.split())
+    flags = frozenset(
+        word for line in cpuinfo.splitlines() if line.startswith(("flags", "Features")) for word in line.split()
+    )
     sizes = {"l1": caches.get("l1", 32 << 10), "l2": caches.get("l2", 512 << 10), "l3": caches.get("l3", 8 << 20)}
     if "avx512f" in flags:
         # one 512-bit fma and one 512-bit load a cycle: true of Zen 4 and of client cores, a lower bound elsewhere

@@ -56,11 +56,14 @@ def inputs_for(
 
 @dataclass
 class Draft:
-    """A program in the making; `whole` keeps its values small (see the file's docstring)."""
+    """A program in the making; `whole` keeps its values small (see the file's docstring), `static` lets no data
+    decide what is read.
+    """
 
     draw: Draw
     dtype: DType
     whole: bool
+    static: bool = False
     arrays: list[Array] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
 
@@ -81,13 +84,16 @@ class Draft:
 
 @st.composite
 def programs(draw: Draw, updates: bool = True) -> Program:
-    """A program with fixed small extents: inputs, then equations or updates in any order of the text."""
+    """A program with fixed small extents: inputs, then equations or updates in any order of the text.
+
+    Without `updates` there is no memory, and no data decides what is read.
+    """
     dtype = draw(st.sampled_from((f32, f64, i32, i64, f32, f64, i32, i8, u8, i16, u32)))
-    draft = Draft(draw, dtype, draw(st.booleans()))
+    draft = Draft(draw, dtype, draw(st.booleans()), static=not updates)
     draft.arrays += [
         Array(f"X{i}", _dims(draft, ("a", "b", "c")), dtype, Role.INPUT) for i in range(draft.number(1, 3))
     ]
-    if draft.kind():
+    if updates and draft.kind():
         draft.arrays.append(Array("K", _dims(draft, ("a", "b")), i64, Role.INPUT))
     kinds = ["map", "map", "reduce", "reduce", "recurrence", "greatest"]
     if updates and draft.exact:
@@ -132,6 +138,10 @@ def _index(d: Draft, ranges: Mapping[str, int], extent: int) -> Affine | ex.Expr
         gathered = _gather(d, ranges, extent)
         if gathered is not None:
             return gathered
+    return d.one_of(*_indices(d, ranges, extent))
+
+
+def _indices(d: Draft, ranges: Mapping[str, int], extent: int) -> list[Affine]:
     options: list[Affine] = [aff.const(d.number(0, extent - 1))]
     for name, n in ranges.items():
         v = aff.var(name)
@@ -147,7 +157,7 @@ def _index(d: Draft, ranges: Mapping[str, int], extent: int) -> Affine | ex.Expr
         for b, m in ranges.items():
             if a < b and max(n - 1, 0) + max(m - 1, 0) < extent:
                 options += [aff.var(a) + aff.var(b)] * 3
-    return d.one_of(*options)
+    return options
 
 
 def _gather(d: Draft, ranges: Mapping[str, int], extent: int) -> ex.Expr | None:
@@ -195,7 +205,7 @@ def _value(d: Draft, arrays: list[Array], ranges: Mapping[str, int], depth: int 
     match kind:
         case "select":
             return ex.Select(ex.Test(_condition(d, ranges)), one, _value(d, arrays, ranges, depth - 1))
-        case "choose":
+        case "choose" if not d.static:
             return _choice(d, one, *(_value(d, arrays, ranges, depth - 1) for _ in range(2)), ranges)
         case "neg" | "abs":
             return ex.Unary("-" if kind == "neg" else "abs", one)
@@ -203,7 +213,7 @@ def _value(d: Draft, arrays: list[Array], ranges: Mapping[str, int], depth: int 
             name = d.one_of(*sorted(ranges))
             i = d.one_of(aff.var(name) * 2 - 1, aff.var(name) // 2, 3 - aff.var(name) % 3)
             return ex.Binary("+", one, ex.Cast(d.dtype, ex.Index(i, i64)))
-        case "index":
+        case "index" | "choose":
             return one
         case "divide":
             return _quotient(d, one, _value(d, arrays, ranges, depth - 1))

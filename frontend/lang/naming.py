@@ -82,8 +82,7 @@ def check_name(name: str) -> None:
     why = "a Python keyword" if keyword.iskeyword(shown) else "not a name"
     raise DimError(
         "PH006",
-        f"a dimension cannot be called '{shown}': it is {why}, "
-        f"so X({shown}=...) could not be written",
+        f"a dimension cannot be called '{shown}': it is {why}, so X({shown}=...) could not be written",
         hints=(
             f"rename the dimension, for example {shown}_" if why == "a Python keyword" else "use letters: i, kx, row",
         ),

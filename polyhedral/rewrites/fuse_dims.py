@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fuse two dims of a statement into one, so that a short dim and its neighbour make one long vector.
 
-    O(co, j) over co < 32, j < 4    ->    O(co=f//4, j=f%4) over f < 128
+O(co, j) over co < 32, j < 4    ->    O(co=f//4, j=f%4) over f < 128
 """
 
 from __future__ import annotations

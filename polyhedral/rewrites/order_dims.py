@@ -34,4 +34,6 @@ def _steps_forward(s: Statement, dim: str, mine: list[dict[str, Affine | object]
     if len(axes) != 1:
         return False
     axis, written = axes[0]
-    return all(isinstance(r[axis], Affine) and (written - r[axis]).is_const and (written - r[axis]).const > 0 for r in mine)  # type: ignore[union-attr,operator]
+    return all(
+        isinstance(r[axis], Affine) and (written - r[axis]).is_const and (written - r[axis]).const > 0 for r in mine
+    )  # type: ignore[union-attr,operator]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Separate what depends on constants alone: it is computed once and kept, instead of at every call.
 
-    W_panels = W(...);  out = sum P * W_panels      with W constant      ->      once: W_panels = W(...)
-                                                                                each call: out = sum P * W_panels
+W_panels = W(...);  out = sum P * W_panels      with W constant      ->      once: W_panels = W(...)
+                                                                            each call: out = sum P * W_panels
 """
 
 from __future__ import annotations
@@ -39,11 +39,17 @@ def separate(p: Program, constants: frozenset[str]) -> Separated:
     made = {s.write.array for s in early}
     late = tuple(s for s in p.statements if s not in early)
     wanted = made & {load.array for s in late for load in reads(s)}
-    return Separated(_part(p, f"{p.name}_once", tuple(early), wanted, Role.OUTPUT), _part(p, p.name, late, wanted, Role.INPUT))
+    return Separated(
+        _part(p, f"{p.name}_once", tuple(early), wanted, Role.OUTPUT), _part(p, p.name, late, wanted, Role.INPUT)
+    )
 
 
 def _part(p: Program, name: str, statements: tuple[Statement, ...], boundary: set[str], role: Role) -> Program:
     """Some statements with the arrays that they touch; the arrays between the parts take `role`."""
     touched = {s.write.array for s in statements} | {load.array for s in statements for load in reads(s)}
-    kept = tuple(replace(a, role=role) if a.name in boundary else a for a in p.arrays if a.name in touched or a.role in (Role.OUTPUT, Role.INOUT) and role is Role.INPUT)
+    kept = tuple(
+        replace(a, role=role) if a.name in boundary else a
+        for a in p.arrays
+        if a.name in touched or (a.role in (Role.OUTPUT, Role.INOUT) and role is Role.INPUT)
+    )
     return Program(name, p.sizes, kept, statements, p.assumptions)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Simplify affine tests: drop what a statement's domain already says, and Selects that are decided by it.
 
-    where(0 <= 2*y + ky - 1 and 2*y + ky - 1 < 16, ...) over y < 8, ky < 3    ->    where(1 <= 2*y + ky, ...)
+where(0 <= 2*y + ky - 1 and 2*y + ky - 1 < 16, ...) over y < 8, ky < 3    ->    where(1 <= 2*y + ky, ...)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Index-set splitting: cut a statement's range in two, so that each part has whole tiles only.
 
-    S over x < 100    ->    S over x < 96  and  S_x over 96 <= x < 100
+S over x < 100    ->    S over x < 96  and  S_x over 96 <= x < 100
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ WRONG = [
     ("DtypeError PH301", lambda: fn(lambda X: X + 1000, X="x")(np.ones(3,'i1'))),
     ("DomainError PH120", lambda: var(lambda u, X: eq(u(t=0), X), t=3)),
     ("DomainError PH120", lambda: var(lambda u, X: eq(u[t+1], u), t=3)),
-    ("DomainError PH121", lambda: var(lambda u, X: (eq(u(t=0), X), eq(u, u)), t=3)),
+    ("DomainError PH122", lambda: var(lambda u, X: (eq(u(t=0), X), eq(u, u)), t=3)),
     ("DomainError PH121", lambda: var(lambda u, X: (eq(u(t=0), X), eq(u(t=0), 2*X)), t=1)),
     ("BoundsError PH101", lambda: var(lambda u, X: (eq(u(t=0), X), eq(u[t+1], u[x-1])), t=3)),
     ("BoundsError PH101", lambda: var(lambda u, X: (eq(u(t=0), X), eq(u[t+1], u[x-1]+u[x+1])), t=3)),

@@ -88,6 +88,12 @@ program p
   output Z: i32[i: 6]
   S0: for i < 6:  Z = where([2 <= i] and not [i == 4], Z(i=i - 2), 1)
 """,
+    "a strict reduction in memory, whose rows share cells": """
+program p
+  inout A: f32[i: 3]
+  input X: f32[k: 3, i: 4]
+  S0: for k < 2, t < 2, i < 4 at (0, t, 0) strict accumulate:  A(i=i//2) = sum[] X(k=k + t)
+""",
     "a strict reduction over two dims": """
 program p
   input X: f32[k: 3, l: 2]

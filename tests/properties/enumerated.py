@@ -120,8 +120,7 @@ def must_precede(p: Program, a: Touch, b: Touch) -> str | None:
     if a.writes and b.writes and same and update:
         if not sa.strict:
             return "relaxed" if a.point != b.point else None
-        over = [a.family.dims.index(d) for d in sa.reduced]
-        return "ordered" if [a.point[i] for i in over] < [b.point[i] for i in over] else None
+        return "ordered" if _when(p, a) < _when(p, b) else None
     starts = a.writes and b.writes and same and (a.family.kind, b.family.kind) == (Kind.INIT, Kind.UPDATE)
     if p.array(sa.write.array if a.writes else sb.write.array).role is Role.INOUT:
         ta = time(sa, dict(zip(a.family.dims, a.point, strict=True)))
@@ -129,6 +128,13 @@ def must_precede(p: Program, a: Touch, b: Touch) -> str | None:
         first = starts or (not same and p.statements.index(sa) < p.statements.index(sb))
         return "ordered" if ta < tb or (ta == tb and first) else None
     return "ordered" if starts or (a.writes and not b.writes) else None
+
+
+def _when(p: Program, a: Touch) -> tuple[tuple[int, ...], Point]:
+    """Where an update of a strict reduction stands: memory first goes by position."""
+    s = a.family.statement
+    memory = p.array(s.write.array).role is Role.INOUT
+    return (time(s, dict(zip(a.family.dims, a.point, strict=True))) if memory else ()), a.point
 
 
 def _later_plane(planes: Mapping[str, int], names: Sequence[str], a: Sequence, b: Sequence) -> bool:
