@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import cgen
 import numpy as np
 
 from codegen import loops as lp
 from codegen import support
-from codegen.registers import LANE, Registers
+from codegen.registers import LANE, Registers, loop
 from codegen.scalar import STORAGE, Scalar, bare, c_name, integer, literal
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -27,9 +28,14 @@ from polyhedral.layout import Layout, address
 from polyhedral.program import Array, Program, Role
 from polyhedral.tree import Run
 
-_RESERVED = frozenset(
-    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "I", "NAN", "INFINITY", "buffers", "sizes", "threads", "fault", "exp", "exp2", "log", "log2", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin", "acos", "atan", "erf", "floor", "ceil", "round", "rint", "trunc", "fabs", "fmod", "pow", "hypot", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "gather", "floord", "imin", "imax", "main", "lane"]
-)
+_RESERVED = frozenset((
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
+    "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
+    "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "I", "NAN",
+    "INFINITY", "buffers", "sizes", "threads", "fault", "exp", "exp2", "log", "log2", "sqrt", "sin", "cos", "tan",
+    "tanh", "sinh", "cosh", "asin", "acos", "atan", "erf", "floor", "ceil", "round", "rint", "trunc", "fabs", "fmod",
+    "pow", "hypot", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "gather", "floord", "imin", "imax", "main", "lane",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ class _Emitter:
                 return [g for c in children for g in self.node(c, shared=shared)]
             case lp.If(condition, then, orelse):
                 other = None if orelse is None else _block(self.node(orelse, shared=shared))
-                return [cgen.If(self.scalar.condition(condition), _block(self.node(then, shared=shared)), other)]
+                return [_if(self.scalar.condition(condition), _block(self.node(then, shared=shared)), other)]
             case lp.For():
                 return self._for(n, shared=shared)
             case lp.Promoted():
@@ -215,14 +221,14 @@ class _Emitter:
         step = f"++{name}" if n.step == 1 else f"{name} += {n.step}"
         hi = n.hi + 1 if isinstance(n.hi, Affine) else None
         end = f"{name} < {self.scalar.affine(hi)}" if hi is not None else f"{name} <= {self.bound(n.hi)}"
-        loop = cgen.For(f"int64_t {name} = {self.bound(n.lo)}", end, step, body)
+        made = loop(f"int64_t {name} = {self.bound(n.lo)}", end, step, body)
         if parallel:
-            return [cgen.Pragma("omp for schedule(static)"), loop]
+            return [cgen.Pragma("omp for schedule(static)"), made]
         if n.run is Run.UNROLL:
-            return [cgen.Line("#pragma GCC unroll 16"), loop]
+            return [cgen.Line("#pragma GCC unroll 16"), made]
         if n.run is Run.VECTOR and not any(isinstance(x, lp.For) for x in lp.walk(n.body)):
-            return [cgen.Pragma("omp simd"), loop]
-        return [loop]
+            return [cgen.Pragma("omp simd"), made]
+        return [made]
 
 
 def _always(value: ex.Expr) -> list[ex.Expr]:
@@ -243,6 +249,12 @@ def _always(value: ex.Expr) -> list[ex.Expr]:
 
     go(value)
     return list(seen.values())
+
+
+def _if(condition: str, then: cgen.Generable, other: cgen.Generable | None) -> cgen.Generable:
+    """`if (condition) then else other`; cgen takes text for the condition, but does not say so."""
+    made = cast("Callable[..., cgen.Generable]", cgen.If)
+    return made(condition, then, other)
 
 
 def _block(parts: Sequence[cgen.Generable]) -> cgen.Generable:

@@ -7,8 +7,10 @@ every expression into quasi-affine form and gives loops the names of the band me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any, cast
 
 import islpy as isl
 
@@ -17,9 +19,14 @@ from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
 from polyhedral.errors import InternalError
 from polyhedral.isl_schedule import Frame, context_set, to_isl
-from polyhedral.tree import Member, Run, Tree, held, members_of
+from polyhedral.tree import Member, Run, Tree, held, members_of, promotions
 
-_OP = isl.ast_expr_op_type
+_OP = cast("Any", isl.ast_expr_op_type)  # islpy's stubs lack the names that end in an underscore
+_TYPES = cast("Any", isl.ast_node_type)
+
+
+_Region = tuple[str, tuple[str, ...]]
+"""One Promote: its array and its families."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,9 @@ class _Scope:
     frame: Frame
     members: Mapping[str, tuple[Member, ...]]
     values: Mapping[str, Affine]
-    held: Mapping[str, tuple[tuple[int, str], ...]]
+    held: Mapping[str, tuple[tuple[int, _Region], ...]]
     taken: tuple[str, ...] = ()
-    promoted: tuple[str, ...] = ()
+    promoted: tuple[_Region, ...] = ()
     decided: Mapping[str, bool] = field(default_factory=dict[str, bool])
 
 
@@ -42,22 +49,30 @@ def lower(fr: Frame, tree: Tree) -> Node:
     ast = build.node_from_schedule(schedule)
     members = {f.id: members_of(tree, f.id) for f in fr.families}
     sizes = {p: aff.size(n) for p, n in zip(fr.params, fr.program.sizes, strict=True)}
-    return _node(ast, _Scope(fr, members, sizes, {f.id: held(tree, f.id) for f in fr.families}))
+    regions = {(array, f): (array, inside) for array, inside, _ in promotions(tree) for f in inside}
+    kept = {f.id: tuple((at, regions[array, f.id]) for at, array in held(tree, f.id)) for f in fr.families}
+    return _node(ast, _Scope(fr, members, sizes, kept))
 
 
-def _promoted(node: isl.AstNode, scope: _Scope) -> tuple[str, ...]:
-    """The arrays whose Promote begins at this node: all its families are below it, all outer loops above."""
+def _promoted(node: isl.AstNode, scope: _Scope) -> tuple[_Region, ...]:
+    """The Promotes that begin at this node: it has no other families below it, and all outer loops above."""
     below = tuple(_calls(node))
     if not below:
         return ()
     next_loop = _next_loop(node)
-    found = (array for at, array in scope.held[below[0]] if at <= next_loop and array not in scope.promoted)
-    return tuple(a for a in found if all(any(a == b for _, b in scope.held[f]) for f in below))
+    found = (region for at, region in scope.held[below[0]] if at <= next_loop and region not in scope.promoted)
+    return tuple(r for r in found if all(any(r == other for _, other in scope.held[f]) for f in below))
+
+
+def _in_registers(regions: Sequence[_Region], made: Node) -> Node:
+    for array, _ in reversed(regions):
+        made = Promoted(array, made)
+    return made
 
 
 def _next_loop(node: isl.AstNode) -> float:
     """The depth of the outermost loop at or below a node (isl drops loops that run once)."""
-    kind, types = node.get_type(), isl.ast_node_type
+    kind, types = node.get_type(), _TYPES
     if kind == types.for_:
         return int(node.for_get_iterator().id_get_id().get_name()[1:])
     if kind == types.if_:
@@ -68,7 +83,7 @@ def _next_loop(node: isl.AstNode) -> float:
     return float("inf")
 
 
-class _Undecided(Exception):
+class _UndecidedError(Exception):
     """An index or bound is `cond ? a : b`: the node around it is made once for each answer."""
 
     def __init__(self, text: str, condition: Condition) -> None:
@@ -77,15 +92,12 @@ class _Undecided(Exception):
 
 
 def _node(node: isl.AstNode, scope: _Scope) -> Node:
-    arrays = _promoted(node, scope)
-    if arrays:
-        made = _node(node, replace(scope, promoted=(*scope.promoted, *arrays)))
-        for array in reversed(arrays):
-            made = Promoted(array, made)
-        return made
+    regions = _promoted(node, scope)
+    if regions:
+        return _in_registers(regions, _node(node, replace(scope, promoted=(*scope.promoted, *regions))))
     try:
         return _plain_node(node, scope)
-    except _Undecided as choice:
+    except _UndecidedError as choice:
         yes, no = ({**scope.decided, choice.text: answer} for answer in (True, False))
         then = _node(node, replace(scope, decided=yes))
         return If(choice.condition, then, _node(node, replace(scope, decided=no)))
@@ -95,12 +107,12 @@ def _chosen(e: isl.AstExpr, scope: _Scope) -> isl.AstExpr:
     """The branch of a select that is known to be taken here."""
     text = e.op_get_arg(0).to_C_str()
     if text not in scope.decided:
-        raise _Undecided(text, _condition(e.op_get_arg(0), scope))
+        raise _UndecidedError(text, _condition(e.op_get_arg(0), scope))
     return e.op_get_arg(1 if scope.decided[text] else 2)
 
 
 def _plain_node(node: isl.AstNode, scope: _Scope) -> Node:
-    kind, types = node.get_type(), isl.ast_node_type
+    kind, types = node.get_type(), _TYPES
     if kind == types.for_:
         return _for(node, scope)
     if kind == types.if_:
@@ -108,13 +120,24 @@ def _plain_node(node: isl.AstNode, scope: _Scope) -> Node:
         return If(_condition(node.if_get_cond(), scope), _node(node.if_get_then_node(), scope), orelse)
     if kind == types.block:
         nodes = node.block_get_children()
-        return Block(tuple(_node(nodes.get_at(i), scope) for i in range(nodes.n_ast_node())))
+        return Block(tuple(_block([nodes.get_at(i) for i in range(nodes.n_ast_node())], scope)))
     if kind == types.user:
         call = node.user_get_expr()
         family = scope.frame.family(call.op_get_arg(0).id_get_id().get_name())
         at = tuple(_affine(call.op_get_arg(i + 1), scope) for i in range(call.op_get_n_arg() - 1))
         return Exec(family.id, tuple(zip(family.dims, at, strict=True)))
     raise InternalError("PH999", f"isl generated a node of kind {kind}")
+
+
+def _block(nodes: Sequence[isl.AstNode], scope: _Scope) -> Iterator[Node]:
+    """The nodes of a block; neighbours of one Promote (isl flattens sequences) stay together in it."""
+    for regions, group in groupby(nodes, lambda n: _promoted(n, scope)):
+        inner = replace(scope, promoted=(*scope.promoted, *regions))
+        made = [_node(n, inner) for n in group]
+        if regions:
+            yield _in_registers(regions, made[0] if len(made) == 1 else Block(tuple(made)))
+        else:
+            yield from made
 
 
 def _for(node: isl.AstNode, scope: _Scope) -> Node:
@@ -144,7 +167,7 @@ def _member(node: isl.AstNode, depth: int, scope: _Scope) -> Member | None:
 
 
 def _calls(node: isl.AstNode) -> Iterator[str]:
-    kind, types = node.get_type(), isl.ast_node_type
+    kind, types = node.get_type(), _TYPES
     if kind == types.user:
         yield node.user_get_expr().op_get_arg(0).id_get_id().get_name()
     elif kind == types.for_:
@@ -259,6 +282,8 @@ def _condition(e: isl.AstExpr, scope: _Scope) -> Condition:
         case _OP.gt:
             return at_most(_shift(b, 1), a)
         case _OP.eq:
-            return aff.both(at_most(a, b), at_most(b, a)) if isinstance(a, Extreme) or isinstance(b, Extreme) else aff.equal(a - b)
+            if isinstance(a, Extreme) or isinstance(b, Extreme):
+                return aff.both(at_most(a, b), at_most(b, a))
+            return aff.equal(a - b)
         case other:
             raise InternalError("PH999", f"isl generated a condition with operator {other}")

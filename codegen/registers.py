@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Register tiles: a region whose results live in vector registers, unrolled and spelled out.
 
-Lanes are computed by small functions over vector types, one loop over the lanes each, which the compiler turns into single
-instructions; a scalar argument is a broadcast.  So any reduction operator and any value expression takes this path.
+Lanes are computed by small functions over vector types, one loop over the lanes each, which the compiler turns into
+single instructions; a scalar argument is a broadcast.  So any reduction operator and any value expression takes this
+path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import cgen
 
@@ -40,6 +42,13 @@ class _Lanes:
     key: tuple[int, ...]
 
 
+_Accumulators = dict[tuple[int, ...], tuple[str, list[tuple[str, Affine]], _Lanes, str]]
+"""By tile: the variable, the cells it is stored to, its lanes and their loop."""
+
+
+_Pointers = dict[tuple[tuple[ex.Expr, str], Affine], tuple[str, int]]
+
+
 @dataclass
 class _Open:
     """A loop around the statement being emitted, with what is computed once in each of its iterations: pointers, by
@@ -48,8 +57,8 @@ class _Open:
     name: str
     lo: Affine
     hi: Affine
-    pointers: dict[tuple[tuple[ex.Expr, str], Affine], tuple[str, int]] = field(default_factory=dict)
-    lines: list[cgen.Generable] = field(default_factory=list)
+    pointers: _Pointers = field(default_factory=_Pointers)
+    lines: list[cgen.Generable] = field(default_factory=list[cgen.Generable])
 
 
 @dataclass
@@ -63,17 +72,17 @@ class Registers:
     cell: Callable[[str, list[tuple[str, Affine]]], str]
     address: Callable[[str, list[tuple[str, Affine]]], Affine | None]
     vector_bytes: int
-    functions: dict[str, str] = field(default_factory=dict)
-    types: dict[str, str] = field(default_factory=dict)
-    pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict[str, str])
+    types: dict[str, str] = field(default_factory=dict[str, str])
+    pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
     lanes: int = 1
-    open: list[_Open] = field(default_factory=list)
+    open: list[_Open] = field(default_factory=list[_Open])
 
     def region(self, node: lp.Promoted) -> list[cgen.Generable]:
         """Accumulators, the body on them, and their stores."""
         array = self.program.array(node.array)
         self.lanes = max(1, self.vector_bytes // (4 if value_type(array.dtype) == "float" else array.dtype.bits // 8))
-        accumulators: dict[tuple[int, ...], tuple[str, list[tuple[str, Affine]], _Lanes, str]] = {}
+        accumulators: _Accumulators = {}
         self.open = [_Open("", aff.const(0), aff.const(0))]
         body = self._node(node.body, array, {}, (), accumulators)
         vector = self._type(array.dtype)
@@ -85,7 +94,7 @@ class Registers:
     # --- walking -----------------------------------------------------------------------------------------------------
 
     def _node(
-        self, n: lp.Node, array: Array, env: Mapping[str, Affine], key: tuple[int, ...], acc: dict
+        self, n: lp.Node, array: Array, env: Mapping[str, Affine], key: tuple[int, ...], acc: _Accumulators
     ) -> list[cgen.Generable]:
         match n:
             case lp.Block(children):
@@ -116,12 +125,12 @@ class Registers:
                     f"{name} < {self.scalar.affine(hi + 1)}",
                     f"++{name}",
                 )
-                return [cgen.For(*head, cgen.Block([*lines, *body]))]
+                return [loop(*head, cgen.Block([*lines, *body]))]
             case lp.If() | lp.Promoted() | lp.Exec():
                 raise NotImplementedError(type(n).__name__)
 
     def _exec(
-        self, n: lp.Node, array: Array, vector: str, env: Mapping[str, Affine], tile: _Lanes, acc: dict
+        self, n: lp.Node, array: Array, vector: str, env: Mapping[str, Affine], tile: _Lanes, acc: _Accumulators
     ) -> list[cgen.Generable]:
         if isinstance(n, lp.Block) and len(n.children) == 1:
             n = n.children[0]
@@ -177,8 +186,8 @@ class Registers:
         return f"({vector}){{{', '.join(items)}}}", vector, True
 
     def _padded_scalar(self, e: ex.Expr) -> str | None:
-        """`where(inside, X[...], pad)` as one load through a pointer that is chosen where `inside` is known, outside the
-        loops that it does not depend on: into X, or into a block of pad values as long as those loops reach.
+        """`where(inside, X[...], pad)` as one load through a pointer that is chosen where `inside` is known, outside
+        the loops that it does not depend on: into X, or into a block of pad values as long as those loops reach.
         """
         match e:
             case ex.Select(ex.Test() as test, ex.Load() as load, ex.Const() as pad):
@@ -190,15 +199,16 @@ class Registers:
         within = ex.dims_of(test)
         level = max((n for n, o in enumerate(self.open) if o.name in within), default=0)
         inner = {o.name: o for o in self.open[level + 1 :]}
-        moving = Affine(tuple((t, c) for t, c in offset.terms if isinstance(t, Var) and t.name in inner))
+        steps = [(t, c) for t, c in offset.terms if isinstance(t, Var) and t.name in inner]
+        moving = Affine(tuple(steps))
         if aff.dims_of(offset - moving) & inner.keys():
             return None
         key = (test, load.array), offset - moving - offset.const
-        reach = sum(c * (inner[t.name].hi - inner[t.name].lo).const for t, c in moving.terms if isinstance(t, Var))
+        reach = sum(c * (inner[t.name].hi - inner[t.name].lo).const for t, c in steps)
         if any(
             c < 0 or not (inner[t.name].hi - inner[t.name].lo).is_const or inner[t.name].lo != aff.const(0)
-            for t, c in moving.terms
-        ):  # type: ignore[union-attr]
+            for t, c in steps
+        ):
             return None
         pointers = self.open[level].pointers
         name, base = pointers.get(key, ("", offset.const))
@@ -266,7 +276,7 @@ class Registers:
         return self.cell(e.array, first)
 
     def _padded(self, e: ex.Load, lane: str, lanes: int) -> bool:
-        """Whether lanes beyond the last result still lie inside the array: a panel's width is a multiple of the lanes."""
+        """Whether lanes beyond the last result still lie inside the array: a panel is whole vectors wide."""
         array = self.program.array(e.array)
         moving = [(d, i) for d, i in e.index if isinstance(i, Affine) and lane in aff.dims_of(i)]
         inner = moving[-1][0]
@@ -337,7 +347,8 @@ class Registers:
         """min or max of vectors; NaN wins, as in the scalar functions."""
         vector = self._type(t)
         name = f"{op}_{vector}"
-        lines = [f"  for (int i = 0; i < {self.lanes}; ++i) r[i] = a[i] {'<' if op == 'min' else '>'} b[i] ? a[i] : b[i];"]
+        less = "<" if op == "min" else ">"
+        lines = [f"  for (int i = 0; i < {self.lanes}; ++i) r[i] = a[i] {less} b[i] ? a[i] : b[i];"]
         if t.is_float:
             mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
             self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
@@ -366,7 +377,7 @@ class Registers:
             return
         cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
         body = cgen.Statement(f"{cell} = {self.scalar.to_storage(array.dtype, f'{name}[lane]')}")
-        yield cgen.For("int lane = 0", f"lane < {tile.valid}", "++lane", body)
+        yield loop("int lane = 0", f"lane < {tile.valid}", "++lane", body)
 
     # --- types -------------------------------------------------------------------------------------------------------
 
@@ -390,6 +401,12 @@ class Registers:
     def head(self) -> list[str]:
         """Types and lane functions, to stand before the kernel."""
         return [*self.types.values(), *self.functions.values()]
+
+
+def loop(start: str, condition: str, update: str, body: cgen.Generable) -> cgen.Generable:
+    """`for (start; condition; update) body`; cgen takes text for the first three, but does not say so."""
+    made = cast("Callable[..., cgen.Generable]", cgen.For)
+    return made(start, condition, update, body)
 
 
 def vector_typedef(name: str, scalar: str, size: int, lanes: int) -> str:

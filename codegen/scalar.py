@@ -15,7 +15,6 @@ from typing import assert_never
 
 import numpy as np
 
-from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
 from polyhedral.dtypes import DType
@@ -40,8 +39,8 @@ class Scalar:
 
     spell: Callable[[str], str]
     load: Callable[[ex.Load, Scalar], str]
-    used: set[str] = field(default_factory=set)
-    names: dict[ex.Expr, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set[str])
+    names: dict[ex.Expr, str] = field(default_factory=dict[ex.Expr, str])
     site: int = 0  # which statement a failing index is reported for, from 1
 
     # --- indices and conditions --------------------------------------------------------------------------------------
@@ -92,12 +91,8 @@ class Scalar:
         if e in self.names:
             return self.names[e]
         match e:
-            case ex.Const(v, t):
-                return literal(v, t)
-            case ex.Index(a, _):
-                return f"({self.affine(a)})"
-            case ex.Load():
-                return self.from_storage(e.dtype, self.load(e, self))
+            case ex.Const() | ex.Index() | ex.Load():
+                return self._leaf(e)
             case ex.Unary():
                 return self._unary(e)
             case ex.Binary(op, lhs, rhs):
@@ -112,6 +107,15 @@ class Scalar:
                 return f"({self.condition(c)})"
             case _:
                 assert_never(e)
+
+    def _leaf(self, e: ex.Const | ex.Index | ex.Load) -> str:
+        match e:
+            case ex.Const(v, t):
+                return literal(v, t)
+            case ex.Index(a, _):
+                return f"({self.affine(a)})"
+            case ex.Load():
+                return self.from_storage(e.dtype, self.load(e, self))
 
     def _bare(self, cond: ex.Expr) -> str:
         return f"({self.condition(cond.condition)})" if isinstance(cond, ex.Test) else self.value(cond)
@@ -148,7 +152,9 @@ class Scalar:
             case "-":
                 return f"(-{a})"
             case "abs" if t.is_integer:
-                return a if t.kind == "u" else f"({STORAGE[t.name]})({a} < 0 ? 0 - (u{_wide(t)})({bare(a)}) : (u{_wide(t)}){a})"
+                if t.kind == "u":
+                    return a
+                return f"({STORAGE[t.name]})({a} < 0 ? 0 - (u{_wide(t)})({bare(a)}) : (u{_wide(t)}){a})"
             case "abs" if t.kind == "c":
                 return f"{'cabsf' if t.bits == 64 else 'cabs'}({bare(a)})"
             case "abs":
@@ -225,7 +231,8 @@ class Scalar:
             a = f"{'crealf' if source.bits == 64 else 'creal'}({bare(a)})"
         if value_type(to) == value_type(source) and source.kind != "b":
             return a
-        return f"({value_type(to)}){a}" if a[0] == "(" and a[-1] == ")" or a.isidentifier() else f"({value_type(to)})({a})"
+        closed = (a[0] == "(" and a[-1] == ")") or a.isidentifier()
+        return f"({value_type(to)}){a}" if closed else f"({value_type(to)})({a})"
 
     def step(self, op: str, t: DType, old: str, value: ex.Expr, *, strict: bool) -> str:
         """The value of `old op value`; a relaxed sum of products is one fused multiply-add."""
@@ -259,7 +266,13 @@ def bare(text: str) -> str:
 
 def c_name(name: str) -> str:
     """A user's name as a C identifier (primes and other marks become letters)."""
-    return "".join(ch if ch.isascii() and (ch.isalnum() or ch == "_") else "_" if ch == "." else f"_u{ord(ch):x}" for ch in name)
+
+    def letter(ch: str) -> str:
+        if ch.isascii() and (ch.isalnum() or ch == "_"):
+            return ch
+        return "_" if ch == "." else f"_u{ord(ch):x}"
+
+    return "".join(map(letter, name))
 
 
 def integer(value: int) -> str:

@@ -128,7 +128,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 
 
 def vector_fma(name: str, vector: str, bits: int, lanes: int) -> str:
-    """a * b + c in all lanes, rounded once.  gcc names the instruction per width; elsewhere a loop over lanes says it."""
+    """a * b + c in all lanes, rounded once.  gcc names the instruction per width; elsewhere it is a loop over lanes."""
     kind, wide = ("ps" if bits == 32 else "pd"), bits * lanes
     plain = {128: f"__builtin_ia32_vfmadd{kind}", 256: f"__builtin_ia32_vfmadd{kind}256"}
     call = f"{plain[wide]}(a, b, c)" if wide in plain else f"__builtin_ia32_vfmadd{kind}512_mask(a, b, c, -1, 4)"

@@ -316,9 +316,9 @@ def names_of(dims: Names) -> tuple[str, ...]:
     elif hasattr(dims, "name"):
         names = (name_of(cast("Named", dims)),)
     elif isinstance(dims, Iterable):
-        names = tuple(name_of(d) for d in cast("Iterable[str | Named]", dims))
+        names = tuple(name_of(d) for d in dims)
     else:
-        names = (name_of(cast("Named", dims)),)
+        names = (name_of(dims),)
     if len(set(names)) != len(names):
         twice = next(d for d in names if names.count(d) > 1)
         raise DimError(

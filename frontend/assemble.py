@@ -68,10 +68,10 @@ def _merged(build: Assembly, job: Job, r: Recorded) -> Job:
     array = build.recording.array(r.target)
     index = {f: i for f, i in load.index if isinstance(i, Affine)}
     bare = [i.as_var() for i in index.values()]
-    seen = frozenset().union(*(aff.dims_of(i) for _, i in job.write.index))
+    seen = frozenset[str]().union(*(aff.dims_of(i) for _, i in job.write.index))
     if array is None or array.dtype != load.dtype or len(index) < len(load.index):
         return job
-    if None in bare or sorted(map(str, bare)) != sorted(job.domain.dims) or seen != set(job.domain.dims):
+    if None in bare or sorted(map(str, bare)) != sorted(job.domain.dims) or seen != frozenset(job.domain.dims):
         return job
     if r.kind == "update" and r.target in _below(build, d):
         return job

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,8 @@ class Cost:
     def __str__(self) -> str:
         about = "" if self.exact else "at most "
         return (
-            f"{about}{self.flops / 1e9:.4g} GFLOP, {self.bytes / 1e6:.4g} MB in and out ({self.intensity:.1f} FLOP/byte), "
-            f"{self.temporary / 1e6:.4g} MB temporary"
+            f"{about}{self.flops / 1e9:.4g} GFLOP, {self.bytes / 1e6:.4g} MB in and out "
+            f"({self.intensity:.1f} FLOP/byte), {self.temporary / 1e6:.4g} MB temporary"
         )
 
 
@@ -85,7 +86,7 @@ def instances(domain: Domain) -> tuple[int, bool]:
             free *= _span(r)
     if not tied:
         return free, True
-    rows: dict[str, np.ndarray] = {}
+    rows: dict[str, Any] = {}
     count = 1
     for r in tied:
         lo = np.broadcast_to(np.asarray(aff.evaluate(r.lo, rows, {})), (count,))

@@ -15,7 +15,8 @@ import numpy as np
 
 from frontend.arrays import Array, Ordered
 from frontend.cost import operations
-from frontend.staged import Benchmark, Lowered
+from frontend.executable import Benchmark
+from frontend.staged import Lowered
 from frontend.targets import Sizes, Target, dense_specs, example_sizes, load, lowered
 from frontend.usage import UsageError
 from polyhedral import interpreter

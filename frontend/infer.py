@@ -48,7 +48,7 @@ class Context:
     """
 
     recording: Recording
-    summaries: dict[str, Summary] = field(default_factory=dict)
+    summaries: dict[str, Summary] = field(default_factory=dict[str, Summary])
     reader: str | None = None
 
     @property
@@ -100,7 +100,7 @@ def settle(r: Recorded, recording: Recording, summaries: dict[str, Summary] | No
 
 def inside(e: Expr, recording: Recording, summaries: dict[str, Summary] | None = None) -> Condition:
     """Where all accesses of an expression are in bounds, as a condition over its dims (`ph.inside`, rule R14)."""
-    parts = []
+    parts: list[Condition] = []
     for n in facts_of(e, Context(recording, {} if summaries is None else summaries)).needs:
         if not n.bound and n.when == TRUE:
             parts.append(n.holds)
@@ -120,7 +120,8 @@ def summary(d: Reduction, context: Context) -> Summary:
     facts = facts_of(d.body, context)
     where = _Where(context.reader or d.name.strip("%"), d.location, dict(d.shown))
     given = {b: (lo, hi) for b, lo, hi in d.declared}
-    bound_pins, free_pins = [], []
+    bound_pins: list[Pin] = []
+    free_pins: list[Pin] = []
     for p in facts.pins:
         if p.dim not in given:
             (bound_pins if p.dim in d.bound else free_pins).append(p)
@@ -162,7 +163,7 @@ def facts_of(e: Expr, context: Context, own: str | None = None) -> Facts:
             if array is None:
                 raise InternalError("PH999", f"{load.array} is read but never recorded")
             widths = {d: (lo, hi) for d, lo, hi in definition.widths} if isinstance(definition, Padding) else {}
-            new = []
+            new = list[Need]()
             for d, i in index.items():
                 v, extent, (low, high) = i.as_var(), array.extent(d), widths.get(d, (0, 0))
                 if v is not None and array.name != own:
@@ -194,7 +195,7 @@ class _Where:
 
     name: str
     location: Location | None
-    shown: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def spoken(self, dim: str) -> str:
         return self.shown.get(dim, spoken(dim))

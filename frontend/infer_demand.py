@@ -64,7 +64,7 @@ def _renamed(dims: Sequence[str], d: Demand) -> Domain | None:
     ranges = {bare[r.dim]: r for r in d.domain.ranges if r.dim in bare}
     if any(aff.dims_of(r.lo) or aff.dims_of(r.hi) for r in d.domain.ranges):
         return None
-    kept = []
+    kept: list[Condition] = []
     for part in _parts(aff.both(d.domain.guard, d.when)):
         used = aff.condition_dims(part)
         if used <= bare.keys():

@@ -78,7 +78,7 @@ def _own_dims(node: Expr) -> frozenset[str]:
         case ex.Test(c):
             return aff.condition_dims(c)
         case ex.Load(_, index, _):
-            return frozenset().union(*(aff.dims_of(i) for _, i in index if isinstance(i, aff.Affine)))
+            return frozenset[str]().union(*(aff.dims_of(i) for _, i in index if isinstance(i, aff.Affine)))
         case _:
             return frozenset()
 

@@ -64,7 +64,11 @@ class Wanted:
     number: int
     place: Place
     location: Location | None
-    demands: list[Demand] = field(default_factory=list)
+    demands: list[Demand] = field(default_factory=list[Demand])
+
+
+Stored = tuple[Array, tuple[Affine, ...]]
+"""An array and the least index along each of its axes."""
 
 
 @dataclass
@@ -73,10 +77,10 @@ class Assembly:
 
     context: Context
     known: Condition
-    jobs: list[Job] = field(default_factory=list)
-    wanted: dict[Key, Wanted] = field(default_factory=dict)
-    stored: dict[Key, tuple[Array, tuple[Affine, ...]]] = field(default_factory=dict)  # array, least indices
-    taken: set[str] = field(default_factory=set)
+    jobs: list[Job] = field(default_factory=list[Job])
+    wanted: dict[Key, Wanted] = field(default_factory=dict[Key, Wanted])
+    stored: dict[Key, Stored] = field(default_factory=dict[Key, Stored])
+    taken: set[str] = field(default_factory=set[str])
 
     @property
     def recording(self) -> Recording:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from frontend.infer_reads import Interval, Need
 from polyhedral import affine as aff
 from polyhedral.affine import TRUE, Affine, Compare, Condition, Floor, Size, Var
-from polyhedral.isl import Bound, named
+from polyhedral.isl import Bound, NamedSet, named
 
 Ranges = Mapping[str, Interval]
 
@@ -33,7 +33,8 @@ def in_rounds(
 
     Every round takes each dim that is the only open one of some index; what it finds is pinned for the next round.
     """
-    ranges, because = dict(pinned), {}
+    ranges = dict(pinned)
+    because: dict[str, Need] = {}
     merge = same_sizes(known)
     while left := [d for d in dims if d not in ranges]:
         found: dict[str, Interval] = {}
@@ -107,7 +108,8 @@ def _by_intervals(
     guarded = aff.condition_dims(guard)
     if not needs:
         return None
-    lows, highs = [], []
+    lows: list[Affine] = []
+    highs: list[Affine] = []
     for n in needs:
         box = dict(ranges) | {b: (lo, hi) for b, lo, hi in n.bound}
         c = n.index.coefficient(Var(dim))
@@ -145,10 +147,11 @@ def _outermost(bounds: Sequence[Affine], merge: Mapping[str, Affine], sign: int)
 def _by_sets(dim: str, needs: Sequence[Need], ranges: Ranges, guard: Condition, known: Condition) -> Interval | Unclear:
     """Complement of the projection of the out-of-bounds points, for sizes for which the statement runs at all."""
     space = named((dim,), (), known)
-    good, bad = space, []
+    good = space
+    bad: list[NamedSet] = []
     for n in needs or (None,):
         where = guard if n is None else aff.both(guard, n.when)
-        seen = {dim} | aff.condition_dims(where) | (aff.dims_of(n.index) if n else set())
+        seen = {dim} | aff.condition_dims(where) | (aff.dims_of(n.index) if n else frozenset[str]())
         box = dict(ranges) | ({} if n is None else {b: (lo, hi) for b, lo, hi in n.bound})
         names, inside = _box(dim, seen, box)
         points = named(names, (), aff.both(inside, guard, known))
@@ -166,7 +169,9 @@ def _by_sets(dim: str, needs: Sequence[Need], ranges: Ranges, guard: Condition, 
 
 def _box(dim: str, seen: set[str], box: Ranges) -> tuple[tuple[str, ...], Condition]:
     """The known ranges of the dims in sight and of those that their bounds mention."""
-    names, parts, todo = {dim: None}, [], sorted(seen - {dim})
+    names = {dim: None}
+    parts: list[Condition] = []
+    todo = sorted(seen - {dim})
     while todo:
         d = todo.pop(0)
         if d in names:

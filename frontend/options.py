@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Options: what may be chosen for a compilation, and where each choice comes from.
 
-Precedence: call > `with ph.options(...)` > environment > `[tool.polyhedral]` in pyproject.toml.  The environment is read
-by `frontend.driver`, which passes it in.
+Precedence: call > `with ph.options(...)` > environment > `[tool.polyhedral]` in pyproject.toml.  The environment is
+read by `frontend.driver`, which passes it in.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
@@ -22,9 +22,9 @@ from polyhedral.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Options:
-    """`target` cpu or c; `threads` None for all cores; `checked` bounds-checks every access at run time; `dump` a folder
-    that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `plan_above` the number of instances from which a reduction
-    gets a register tile (-1 for never); `sizes` "auto" or "exact"."""
+    """`target` cpu or c; `threads` None for all cores; `checked` bounds-checks every access at run time; `dump` a
+    folder that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `plan_above` the number
+    of instances from which a reduction gets a register tile (-1 for never); `sizes` "auto" or "exact"."""
 
     target: str = "cpu"
     threads: int | None = None
@@ -78,7 +78,7 @@ _NAMES = tuple(f.name for f in fields(Options))
 
 
 @contextmanager
-def options(**chosen: Any) -> Iterator[None]:
+def options(**chosen: Any) -> Generator[None]:
     """Options for every call and lowering inside the block: `with ph.options(threads=1, checked=True): ...`."""
     _known(chosen)
     token = _context.set({**_context.get(), **chosen})
@@ -111,14 +111,15 @@ def _checked(chosen: Options) -> Options:
 def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _CACHE_DIR."""
     found: dict[str, Any] = {}
-    for name, field, convert in (
+    readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
         ("POLYHEDRAL_TARGET", "target", str),
         ("POLYHEDRAL_THREADS", "threads", int),
         ("POLYHEDRAL_CHECK", "checked", lambda v: v not in ("", "0", "false")),
         ("POLYHEDRAL_DUMP", "dump", str),
         ("POLYHEDRAL_TILE", "tile", int),
         ("POLYHEDRAL_CACHE_DIR", "cache_dir", str),
-    ):
+    )
+    for name, field, convert in readers:
         if env.get(name):
             try:
                 found[field] = convert(env[name])

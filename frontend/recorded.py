@@ -23,8 +23,8 @@ class Reduction:
 
     It is read by `Load(name, index)` with one entry for each free dim, so substitution into a reduction is substitution
     into an index.  It has no range of its own: it is computed where its readers need it.  `bound` names are fresh
-    (`k'1`) with `shown` mapping them to the user's spelling.  `where` is the affine part of the predicate; data-dependent
-    masks are already Selects in `body`.  `declared` holds sizes given by `ph.dims(k=3)` or `.over`.
+    (`k'1`) with `shown` mapping them to the user's spelling.  `where` is the affine part of the predicate;
+    data-dependent masks are already Selects in `body`.  `declared` holds sizes given by `ph.dims(k=3)` or `.over`.
     """
 
     name: str
@@ -72,12 +72,12 @@ class Loop:
 class Recorded:
     """One statement as written.
 
-    kind      "let" (a new array whose extents are to be inferred), "equation" (part of a `ph.var`), "update" (of an inout
-              argument); a returned expression is a "let" whose array has role OUTPUT.
+    kind      "let" (a new array whose extents are to be inferred), "equation" (part of a `ph.var`), "update" (of an
+              inout argument); a returned expression is a "let" whose array has role OUTPUT.
     target    the array written; for a let, `index` is empty and `value`'s dims become its dims.
     index     for equations and updates: the affine index of every dim of the target.
-    op        for `T op= e` with dims that the target does not see: the reduction; None otherwise (then a plain `T op= e`
-              is already spelled `T = T op e` in `value`).
+    op        for `T op= e` with dims that the target does not see: the reduction; None otherwise (then a plain
+              `T op= e` is already spelled `T = T op e` in `value`).
     loops     enclosing ordered loops, outermost first; `over` unordered ranges; `when` an affine restriction.
     declared  fixed sizes of dims: dim, lo, hi.
     position  textual position, as in polyhedral.program.Statement.
@@ -99,7 +99,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Recording:
-    """Everything a trace knows so far.  Extents of arguments are the symbolic sizes `X.c`; those of lets and vars affine."""
+    """What a trace knows so far.  Extents of arguments are the symbolic sizes `X.c`; those of lets and vars affine."""
 
     name: str
     arrays: tuple[Array, ...] = ()
@@ -119,8 +119,8 @@ class Recording:
 class Settled:
     """The outcome of inference for one statement: the range of every dim, and the size equalities it relies on.
 
-    `ranges` covers all statement dims, ordered loops first; `guard` holds enclosing conditions.  `reasons` says for each
-    dim, in the user's words, why it has its range (shown in errors and by `explain bounds`).
+    `ranges` covers all statement dims, ordered loops first; `guard` holds enclosing conditions.  `reasons` says for
+    each dim, in the user's words, why it has its range (shown in errors and by `explain bounds`).
     """
 
     ranges: tuple[tuple[str, Affine, Affine], ...]

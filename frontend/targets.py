@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from frontend import driver
-from frontend.function import Function, symbolic
+from frontend.arguments import symbolic
+from frontend.function import Function
 from frontend.specs import Spec, dense
 from frontend.staged import Lowered
 from frontend.staged import lower as lower_program
@@ -131,7 +132,7 @@ def lowered(target: Target, sizes: Sizes, dtype: str | None = None, fixed: Mappi
 
 
 def _lowered(f: Function, sizes: Sizes, given: Sizes, dtype: str | None) -> Lowered:
-    bound = f._bound  # pyright: ignore[reportPrivateUsage]
+    bound = f.arguments.bound
     arrays = {p.name: p.axes for p in f.parameters if p.axes is not None and p.name not in bound}
     plain = [p.name for p in f.parameters if p.size]
     resolved([*plain, *(f"{n}.{d}" for n, axes in arrays.items() for d in axes)], given)

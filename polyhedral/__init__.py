@@ -26,16 +26,28 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-_LANGUAGE = ["abs", "acos", "asin", "assume", "atan", "atan2", "bf16", "bool", "bool_", "c128", "c64", "ceil", "clip", "Cond", "const", "cos", "cosh", "current", "Dim", "dims", "e", "erf", "exp", "exp2", "expm1", "Expr", "f16", "f32", "f64", "f8e4m3", "f8e5m2", "floor", "fresh", "hypot", "i16", "i32", "i64", "i8", "Index", "inf", "inside", "isinf", "isnan", "let", "log", "log1p", "log2", "loop", "maximum", "minimum", "nan", "Ordered", "orelse", "over", "pi", "relu", "round", "Scalar", "scan", "sequential", "sigmoid", "sin", "sinh", "Size", "softmax", "sqrt", "tan", "tanh", "Tensor", "trunc", "u16", "u32", "u64", "u8", "var", "when", "where"]
-_ERRORS = ["ArgumentError", "BoundsError", "DimError", "DomainError", "DtypeError", "InternalError", "LegalityError", "OrderError", "PolyhedralError", "Remark", "SyntaxProblem", "ToolchainError", "Unsupported", "UserError"]
+_LANGUAGE = (
+    "abs", "acos", "asin", "assume", "atan", "atan2", "bf16", "bool", "bool_", "c128", "c64", "ceil", "clip", "Cond",
+    "const", "cos", "cosh", "current", "Dim", "dims", "e", "erf", "exp", "exp2", "expm1", "Expr", "f16", "f32", "f64",
+    "f8e4m3", "f8e5m2", "floor", "fresh", "hypot", "i16", "i32", "i64", "i8", "Index", "inf", "inside", "isinf",
+    "isnan", "let", "log", "log1p", "log2", "loop", "maximum", "minimum", "nan", "Ordered", "orelse", "over", "pi",
+    "relu", "round", "Scalar", "scan", "sequential", "sigmoid", "sin", "sinh", "Size", "softmax", "sqrt", "tan",
+    "tanh", "Tensor", "trunc", "u16", "u32", "u64", "u8", "var", "when", "where",
+)  # fmt: skip
+_ERRORS = (
+    "ArgumentError", "BoundsError", "DimError", "DomainError", "DtypeError", "InternalError", "LegalityError",
+    "OrderError", "PolyhedralError", "Remark", "SyntaxProblem", "ToolchainError", "Unsupported", "UserError",
+)  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_LANGUAGE, "frontend.lang"),
     **dict.fromkeys(_ERRORS, "polyhedral.errors"),
-    **dict.fromkeys(("function", "symbolic", "Function"), "frontend.function"),
+    **dict.fromkeys(("function", "Function"), "frontend.function"),
+    **dict.fromkeys(("symbolic",), "frontend.arguments"),
     **dict.fromkeys(("array", "Array"), "frontend.arrays"),
     **dict.fromkeys(("options", "Options"), "frontend.options"),
     **dict.fromkeys(("hints", "Hints"), "frontend.hints"),
-    **dict.fromkeys(("lower", "Lowered", "Executable"), "frontend.staged"),
+    **dict.fromkeys(("lower", "Lowered"), "frontend.staged"),
+    **dict.fromkeys(("Executable",), "frontend.executable"),
     **dict.fromkeys(("parse",), "polyhedral.parse"),
     **dict.fromkeys(("to_text",), "polyhedral.text"),
     **dict.fromkeys(("statement", "program"), "polyhedral.build"),
@@ -47,7 +59,7 @@ _SPELLED = {"interpret": "run"}
 _SHARED = frozenset({"check", "parse", "program"})
 """Names of a submodule and of a function: importing the submodule must not hide the function."""
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]  the stub beside this file lists them
 
 
 class _CallableModule(ModuleType):

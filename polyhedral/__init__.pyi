@@ -11,16 +11,16 @@ from inspect import Signature
 from types import EllipsisType
 from typing import Any, ClassVar, Literal, TypeAlias, overload
 
+from frontend.arguments import symbolic as symbolic
 from frontend.arrays import Array as Array
 from frontend.arrays import array as array
+from frontend.executable import Executable as Executable
 from frontend.function import Function as Function
 from frontend.function import function as function
-from frontend.function import symbolic as symbolic
 from frontend.hints import Hints as Hints
 from frontend.hints import hints as hints
 from frontend.options import Options as Options
 from frontend.options import options as options
-from frontend.staged import Executable as Executable
 from frontend.staged import Lowered as Lowered
 from frontend.staged import lower as lower
 from polyhedral.build import program as program

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,15 +367,15 @@ def holds(c: Condition, env: Mapping[str, int], sizes: Mapping[str, int]) -> boo
                 result = result | holds(a, env, sizes)
             return result
         case Not(arg):
-            value = holds(arg, env, sizes)
+            value = cast("Any", holds(arg, env, sizes))
             return (not value) if isinstance(value, bool) else ~value
         case _:
             assert_never(c)
 
 
 def condition_dims(c: Condition) -> frozenset[str]:
-    return frozenset().union(*(dims_of(p.expr) for p in comparisons(c)))
+    return frozenset[str]().union(*(dims_of(p.expr) for p in comparisons(c)))
 
 
 def condition_sizes(c: Condition) -> frozenset[str]:
-    return frozenset().union(*(sizes_of(p.expr) for p in comparisons(c)))
+    return frozenset[str]().union(*(sizes_of(p.expr) for p in comparisons(c)))

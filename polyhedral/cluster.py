@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def components(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
-    """Strongly connected components in an order that respects the edges (Tarjan 1972, iterative); ties keep `nodes`' order."""
+    """Strongly connected components in an order that keeps the edges (Tarjan 1972, iterative); ties as in `nodes`."""
     after: dict[str, list[str]] = {n: [] for n in nodes}
     for a, b in sorted(set(edges), key=lambda e: (nodes.index(e[0]), -nodes.index(e[1]))):
         after[a].append(b)

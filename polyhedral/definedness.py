@@ -51,7 +51,10 @@ def _require_no_loop(p: Program, s: Statement, context: Condition) -> None:
             point={d: point[d] for d in s.dims},
             sizes={n: point[n] for n in points.sizes},
             location=s.location,
-            hints=(f"read an earlier cell, for example {s.write.array}[{next(iter(s.dims), 't')} - 1], or update an inout argument",),
+            hints=(
+                f"read an earlier cell, for example {s.write.array}[{next(iter(s.dims), 't')} - 1], "
+                "or update an inout argument",
+            ),
         )
 
 
@@ -117,7 +120,7 @@ class _Definition:
     @cached_property
     def written(self) -> tuple[NamedSet, ...]:
         """The cells that each statement defines; `d@` are the array's dims, apart from the statements'."""
-        sets = []
+        sets: list[NamedSet] = []
         for s in self.writers:
             dims, condition = cells(s) if s.op is not None else (s.dims, s.domain.condition)
             source = named(dims, self.program.sizes, aff.both(self.context, condition))

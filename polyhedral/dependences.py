@@ -91,7 +91,7 @@ class Dependences:
 
     @staticmethod
     def _orders(d: Dependence) -> bool:
-        return d.why is not Why.RELAXED and not (d.why is Why.INIT)
+        return d.why is not Why.RELAXED and d.why is not Why.INIT
 
 
 def analyse(fr: Frame) -> Dependences:
@@ -106,7 +106,8 @@ def analyse(fr: Frame) -> Dependences:
                 if a.writes or b.writes:
                     found += _between(fr, a, b, relations[id(a)], relations[id(b)])
                 if b.writes and array.planes:
-                    meet = relations[id(a)].apply_range(fr.next_planes(array.name)).apply_range(relations[id(b)].reverse())
+                    later = relations[id(a)].apply_range(fr.next_planes(array.name))
+                    meet = later.apply_range(relations[id(b)].reverse())
                     if not meet.is_empty():
                         why = Why.OUTPUT if a.writes else Why.ANTI
                         found.append(Dependence(why, a.family, b.family, array.name, meet.coalesce()))

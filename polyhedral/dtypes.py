@@ -7,6 +7,7 @@ Knows nothing of C; `codegen` spells each type in its target's language.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -52,7 +53,7 @@ _BY_NUMPY = {t.numpy: t for t in ALL}
 
 def from_numpy(dtype: object) -> DType | None:
     """The element type of a NumPy dtype in native byte order, or None when the language has no such type."""
-    d = np.dtype(dtype)  # type: ignore[arg-type]
+    d = np.dtype(cast("np.dtype[Any]", dtype))
     return _BY_NUMPY.get(d) if d.isnative else None
 
 
@@ -65,7 +66,7 @@ def as_dtype(given: object) -> DType | None:
     if not isinstance(given, (str, type, np.dtype)):
         return None
     try:
-        return from_numpy(given)
+        return from_numpy(cast("object", given))
     except TypeError:
         return None
 
@@ -84,12 +85,7 @@ def promote(a: DType, b: DType) -> DType | None:
     if b.kind == "b":
         return a
     if a.is_integer and b.is_integer:
-        if a.kind == b.kind:
-            return a if a.bits > b.bits else b
-        signed, unsigned = (a, b) if a.kind == "i" else (b, a)
-        if signed.bits > unsigned.bits:
-            return signed
-        return {8: i16, 16: i32, 32: i64}.get(unsigned.bits)
+        return _promote_integers(a, b)
     if a.is_integer:
         return b if b.bits > 8 else None
     if b.is_integer:
@@ -100,6 +96,15 @@ def promote(a: DType, b: DType) -> DType | None:
     if a.bits == b.bits or {a.bits, b.bits} == {8, 16}:
         return None
     return a if a.bits > b.bits else b
+
+
+def _promote_integers(a: DType, b: DType) -> DType | None:
+    if a.kind == b.kind:
+        return a if a.bits > b.bits else b
+    signed, unsigned = (a, b) if a.kind == "i" else (b, a)
+    if signed.bits > unsigned.bits:
+        return signed
+    return {8: i16, 16: i32, 32: i64}.get(unsigned.bits)
 
 
 def accumulator(t: DType) -> DType:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Rows:
 
     env: Mapping[str, np.ndarray]
     ids: np.ndarray
-    memo: dict[int, Result] = field(default_factory=dict)
+    memo: dict[int, Result] = field(default_factory=dict[int, Any])
 
     def at(self, chosen: np.ndarray) -> Rows:
         return Rows({d: v[chosen] for d, v in self.env.items()}, self.ids[chosen])
@@ -53,7 +53,7 @@ def points(domain: Domain, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 
 def _points(domain: Domain, sizes: Mapping[str, int]) -> tuple[dict[str, np.ndarray], int]:
-    env: dict[str, np.ndarray] = {}
+    env: dict[str, Any] = {}
     n = 1
     for r in domain.ranges:
         lo = column(r.lo, env, sizes, n)
@@ -67,7 +67,7 @@ def _points(domain: Domain, sizes: Mapping[str, int]) -> tuple[dict[str, np.ndar
     return {d: v[keep] for d, v in env.items()}, int(keep.sum())
 
 
-def column(e: Affine, env: Mapping[str, np.ndarray], sizes: Mapping[str, int], n: int) -> np.ndarray:
+def column(e: Affine, env: Mapping[str, Any], sizes: Mapping[str, int], n: int) -> np.ndarray:
     return np.broadcast_to(np.asarray(aff.evaluate(e, env, sizes), dtype=np.int64), (n,))
 
 
@@ -113,7 +113,8 @@ class Evaluator:
             case ex.Index(affine, dtype):
                 return column(affine, at.env, self.memory.sizes, len(at)).astype(dtype.numpy)
             case ex.Test(condition):
-                truth = np.asarray(aff.holds(condition, at.env, self.memory.sizes), dtype=bool)
+                env: Mapping[str, Any] = at.env
+                truth = np.asarray(aff.holds(condition, env, self.memory.sizes), dtype=bool)
                 return np.broadcast_to(truth, (len(at),))
             case _:
                 assert_never(e)
@@ -132,7 +133,7 @@ class Evaluator:
     def _load(self, e: ex.Load, at: Rows) -> Result:
         array, shape = self.memory.values[e.array], self.memory.shapes[e.array]
         ready = np.ones(len(at), bool)
-        index = []
+        index: list[np.ndarray] = []
         for _, i in e.index:
             if isinstance(i, Affine):
                 index.append(column(i, at.env, self.memory.sizes, len(at)))
@@ -143,7 +144,7 @@ class Evaluator:
         for (d, i), c, n in zip(e.index, index, shape, strict=True):
             bad = np.flatnonzero(ready & ((c < 0) | (c >= n)))
             if len(bad):
-                raise self.outside("reads", e.array, d, i, int(c[bad[0]]), n, at.point(bad[0]))
+                raise self.outside("reads", e.array, d, i, int(c[bad[0]]), n, at.point(int(bad[0])))
         if self.log is not None:
             self.log(e.array, at, index, ready)
         ok = np.flatnonzero(ready)
@@ -162,7 +163,7 @@ class Evaluator:
         for (d, i), c, n in zip(write.index, index, self.memory.shapes[write.array], strict=True):
             bad = np.flatnonzero((c < 0) | (c >= n))
             if len(bad):
-                raise self.outside("writes", write.array, d, i, int(c[bad[0]]), n, at.point(bad[0]))
+                raise self.outside("writes", write.array, d, i, int(c[bad[0]]), n, at.point(int(bad[0])))
         return index
 
     def cells(self, at: Rows) -> np.ndarray:
@@ -197,7 +198,16 @@ def flat(index: list[np.ndarray], shape: tuple[int, ...], n: int) -> np.ndarray:
 
 # --- arithmetic ------------------------------------------------------------------------------------------------------
 
-_erf = np.frompyfunc(math.erf, 1, 1)
+_erf_each: Callable[[np.ndarray], Any] = np.frompyfunc(math.erf, 1, 1)
+
+
+def _erf(a: np.ndarray) -> np.ndarray:
+    return _erf_each(a).astype(a.dtype)
+
+
+def _minus(a: np.ndarray, *b: np.ndarray) -> np.ndarray:
+    return np.subtract(a, *b) if b else np.negative(a)
+
 
 _FUNCTIONS: Mapping[str, Callable[..., np.ndarray]] = {
     "+": np.add, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.remainder, "**": np.power,
@@ -205,8 +215,7 @@ _FUNCTIONS: Mapping[str, Callable[..., np.ndarray]] = {
     ">": np.greater, ">=": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "&": np.bitwise_and,
     "|": np.bitwise_or, "^": np.bitwise_xor, "<<": np.left_shift, ">>": np.right_shift, "abs": np.abs,
     "not": np.logical_not, "~": np.invert, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "atan2": np.arctan2, "round": np.rint, "-": lambda a, *b: np.subtract(a, *b) if b else np.negative(a),
-    "erf": lambda a: _erf(a).astype(a.dtype),
+    "atan2": np.arctan2, "round": np.rint, "-": _minus, "erf": _erf,
 }  # fmt: skip
 
 

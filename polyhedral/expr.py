@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar, assert_never, dataclass_transform
+from typing import Any, TypeVar, assert_never, cast, dataclass_transform
 
 from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
@@ -25,8 +25,8 @@ LOGIC = ("and", "or")
 BITWISE = ("&", "|", "^", "<<", ">>")
 UNARY = ("-", "abs", "not", "~")
 CALLS = (
-    "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin", "acos", "atan",
-    "erf", "floor", "ceil", "round", "trunc", "isnan", "isinf", "atan2", "hypot",
+    "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin",
+    "acos", "atan", "erf", "floor", "ceil", "round", "trunc", "isnan", "isinf", "atan2", "hypot",
 )  # fmt: skip
 """Elementary functions on floats; round is half-to-even; isnan and isinf give bool."""
 
@@ -39,7 +39,8 @@ class _Hashed:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((type(self).__name__, *(getattr(self, f) for f in self.__dataclass_fields__)))  # type: ignore[attr-defined]
+        names = cast("Any", self).__dataclass_fields__
+        return hash((type(self).__name__, *(getattr(self, f) for f in names)))
 
     def __hash__(self) -> int:
         return self._hash
@@ -48,7 +49,7 @@ class _Hashed:
 @dataclass_transform(frozen_default=True)
 def _node(cls: type[_T]) -> type[_T]:
     made = dataclass(frozen=True)(cls)
-    made.__hash__ = _Hashed.__hash__  # type: ignore[method-assign]
+    made.__hash__ = cast("Any", _Hashed.__hash__)
     return made
 
 

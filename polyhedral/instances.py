@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Statement instances: the families of points that a schedule orders.
 
-An assignment is one family.  A reduction is two, `init` (write the identity) and `update` (combine one value in), because
-initialisation must precede all updates and all updates every reader.  Identifiers are generated; users see `shown`.
+An assignment is one family.  A reduction is two, `init` (write the identity) and `update` (combine one value in),
+because initialisation must precede all updates and all updates every reader.  Identifiers are generated; users see
+`shown`.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def references(f: Family) -> tuple[Reference, ...]:
     write = Reference(f, s.write.array, s.write.index, aff.TRUE, True)
     if f.kind is Kind.INIT:
         return (write,)
-    found = []
+    found: list[Reference] = []
     for load, when in guarded_loads(s.value):
         index = tuple((d, i if isinstance(i, Affine) else None) for d, i in load.index)
         found.append(Reference(f, load.array, index, when, False))
@@ -129,7 +130,8 @@ def branch_conditions(cond: ex.Expr) -> tuple[Condition, Condition]:
             (ta, fa), (tb, fb) = branch_conditions(a), branch_conditions(b)
             return aff.either(ta, tb), aff.both(fa, fb)
         case ex.Unary("not", a):
-            return branch_conditions(a)[::-1]
+            known, denied = branch_conditions(a)
+            return denied, known
         case _:
             return aff.TRUE, aff.TRUE
 

@@ -22,6 +22,7 @@ from polyhedral.program import Domain, Program, Role, Statement, reads
 
 Trace = Callable[[str, dict[str, int], tuple[Cell, ...], Cell], None]
 """Receives (statement, point, cells read, cell written) for each instance, in the order of execution."""
+Record = tuple[str, dict[str, int], tuple[Cell, ...], Cell]
 
 
 def run(
@@ -29,7 +30,7 @@ def run(
     inputs: Mapping[str, np.ndarray],
     sizes: Mapping[str, int] | None = None,
     dim_order: Mapping[str, Sequence[str]] | None = None,
-    trace: Trace | list | None = None,
+    trace: Trace | list[Record] | None = None,
 ) -> dict[str, np.ndarray]:
     """The outputs and updated `inout` arrays of a program.
 
@@ -104,10 +105,10 @@ class _Machine:
 
     program: Program
     memory: Memory
-    trace: Trace | list | None
+    trace: Trace | list[Record] | None
     version: int = 0
-    equations: list[_Equation] = field(default_factory=list)
-    timed: dict[str, _Equation] = field(default_factory=dict)
+    equations: list[_Equation] = field(default_factory=list[_Equation])
+    timed: dict[str, _Equation] = field(default_factory=dict[str, _Equation])
 
     def execute(self) -> None:
         """Settle the equations, then run the updates in order, settling again after each new definition."""
@@ -272,14 +273,13 @@ class _Machine:
     def report(self, s: Statement, now: Rows, which: np.ndarray, log: list[list[Cell]]) -> None:
         if self.trace is None:
             return
-        emit = self.trace.append if isinstance(self.trace, list) else None
         index = Evaluator(self.memory, s).written(now)
-        for k in which:
+        for k in map(int, which):
             record = (s.name, now.point(k), tuple(log[k]), (s.write.array, tuple(int(c[k]) for c in index)))
-            if emit is not None:
-                emit(record)
-            else:
+            if callable(self.trace):
                 self.trace(*record)
+            else:
+                self.trace.append(record)
 
     def show(self, array: str, cell: int | tuple[int, ...]) -> str:
         index = np.unravel_index(cell, self.memory.shapes[array]) if isinstance(cell, int) else cell
@@ -308,7 +308,7 @@ class _Machine:
                     array in self.memory.defined
                     and not self.memory.defined[array].reshape(self.memory.shapes[array])[cell]
                 ):
-                    found.append((some.point(k), (array, cell)))
+                    found.append((some.point(int(k)), (array, cell)))
 
         Evaluator(self.memory, s, keep).value(s.value, now.at(np.arange(len(now))))
         return found[0]

@@ -96,7 +96,7 @@ def from_aff(a: isl.Aff, dims: Sequence[str], sizes: Sequence[str]) -> tuple[Aff
 
 
 def _basic_condition(b: isl.BasicSet, dims: Sequence[str], sizes: Sequence[str]) -> Condition:
-    parts = []
+    parts: list[Condition] = []
     for c in b.get_constraints():
         e, below = from_aff(c.get_aff(), dims, sizes)
         assert below == 1, "constraints have integer coefficients"
@@ -213,7 +213,7 @@ class NamedSet:
     def _pieces(self, pw: isl.PwAff | None) -> Bound:
         if pw is None:
             return ()
-        pieces = []
+        pieces: list[tuple[NamedSet, Affine]] = []
         for domain, a in pw.coalesce().get_pieces():
             e, below = from_aff(a, (), self.sizes)
             pieces.append(

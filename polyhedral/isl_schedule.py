@@ -7,7 +7,7 @@ text that we print; isl's schedules come back as our trees.  Nothing user-writte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,7 +38,8 @@ class Frame:
         return next(f for f in self.families if f.id == id)
 
     def domain(self, f: Family) -> isl.Set:
-        condition = aff.both(f.domain, *self.program.assumptions, *(aff.at_least(aff.size(n)) for n in self.program.sizes))
+        sizes = (aff.at_least(aff.size(n)) for n in self.program.sizes)
+        condition = aff.both(f.domain, *self.program.assumptions, *sizes)
         return to_set(condition, space(f.dims, self.params, f.id), f.dims, self.program.sizes)
 
     def domains(self, fs: Sequence[Family]) -> isl.UnionSet:
@@ -66,11 +67,12 @@ class Frame:
         a = self.program.array(array)
         planes, names = dict(a.planes), a.dim_names
         later = tuple(f"{d}\0later" for d in names)
-        conditions = []
+        conditions: list[Condition] = []
         for d, e in zip(names, later, strict=True):
             apart = aff.var(e) - aff.var(d)
             conditions.append(aff.equal(apart, planes.get(d, 0)))
-        joint = to_set(aff.both(*conditions), space((*names, *later), self.params), (*names, *later), self.program.sizes)
+        both = (*names, *later)
+        joint = to_set(aff.both(*conditions), space(both, self.params), both, self.program.sizes)
         relation = isl.Map.from_domain(joint).move_dims(_OUT, 0, _IN, len(names), len(names))
         cell = f"A{[x.name for x in self.program.arrays].index(array)}"
         return relation.set_tuple_name(_IN, cell).set_tuple_name(_OUT, cell)
@@ -102,7 +104,7 @@ def frame(p: Program) -> Frame:
 
 
 @contextmanager
-def budget(operations: int, coefficient: int = -1) -> Iterator[None]:
+def budget(operations: int, coefficient: int = -1) -> Generator[None]:
     """Bound the work isl may do inside; it fails with an islpy.Error beyond."""
     CONTEXT.reset_operations()
     CONTEXT.set_max_operations(operations)
@@ -146,11 +148,11 @@ def isl_schedule(
         CONTEXT.set_schedule_algorithm(0)
     try:
         return from_isl(fr, schedule, fs)  # outside the budget: beyond it, islpy gives None for numbers
-    except NotRepresentable:
+    except NotRepresentableError:
         return None
 
 
-class NotRepresentable(Exception):
+class NotRepresentableError(Exception):
     """A schedule with piecewise times, which our trees do not hold."""
 
 
@@ -178,8 +180,8 @@ def _node(fr: Frame, node: isl.ScheduleNode, inside: tuple[str, ...]) -> tr.Tree
         return tr.Leaf()
     if kind == types.band:
         return _band(fr, node, inside)
-    if kind in (types.sequence, types.set):
-        children = []
+    if kind == types.sequence or kind == types.set:
+        children: list[tr.Filter] = []
         for i in range(node.n_children()):
             child = node.child(i)
             kept = tuple(f for f in _families_in(fr, child.filter_get_filter()) if f in inside)
@@ -188,12 +190,12 @@ def _node(fr: Frame, node: isl.ScheduleNode, inside: tuple[str, ...]) -> tr.Tree
     if kind == types.filter:
         kept = tuple(f for f in _families_in(fr, node.filter_get_filter()) if f in inside)
         return tr.Filter(kept, _node(fr, node.child(0), kept))
-    raise NotRepresentable
+    raise NotRepresentableError
 
 
 def _band(fr: Frame, node: isl.ScheduleNode, inside: tuple[str, ...]) -> tr.Tree:
     partial = node.band_get_partial_schedule()
-    members = []
+    members: list[tr.Member] = []
     for i in range(node.band_n_member()):
         times = _times(fr, partial.get_at(i), inside)
         members.append(tr.Member(_name(times), times, bool(node.band_member_get_coincident(i))))
@@ -209,8 +211,8 @@ def _times(fr: Frame, upa: isl.UnionPwAff, inside: tuple[str, ...]) -> tuple[tup
         parts = pw.get_pieces()
         id = pw.domain().get_tuple_name()
         if len(parts) != 1:
-            raise NotRepresentable
-        params = tuple(pw.get_dim_name(_P, j) for j in range(pw.dim(_P)))
+            raise NotRepresentableError
+        params = tuple(str(pw.get_dim_name(_P, j)) for j in range(pw.dim(_P)))
         sizes = tuple(fr.program.sizes[int(n[1:])] for n in params)
         numerator, below = from_aff(parts[0][1], fr.family(id).dims, sizes)
         found[id] = numerator // below

@@ -124,12 +124,13 @@ def _meet(p: Program, a: Reference, b: Reference, order: Condition, *, planes: b
     stored in one place, the earlier plane first.
     """
     fa, fb = a.family, b.family
-    same = []
+    same: list[Condition] = []
     stored = dict(p.array(a.array).planes) if planes else {}
     for (d, i), (_, j) in zip(a.index, b.index, strict=True):
         if i is not None and j is not None:
             apart = prime(j, fb.dims) - i
-            same.append(aff.both(aff.equal(apart % stored[d]), aff.at_least(apart, 1)) if d in stored else aff.equal(apart))
+            reused = d in stored
+            same.append(aff.both(aff.equal(apart % stored[d]), aff.at_least(apart, 1)) if reused else aff.equal(apart))
     condition = aff.both(
         fa.domain, a.when, primed(fb.domain, fb.dims), primed(b.when, fb.dims), order, *p.assumptions, *same
     )
@@ -159,7 +160,8 @@ def _escapes(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) ->
         apart = prime(tb, pair.then.dims) - ta
         crossing = _first_nonempty(pair.points, aff.at_least(apart, 1), aff.at_least(-apart, 1))
         if crossing is not None:
-            return _explain(pair, crossing, f"{pair.array} is held in registers, but both need the same cell at different times")
+            held = f"{pair.array} is held in registers, but both need the same cell at different times"
+            return _explain(pair, crossing, held)
     return None
 
 

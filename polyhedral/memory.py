@@ -106,7 +106,7 @@ def memory_of(program: Program, given: Mapping[str, np.ndarray], sizes: Mapping[
 def convert(value: np.ndarray, dtype: DType) -> np.ndarray:
     """Conversion as in C; complex values drop their imaginary part, bf16 and f8 are reached through f32."""
     if value.dtype.kind == "c" and dtype.kind != "c":
-        value = value.real
+        value = np.real(value)
     if dtype.is_float and dtype.bits <= 16 and dtype.name != "f16" and value.dtype != dtype.numpy:
         value = value.astype(np.float32)
     return value.astype(dtype.numpy)

@@ -6,7 +6,8 @@ Legal by construction (kept dims are parallel, reduced ones relaxed), judged by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from polyhedral import affine as aff
@@ -21,6 +22,7 @@ from polyhedral.tree import Sequence as InOrder
 
 UNKNOWN = 1024
 """What an extent that is only known at run time is taken for."""
+_LEAF = Leaf()
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,14 @@ def _extent(lo: Affine, hi: Affine) -> int:
     return max(span.const, 0) if span.is_const else UNKNOWN
 
 
-def _work(extents: Sequence[int] | object) -> int:
-    total = 1
-    for e in extents:  # type: ignore[attr-defined]
-        total *= e
-    return total
+def _work(extents: Iterable[int]) -> int:
+    return math.prod(extents)
 
 
 def _strides(s: Statement, dim: str, layouts: Mapping[str, Layout]) -> tuple[tuple[int, bool], ...]:
     """(stride in elements along a dim, is the write) for every access; run-time strides count as large."""
-    found = []
-    for access, writes in [*((l, False) for l in ex.loads(s.value)), (s.write, True)]:
+    found: list[tuple[int, bool]] = []
+    for access, writes in [*((r, False) for r in ex.loads(s.value)), (s.write, True)]:
         total = 0
         for d, i in access.index:
             c = i.coefficient(aff.Var(dim)) if isinstance(i, Affine) else (1 << 20 if dim in ex.dims_of(i) else 0)
@@ -99,10 +98,10 @@ def _by_layout(s: Statement, kept: Sequence[str], layouts: Mapping[str, Layout],
         return next((i for i, a in enumerate(order) if d in aff.dims_of(index[a])), -1)
 
     ordered = sorted(kept, key=rank)
-    return tuple([d for d in ordered if d != inner] + ([inner] if inner in ordered and inner is not None else []))
+    return tuple([d for d in ordered if d != inner] + ([inner] if inner in ordered else []))
 
 
-def _band(fs: Sequence[Family], dims: Sequence[str], coincident: bool, child: Tree = Leaf()) -> Tree:
+def _band(fs: Sequence[Family], dims: Sequence[str], coincident: bool, child: Tree = _LEAF) -> Tree:
     members = tuple(Member(d, tuple((f.id, aff.var(d)) for f in fs), coincident) for d in dims)
     return Band(members, child, permutable=True) if members else child
 
@@ -152,7 +151,7 @@ def _reduction(
     outer, block = kept[:cut], kept[cut:]
     order = _update_order(main.statement, reduced, block, inner, extents, shape)
     update = _mark_vector(_update_band(main, order, reduced), inner if inner in block else None)
-    branches = []
+    branches: list[Filter] = []
     for f in fs[:-1]:
         init = _band([f], block, True)
         branches.append(Filter((f.id,), _mark_vector(init, inner if inner in block else None)))

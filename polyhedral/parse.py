@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 def parse(text: str, file: str = "<text>") -> Program:
     """The program that a text describes."""
-    if not isinstance(text, str):
+    if not isinstance(cast("object", text), str):
         raise SyntaxProblem("PH060", f"a program is text, not a {type(text).__name__}", hints=(HINT,))
     return _Parser(file, text, tokenize(file, text)).program()
 
@@ -37,8 +37,8 @@ def parse(text: str, file: str = "<text>") -> Program:
 class _Parser(Cursor):
     """A cursor, and the declarations read so far; `implied` are dims left out of accesses."""
 
-    arrays: dict[str, Array] = field(default_factory=dict)
-    implied: dict[str, Token] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict[str, Array])
+    implied: dict[str, Token] = field(default_factory=dict[str, Token])
 
     # --- program
 
@@ -55,7 +55,7 @@ class _Parser(Cursor):
             self.arrays[a.name] = a
         arrays = tuple(self.arrays.values())
         self.sizes = self.sizes if self.sizes is not None else tuple(dict.fromkeys(sizes_in_extents(arrays)))
-        assumptions = []
+        assumptions: list[Condition] = []
         while self.take("assume"):
             condition = self.scoped(self.condition)
             assumptions.append(aff.map_affine(condition, self.resolver(())))
@@ -123,7 +123,7 @@ class _Parser(Cursor):
             self.need("(")
             position = tuple(self.list_of(self.place, (")",)))
             self.need(")")
-        flags = set()
+        flags = set[str]()
         while flag := self.take("strict", "accumulate"):
             flags.add(flag)
         if headed:
@@ -152,10 +152,6 @@ class _Parser(Cursor):
         if self.token.kind == "number" and self.token.text.isdigit():
             return int(self.advance())
         return self.name("a number or a dim").text
-
-    def advance(self) -> str:
-        self.at += 1
-        return self.tokens[self.at - 1].text
 
     def domain(self) -> Domain:
         if self.take("{"):
@@ -311,7 +307,9 @@ class _Parser(Cursor):
 
     def constant(self, value: Any) -> ex.Expr:
         dtype = self.dtype() if self.take(":") else None
-        return ex.Const(value if dtype is None else _converted(value, dtype), dtype)  # type: ignore[arg-type]
+        if dtype is None:
+            return ex.Const(value, cast("DType", None))  # until `typed` gives it one
+        return ex.Const(_converted(value, dtype), dtype)
 
     def signed(self) -> bool | int | float | complex:
         """A literal; a sign belongs to it."""
@@ -326,9 +324,9 @@ class _Parser(Cursor):
                 return sign * math.inf
             case "complex":
                 self.need("(")
-                parts = self.list_of(self.signed, (")",))
+                parts = cast("list[float]", self.list_of(self.signed, (")",)))
                 self.need(")")
-                return complex(*parts[:2])  # type: ignore[arg-type]
+                return complex(*parts[:2])
             case None:
                 self.fail("a literal")
             case word:
@@ -345,7 +343,7 @@ class _Parser(Cursor):
     def typed(self, e: ex.Expr, expected: DType | None) -> ex.Expr:
         """Give the literals without a type the type that is expected of them."""
         if isinstance(e, ex.Const):
-            if e.dtype is not None:
+            if cast("DType | None", e.dtype) is not None:  # the parser's literals have none at first
                 return e
             if expected is None:
                 self.fail("a typed literal such as 1.0:f32", self.tokens[self.at - 1])
@@ -370,13 +368,15 @@ def domain_of(dims: Iterable[str], condition: Condition) -> Domain:
     """Ranges and guard of a set of points: the first bounds written for each dim, or its hull in terms of the sizes."""
     dims = tuple(dims)
     parts = list(condition.args if isinstance(condition, aff.And) else (condition,))
-    ranges = []
+    ranges: list[Range] = []
     for k, d in enumerate(dims):
         inner = set(dims[k + 1 :])
         lo = _bound(parts, d, inner, 1)
         hi = _bound(parts, d, inner, -1)
-        lower, upper = _hull(dims, condition, d) if lo is None or hi is None else (None, None)
-        ranges.append(Range(d, lo if lo is not None else lower, hi if hi is not None else upper))  # type: ignore[arg-type]
+        if lo is None or hi is None:
+            lower, upper = _hull(dims, condition, d)
+            lo, hi = lower if lo is None else lo, upper if hi is None else hi
+        ranges.append(Range(d, lo, hi))
     return Domain(tuple(ranges), aff.both(*parts))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The page to read first: how a Program becomes a legal schedule.
 
-    Program --check--> Checked --dependences--> Analyzed --schedule--> Scheduled        (then codegen: loops, C, a kernel)
+    Program --check--> Checked --dependences--> Analyzed --schedule--> Scheduled     (then codegen: loops, C, a kernel)
 
 Each arrow is a plain function, each noun a frozen dataclass that contains the stage before it.
 """
@@ -17,6 +17,8 @@ from polyhedral.layout import Layout
 from polyhedral.plan import RegisterPlan
 from polyhedral.program import Program
 from polyhedral.schedule import Options, Schedule, schedule
+
+DEFAULT = Options()
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ def analyze(p: Program) -> Analyzed:
 def plan(
     a: Analyzed,
     layouts: Mapping[str, Layout],
-    options: Options = Options(),
+    options: Options = DEFAULT,
     plans: Mapping[str, RegisterPlan] | None = None,
 ) -> Scheduled:
     """A legal schedule for given layouts and register tiles."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Plans: how a reduction over a box becomes a register-tiled, vectorised nest, chosen by predicted cycles.
 
-Everything follows from the access relations, the layouts and the Target's numbers (the analytical model of Low et al. 2016,
-generalised from matrix products to any reduction): which dim, or fused pair, runs along the vector lanes; how many
-results are kept in registers; which operands are re-laid so that a vector of them is one load.
+Everything follows from the access relations, the layouts and the Target's numbers (the analytical model of Low et al.
+2016, generalised from matrix products to any reduction): which dim, or fused pair, runs along the vector lanes; how
+many results are kept in registers; which operands are re-laid so that a vector of them is one load.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ ROWS = 16
 
 @dataclass(frozen=True)
 class RegisterPlan:
-    """The nest of one statement: `width` elements of `vector` times a tile of `rows` are accumulated in registers over the
-    loops of `order`; `outer` lists the kept dims' tile loops, the first of them parallel.
+    """The nest of one statement: `width` elements of `vector` times a tile of `rows` are accumulated in registers over
+    the loops of `order`; `outer` lists the kept dims' tile loops, the first of them parallel.
     """
 
     vector: str
@@ -160,8 +160,10 @@ def _vectors(s: Statement, lanes: int) -> Iterator[tuple[tuple[str, str] | None,
     extents = {r.dim: r.hi.const for r in s.domain.ranges}
     for d in kept:
         yield None, d
-    seen = [frozenset().union(*(aff.dims_of(i) for _, i in load.index if isinstance(i, Affine))) for load in reads(s)]
-    tests = frozenset().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, (ex.Test, ex.Index))))
+    seen = [
+        frozenset[str]().union(*(aff.dims_of(i) for _, i in load.index if isinstance(i, Affine))) for load in reads(s)
+    ]
+    tests = frozenset[str]().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, (ex.Test, ex.Index))))
     for a, b in product(kept, kept):
         together = a != b and not {a, b} & tests and all((a in dims) == (b in dims) for dims in seen)
         if together and extents[b] % lanes and (extents[a], a) > (extents[b], b):
@@ -230,7 +232,7 @@ class _Operand:
 
     @staticmethod
     def of(load: ex.Load, vector: str, layouts: Mapping[str, Layout]) -> _Operand:
-        dims = frozenset().union(*(aff.dims_of(i) for _, i in load.index if isinstance(i, Affine)))
+        dims = frozenset[str]().union(*(aff.dims_of(i) for _, i in load.index if isinstance(i, Affine)))
         return _Operand(load, vector in dims, _along(load.index, vector, layouts[load.array]) == 1, dims)
 
 
@@ -261,8 +263,8 @@ def _jumps(o: _Operand, reduced: Sequence[str], layouts: Mapping[str, Layout], t
 def _conflicts(
     loads: Sequence[_Operand], tile: Mapping[str, int], layouts: Mapping[str, Layout]
 ) -> Iterator[tuple[_Operand, str, float]]:
-    """Broadcast operands whose rows lie far apart: (operand, the row dim, cycles lost a step).  Rows that are a multiple of
-    4096 bytes apart fall into one cache set.
+    """Broadcast operands whose rows lie far apart: (operand, the row dim, cycles lost a step).  Rows that are a
+    multiple of 4096 bytes apart fall into one cache set.
     """
     for o in loads:
         rows = [d for d in tile if d in o.dims and not o.vector and _relayable(o, d)]
@@ -327,11 +329,11 @@ def _step_cycles(
 
 
 def _reduce_order(s: Statement, loads: Sequence[_Operand], layouts: Mapping[str, Layout]) -> tuple[str, ...]:
-    """Reduced dims from slow to fast in the operands that stay where they are; those that decide whether a padded read is
-    inside come first, so that it is decided rarely.
+    """Reduced dims from slow to fast in the operands that stay where they are; those that decide whether a padded read
+    is inside come first, so that it is decided rarely.
     """
     still = [o for o in loads if not (o.vector and not o.dense)] or list(loads)
-    tested = frozenset().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, ex.Test)))
+    tested = frozenset[str]().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, ex.Test)))
 
     def stride(d: str) -> int:
         along = (_along(o.load.index, d, layouts[o.load.array]) for o in still if d in o.dims)
@@ -343,8 +345,8 @@ def _reduce_order(s: Statement, loads: Sequence[_Operand], layouts: Mapping[str,
 def _outer_order(
     s: Statement, plan: RegisterPlan, extents: Mapping[str, int], layouts: Mapping[str, Layout], target: Target
 ) -> tuple[str, ...]:
-    """Tile loops: one with enough trips for all cores first, then the vector's (its panel stays in cache), then the rest
-    as the result lies in memory.
+    """Tile loops: one with enough trips for all cores first, then the vector's (its panel stays in cache), then the
+    rest as the result lies in memory.
     """
     trips = {d: -(-extents[d] // plan.tile(d)) for d in _kept(s)}
     order = layouts[s.write.array].order

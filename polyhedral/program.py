@@ -38,8 +38,9 @@ class Role(Enum):
 class Array:
     """A function from a named index to stored values.  `dims` is unordered in meaning; the order only fixes printing.
 
-    `data` holds a constant's values, row-major in the order of `dims`.  `planes` lists dims along which storage is reused:
-    (t, 2) keeps cell t in plane t % 2.  It changes no value, but orders a cell's readers before the plane's next writer.
+    `data` holds a constant's values, row-major in the order of `dims`.  `planes` lists dims along which storage is
+    reused: (t, 2) keeps cell t in plane t % 2.  It changes no value, but orders a cell's readers before the plane's
+    next writer.
     """
 
     name: str
@@ -131,7 +132,7 @@ class Statement:
         """The dims that the write does not see, in domain order; empty unless `op` is set."""
         if self.op is None:
             return ()
-        seen = frozenset().union(*(aff.dims_of(i) for _, i in self.write.index))
+        seen = frozenset[str]().union(*(aff.dims_of(i) for _, i in self.write.index))
         return tuple(d for d in self.dims if d not in seen)
 
     @property

@@ -25,7 +25,7 @@ def register_nest(fs: Sequence[Family], plan: RegisterPlan) -> Tree:
     init, main = fs
     starts = {r.dim: r.lo.const for r in main.statement.domain.ranges}
     points = tuple(d for d in plan.outer if plan.tile(d) > 1 and d != plan.vector)
-    members = []
+    members: list[Member] = []
     for n, d in enumerate(plan.outer):
         at = aff.var(d)
         if plan.tile(d) > 1:

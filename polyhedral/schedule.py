@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Scheduling: from dependences to a tree, cluster by cluster, on a ladder whose last rung is the given order.
 
-A statement that does not depend on itself gets a nest chosen from strides (`polyhedral.nest`); a cycle of statements goes
-through isl's scheduler, tiling and wavefronts.  Every result is a proposal: `polyhedral.legality` disposes.
+A statement that does not depend on itself gets a nest chosen from strides (`polyhedral.nest`); a cycle of statements
+goes through isl's scheduler, tiling and wavefronts.  Every result is a proposal: `polyhedral.legality` disposes.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def _violation(fr: Frame, tree: Tree, fs: Sequence[Family], pairs: tuple[Pairs, 
     return None if wrong is None else str(wrong)
 
 
-def _isl(fr: Frame, fs: Sequence[Family], deps: Dependences, proximity: bool, feautrier: bool, options: Options) -> Tree | None:
+def _isl(
+    fr: Frame, fs: Sequence[Family], deps: Dependences, proximity: bool, feautrier: bool, options: Options
+) -> Tree | None:
     return isl_schedule(
         fr,
         fs,
@@ -160,7 +162,9 @@ def _unparallel(tree: Tree, options: Options) -> Tree:
         return tree
     return map_bands(
         tree,
-        lambda b: replace(b, members=tuple(replace(m, run=Run.SERIAL) if m.run is Run.PARALLEL else m for m in b.members)),
+        lambda b: replace(
+            b, members=tuple(replace(m, run=Run.SERIAL) if m.run is Run.PARALLEL else m for m in b.members)
+        ),
     )
 
 
@@ -189,7 +193,7 @@ def _by_position(fs: list[Family], depth: int, *, reverse: bool) -> Tree:
         dim = groups[0][0]
         member = Member(dim, tuple((f.id, aff.var(dim)) for f in fs))
         return Band((member,), _by_position(fs, depth + 1, reverse=reverse))
-    children = []
+    children: list[Filter] = []
     for head, members in groups:
         if head is None:
             children += [Filter((f.id,), _plain(f, reverse=reverse)) for f in members]

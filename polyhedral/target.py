@@ -14,8 +14,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Target:
-    """Vector bytes and registers, fused multiply-adds and loads a cycle (in vectors), latency in cycles, caches and lines
-    in bytes, bandwidth in bytes a cycle and core."""
+    """Vector bytes and registers, fused multiply-adds and loads a cycle (in vectors), latency in cycles, caches and
+    lines in bytes, bandwidth in bytes a cycle and core."""
 
     name: str = "portable"
     vector: int = 32

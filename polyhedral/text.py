@@ -272,7 +272,7 @@ class _Scope:
                 return f"{{{self.affine(a)}}}"
 
     def load(self, e: ex.Load) -> str:
-        shown = []
+        shown: list[str] = []
         for d, i in e.index:
             if not isinstance(i, Affine):
                 shown.append(f"{name(d)} := {self.expr(i, i64)[0]}")

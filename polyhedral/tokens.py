@@ -44,7 +44,8 @@ def place_of(file: str, text: str, at: int, length: int) -> Location:
 
 
 def tokenize(file: str, text: str) -> list[Token]:
-    tokens, at = [], 0
+    tokens: list[Token] = []
+    at = 0
     while at < len(text):
         m = _TOKEN.match(text, at)
         if m is None:
@@ -73,13 +74,17 @@ class Cursor:
     at: int = 0
     depth: int = 0
     sizes: tuple[str, ...] | None = None
-    names: dict[str, Token] = field(default_factory=dict)
+    names: dict[str, Token] = field(default_factory=dict[str, Token])
 
     # --- tokens
 
     @property
     def token(self) -> Token:
         return self.tokens[self.at]
+
+    def advance(self) -> str:
+        self.at += 1
+        return self.tokens[self.at - 1].text
 
     def fail(self, expected: str, token: Token | None = None) -> NoReturn:
         token = token or self.token
@@ -208,7 +213,8 @@ class Cursor:
         return inner
 
     def comparison(self) -> Condition:
-        sides, ops = [self.affine()], []
+        sides = [self.affine()]
+        ops: list[str] = []
         while op := self.take(*ex.COMPARISONS):
             ops.append(op)
             sides.append(self.affine())

@@ -220,8 +220,7 @@ def _lines(
             yield from _lines(child, shown, inside, so_far, indent + "  ")
         case Band(members, child):
             words = ", ".join(
-                f"{m.name}: {m.run.value}"
-                + (", coincident" if m.coincident and m.run is Run.SERIAL else "")
+                f"{m.name}: {m.run.value}" + (", coincident" if m.coincident and m.run is Run.SERIAL else "")
                 for m in members
             )
             yield f"{indent}band {words}" + (" (permutable)" if tree.permutable and len(members) > 1 else "")

@@ -26,7 +26,7 @@ def run_c(
     *,
     symbolic: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Outputs and inouts, axes in the order of the dims; `order="reversed"` lays every array out the other way round."""
+    """Outputs and inouts, axes in the order of the dims; `order="reversed"` lays arrays out the other way round."""
     p = program if symbolic else specialise(program, sizes)
     layouts = {a.name: _layout(a, order, symbolic) for a in p.arrays if a.role not in (Role.CONSTANT, Role.TEMPORARY)}
     built = driver.lower(p, layouts, options)
@@ -74,7 +74,8 @@ def _memory(a: Array, inputs: Arrays, sizes: Mapping[str, int], layout: Layout) 
 def agree(program: Program, got: Arrays, expected: Arrays, inputs: Arrays) -> None:
     """Integers exactly; floats up to reassociated sums of the sizes and magnitudes at hand."""
     assert got.keys() == expected.keys()
-    scale = max([1.0, *(float(np.abs(v.astype(np.float64)).max(initial=0)) for v in inputs.values() if v.dtype.kind in "fV")])
+    floats = (v.astype(np.float64) for v in inputs.values() if v.dtype.kind in "fV")
+    scale = max([1.0, *(float(np.abs(v).max(initial=0)) for v in floats)])
     for name, want in expected.items():
         array = program.array(name)
         if not array.dtype.is_float:

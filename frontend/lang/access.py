@@ -289,7 +289,7 @@ def pad(recorder: Recorder, array: Array, value: object, widths: Mapping[str, ob
         check_dim(own, dim, f"{array.name}.pad({spoken(dim)}=...)")
         sides.append((dim, *_width(array.name, dim, width)))
     name = recorder.unique(f"{array.name}_pad")
-    recorder.define(Padding(name, array.name, tuple(sides), mode, fill, here()))  # type: ignore[arg-type]
+    recorder.define(Padding(name, array.name, tuple(sides), mode, fill, here()))
     return replace(own, node=replace(own.node, array=name))
 
 

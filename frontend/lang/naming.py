@@ -7,6 +7,7 @@ What a range means to a statement is left to `recorder` and `frontend.infer`.
 from __future__ import annotations
 
 import keyword
+from typing import cast
 
 from frontend.lang.access import spoken
 from frontend.lang.location import here
@@ -75,7 +76,7 @@ def _lift_bound(bound: object) -> Value | None:
 
 def check_name(name: str) -> None:
     """PH006 unless the name can be a keyword argument; private dims carry a number, `k'1`."""
-    parts = name.partition("'") if isinstance(name, str) else ("", "", "")
+    parts = name.partition("'") if isinstance(cast("object", name), str) else ("", "", "")
     if parts[0].isidentifier() and not keyword.iskeyword(name) and (not parts[1] or parts[2].isdigit()):
         return
     shown = str(name).partition("'")[0]

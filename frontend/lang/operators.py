@@ -6,7 +6,8 @@ What they compute is decided in `value`; which class wraps the result is left to
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,7 +52,8 @@ class Operators(Handle):
 
     def _binary(self, op: str, other: object, mirrored: bool = False) -> Any:
         listed = isinstance(other, list | tuple) and op not in ex.COMPARISONS
-        value = lift(np.empty(len(other)) if listed else other)  # a list is an array without names
+        # a list is an array without names
+        value = lift(np.empty(len(cast("Sequence[object]", other))) if listed else cast("object", other))
         if value is None:
             return NotImplemented
         return self._wrap(binary(op, value, self.value) if mirrored else binary(op, self.value, value))
@@ -137,10 +139,10 @@ class Operators(Handle):
     def __ge__(self, other: object) -> Any:
         return self._compare(">=", other)
 
-    def __eq__(self, other: object) -> Any:  # type: ignore[override]
+    def __eq__(self, other: object) -> Any:
         return self._compare("==", other)
 
-    def __ne__(self, other: object) -> Any:  # type: ignore[override]
+    def __ne__(self, other: object) -> Any:
         return self._compare("!=", other)
 
     __hash__ = object.__hash__

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 from frontend.lang.location import here
 from frontend.lang.value import Span, Value, Weak
@@ -103,7 +103,7 @@ class Recorder:
 
     def unique(self, base: str, number: bool = False) -> str:
         """A name nothing else has: `base`, or `base0`, `base1`, ... when numbered."""
-        if not isinstance(base, str):
+        if not isinstance(cast("object", base), str):
             raise UserError(
                 "PH007",
                 f"{base!r} is no name for a tensor",

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Order the dims of a recurrence: those that always step forward come first.
 
-isl breaks ties between schedules by the order of dims; with time outermost it finds `t, t+y, t+x` where it would otherwise
-skew every dim.
+isl breaks ties between schedules by the order of dims; with time outermost it finds `t, t+y, t+x` where it would
+otherwise skew every dim.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
+from polyhedral.expr import Expr
 from polyhedral.program import Domain, Program, Statement, reads
 
 
@@ -28,12 +30,14 @@ def _ordered(s: Statement) -> Statement:
     return replace(s, domain=Domain((*forward, *(r for r in ranges if r not in forward)), s.domain.guard))
 
 
-def _steps_forward(s: Statement, dim: str, mine: list[dict[str, Affine | object]]) -> bool:
+def _steps_forward(s: Statement, dim: str, mine: Sequence[Mapping[str, Affine | Expr]]) -> bool:
     """Whether every read of the result lies a constant distance behind the write along the axis that `dim` indexes."""
-    axes = [(d, i) for d, i in s.write.index if aff.dims_of(i) == {dim}]
+    axes = [(d, i) for d, i in s.write.index if aff.dims_of(i) == frozenset({dim})]
     if len(axes) != 1:
         return False
     axis, written = axes[0]
-    return all(
-        isinstance(r[axis], Affine) and (written - r[axis]).is_const and (written - r[axis]).const > 0 for r in mine
-    )  # type: ignore[union-attr,operator]
+
+    def behind(read: Affine | Expr) -> bool:
+        return isinstance(read, Affine) and (written - read).is_const and (written - read).const > 0
+
+    return all(behind(r[axis]) for r in mine)

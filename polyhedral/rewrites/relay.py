@@ -28,8 +28,8 @@ class Relaid:
 
 
 def relay(a: Array, load: ex.Load, dim: str, extent: int, panel: int, order: tuple[str, ...], name: str) -> Relaid:
-    """Panels of `panel` along `dim` (of a statement, with range [0, extent)); `order` lists the statement's dims from slow
-    to fast, which orders the other axes of the copy.
+    """Panels of `panel` along `dim` (of a statement, with range [0, extent)); `order` lists the statement's dims from
+    slow to fast, which orders the other axes of the copy.
     """
     index: Mapping[str, Affine] = {d: i for d, i in load.index if isinstance(i, Affine)}
     plain = [d for d in a.dim_names if dim not in aff.dims_of(index[d])]

@@ -20,7 +20,8 @@ def tile(band: Band, sizes: Sequence[int]) -> Band:
                                         S[y//8, x//8, y, x]
     """
     tiles = tuple(_tile_member(m, s) for m, s in zip(band.members, sizes, strict=True) if s > 0)
-    points = replace(band, members=tuple(replace(m, run=Run.SERIAL) if s > 0 else m for m, s in zip(band.members, sizes, strict=True)))
+    inner = tuple(replace(m, run=Run.SERIAL) if s > 0 else m for m, s in zip(band.members, sizes, strict=True))
+    points = replace(band, members=inner)
     return Band(tiles, points, band.permutable) if tiles else band
 
 

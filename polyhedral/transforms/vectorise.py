@@ -16,7 +16,8 @@ def vectorise(tree: Tree) -> Tree:
 
     def mark(band: Band) -> Tree:
         last = band.members[-1]
-        if not isinstance(band.child, Leaf) or last.run is not Run.SERIAL or any(m.run is Run.UNROLL for m in band.members):
+        unrolled = any(m.run is Run.UNROLL for m in band.members)
+        if not isinstance(band.child, Leaf) or last.run is not Run.SERIAL or unrolled:
             return band
         return replace(band, members=(*band.members[:-1], replace(last, run=Run.VECTOR)))
 

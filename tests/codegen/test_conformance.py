@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.programs import CASES
-from tests.running import agree, run_c
-from tests.strategies import inputs_for
 
 from frontend.options import Options
 from polyhedral.interpreter import run
+from tests.programs import CASES
+from tests.running import agree, run_c
+from tests.strategies import inputs_for
 
 SCHEDULES = {
     "default": Options(threads=2),

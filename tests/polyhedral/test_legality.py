@@ -21,7 +21,6 @@ from tests.programs import CASES
 from tests.properties.enumerated import Instance, broken_pair, instances_of, ordered_pairs
 from tests.strategies import programs
 
-
 SMALL = [n for n in CASES if n not in ("capsule_conv", "conv_strided")]
 
 

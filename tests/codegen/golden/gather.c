@@ -12,7 +12,7 @@ static __attribute__((noinline)) void ph_gather_body(const float *restrict X, co
   if (X_n >= 0) {
     #pragma omp simd
     for (int64_t i = 0; i < idx_i; ++i)
-      out[i] = X_n > 0 ? X[gather(INT64_C(0) > (idx[i] < (X_n - 1) ? idx[i] : (X_n - 1)) ? INT64_C(0) : (idx[i] < (X_n - 1) ? idx[i] : (X_n - 1)), X_n, 1, fault)] : 0;
+      out[i] = X_n > 0 ? X[gather(INT64_C(0) > (idx[i] < (X_n - 1) ? idx[i] : (X_n - 1)) ? INT64_C(0) : (idx[i] < (X_n - 1) ? idx[i] : (X_n - 1)), X_n, 1, fault)] : (gather(INT64_C(0) > (idx[i] < (X_n - 1) ? idx[i] : (X_n - 1)) ? INT64_C(0) : (idx[i] < (X_n - 1) ? idx[i] : (X_n - 1)), X_n, 1, fault), 0);
   }
 }
 
