@@ -174,7 +174,8 @@ class _Emitter:
                 uses[child] = uses.get(child, 0) + 1
         lines: list[cgen.Generable] = []
         for node in _always(value):
-            if uses.get(node, 0) > 1 and not isinstance(node, (ex.Const, ex.Index, ex.Test)):
+            plain = isinstance(node, (ex.Const, ex.Index, ex.Test))
+            if uses.get(node, 0) > 1 and not plain and node not in self.scalar.names:
                 name = f"v{len(self.scalar.names)}"
                 kind = (
                     STORAGE["f32"]

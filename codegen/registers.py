@@ -21,6 +21,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Var
 from polyhedral.dtypes import DType
+from polyhedral.errors import InternalError
 from polyhedral.instances import Family, Kind
 from polyhedral.program import Array, Program
 from polyhedral.tree import Run
@@ -126,8 +127,11 @@ class Registers:
                     f"++{name}",
                 )
                 return [loop(*head, cgen.Block([*lines, *body]))]
-            case lp.If() | lp.Promoted() | lp.Exec():
-                raise NotImplementedError(type(n).__name__)
+            case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
+                tile = _Lanes((("", aff.const(0)),), 0, 1, (*key, 0))
+                return self._exec(n, array, "", env, tile, acc)
+            case lp.If() | lp.Promoted():
+                raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
 
     def _exec(
         self, n: lp.Node, array: Array, vector: str, env: Mapping[str, Affine], tile: _Lanes, acc: _Accumulators

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from frontend.options import Options
 from polyhedral.interpreter import run
@@ -12,7 +11,6 @@ from polyhedral.parse import parse
 from tests.running import run_c
 
 
-@pytest.mark.xfail(strict=True, reason="_node meets an Exec outside any vector loop")
 def test_it_compiles():
     p = parse("""
     program lane

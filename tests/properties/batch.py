@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -138,6 +139,10 @@ class Batch:
         text = "\n".join(isolated(k.source.text, i) for i, k in enumerate(chunk))
         path.write_bytes(compile_shared(text, session.compiler(Options()), timeout=600, extra=self.extra))
         return path
+
+    def close(self) -> None:
+        self.pool.shutdown()
+        shutil.rmtree(self.folder)
 
     def results(self) -> Iterator[tuple[Kernel, str | None]]:
         """Each kernel with what is wrong with its result, None when nothing is."""

@@ -16,8 +16,7 @@ static __attribute__((noinline)) void ph_cholesky_body(double *restrict A, const
             if (2 * j_i_tile + k_j_tile == wave) {
               for (int64_t k_j = 32 * wave - 64 * j_i_tile; k_j <= imin(32 * wave - 64 * j_i_tile + 31, j - 1); ++k_j) {
                 const double v0 = A[k_j + A_i_stride * (j)];
-                const double v1 = v0;
-                A[j + A_i_stride * (j)] = A[j + A_i_stride * (j)] - (v1 * v1);
+                A[j + A_i_stride * (j)] = A[j + A_i_stride * (j)] - (v0 * v0);
               }
               if (3 * j_i_tile == wave)
                 A[j + A_i_stride * (j)] = sqrt(A[j + A_i_stride * (j)]);

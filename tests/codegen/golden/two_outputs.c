@@ -8,8 +8,7 @@ static __attribute__((noinline)) void ph_two_outputs_body(const float *restrict 
   #pragma omp simd
   for (int64_t i = 0; i < X_i; ++i) {
     const float v0 = X[i];
-    const float v1 = v0;
-    out[i] = v1 * v1;
+    out[i] = v0 * v0;
   }
   if (X_i >= 0)
     top[0] = -INFINITY;
