@@ -19,7 +19,7 @@ from polyhedral import affine as aff
 from polyhedral import questions
 from polyhedral.affine import Affine
 from polyhedral.answers import Answer, Asked
-from polyhedral.check import Checked
+from polyhedral.checks import Checked
 from polyhedral.errors import ArgumentError, Remark
 from polyhedral.instances import Family
 from polyhedral.pipeline import analyze

@@ -47,7 +47,7 @@ from frontend.options import Options
 from frontend.results import finished, flat
 from frontend.specs import Spec
 from frontend.staged import Lowered
-from polyhedral.check import check
+from polyhedral.checks import check
 from polyhedral.errors import ArgumentError, OrderError, UserError
 from polyhedral.program import Program, Role
 from polyhedral.text import to_text

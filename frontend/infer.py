@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Finding the range of every dim of a recorded statement: rules R9 (pinned), R10 (inferred) and R11 (origin).
 
-Verdicts over the finished domains (bounds, definedness, order) are `polyhedral.check`'s.
+Verdicts over the finished domains (bounds, definedness, order) are `polyhedral.checks`'s.
 """
 
 from __future__ import annotations

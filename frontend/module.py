@@ -16,7 +16,7 @@ from frontend.lang.trace import Returned
 from frontend.options import Options
 from frontend.specs import Spec
 from polyhedral import affine as aff
-from polyhedral.check import Checked, violation
+from polyhedral.checks import Checked, violation
 from polyhedral.errors import ArgumentError, DimError
 from polyhedral.layout import Layout, row_major
 from polyhedral.program import Program, Role, specialise

@@ -22,7 +22,7 @@ from frontend.specs import Spec, dense
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral import tree as tr
-from polyhedral.check import check
+from polyhedral.checks import check
 from polyhedral.errors import ArgumentError, DimError, Remark
 from polyhedral.program import Access, Array, Program, reads
 from polyhedral.schedule import original

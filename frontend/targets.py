@@ -25,8 +25,8 @@ from polyhedral import affine as aff
 from polyhedral.dtypes import BY_NAME
 from polyhedral.errors import ArgumentError
 from polyhedral.isl import named
-from polyhedral.parse import parse
 from polyhedral.program import Program, Role
+from polyhedral.reader import parse
 
 Target = Function | Program
 Sizes = Mapping[str, int | None]

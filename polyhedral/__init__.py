@@ -21,9 +21,7 @@ Glossary
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 _LANGUAGE = (
@@ -48,41 +46,18 @@ _HOMES = {
     **dict.fromkeys(("hints", "Hints"), "frontend.hints"),
     **dict.fromkeys(("lower", "Lowered"), "frontend.staged"),
     **dict.fromkeys(("Executable",), "frontend.executable"),
-    **dict.fromkeys(("parse",), "polyhedral.parse"),
+    **dict.fromkeys(("parse",), "polyhedral.reader"),
     **dict.fromkeys(("to_text",), "polyhedral.text"),
-    **dict.fromkeys(("statement", "program"), "polyhedral.build"),
+    **dict.fromkeys(("statement", "build"), "polyhedral.definitions"),
     **dict.fromkeys(("interpret",), "polyhedral.interpreter"),
-    **dict.fromkeys(("check",), "polyhedral.check"),
+    **dict.fromkeys(("check",), "polyhedral.checks"),
     **dict.fromkeys(("Program", "Statement", "Domain", "Range", "Access", "Role"), "polyhedral.program"),
 }
-_SPELLED = {"interpret": "run"}
-_SHARED = frozenset({"check", "parse", "program"})
-"""Names of a submodule and of a function: importing the submodule must not hide the function."""
-
+_SPELLED = {"interpret": "run", "build": "program"}
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]  the stub beside this file lists them
 
 
-class _CallableModule(ModuleType):
-    """A submodule that is called like the function of the same name."""
-
-    def __call__(self, *args: Any, **named: Any) -> Any:
-        name = self.__name__.rpartition(".")[2]
-        return getattr(import_module(_HOMES[name]), name)(*args, **named)
-
-
-class _Face(ModuleType):
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _SHARED and isinstance(value, ModuleType):
-            value.__class__ = _CallableModule
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Face
-
-
 def __getattr__(name: str) -> Any:
-    if name in _SHARED:
-        return import_module(f"{__name__}.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'polyhedral' has no attribute {name!r}")

@@ -23,9 +23,9 @@ from frontend.options import Options as Options
 from frontend.options import options as options
 from frontend.staged import Lowered as Lowered
 from frontend.staged import lower as lower
-from polyhedral.build import program as program
-from polyhedral.build import statement as statement
-from polyhedral.check import check as check
+from polyhedral.checks import check as check
+from polyhedral.definitions import program as _program
+from polyhedral.definitions import statement as statement
 from polyhedral.dtypes import DType as DType
 from polyhedral.errors import ArgumentError as ArgumentError
 from polyhedral.errors import BoundsError as BoundsError
@@ -42,16 +42,17 @@ from polyhedral.errors import ToolchainError as ToolchainError
 from polyhedral.errors import Unsupported as Unsupported
 from polyhedral.errors import UserError as UserError
 from polyhedral.interpreter import run as _run
-from polyhedral.parse import parse as parse
 from polyhedral.program import Access as Access
 from polyhedral.program import Domain as Domain
 from polyhedral.program import Program as Program
 from polyhedral.program import Range as Range
 from polyhedral.program import Role as Role
 from polyhedral.program import Statement as Statement
+from polyhedral.reader import parse as parse
 from polyhedral.text import to_text as to_text
 
 interpret = _run
+build = _program
 
 Number: TypeAlias = builtins.bool | int | float | complex
 Operand: TypeAlias = Expr | Number

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Programs as text (`.poly`): printing; `polyhedral.parse` reads it back exactly.
+"""Programs as text (`.poly`): printing; `polyhedral.reader` reads it back exactly.
 
     program conv
       input  X: f32[c, y, x]                    a dim alone has the size named after it: c: X.c

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Reading program text: tokens, a cursor over them, and the index expressions and conditions that occur everywhere.
 
-Names are read as dims; `polyhedral.parse` knows which of them are sizes once it has seen a whole statement.
+Names are read as dims; `polyhedral.reader` knows which of them are sizes once it has seen a whole statement.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Is this a program at all: names, dims, sizes and types, before any reasoning about sets.
 
-`polyhedral.check` runs it first; everything after it may take these facts for granted.
+`polyhedral.checks` runs it first; everything after it may take these facts for granted.
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ def test_programs_from_text(sizes):
 
 
 def test_programs_from_statement_definitions():
-    conv = ph.program(
+    conv = ph.build(
         "conv",
         "input X: f32[c, x]",
         "input W: f32[c, k]",
@@ -273,7 +273,7 @@ def test_programs_from_statement_definitions():
     X, W = normal(3, 11), normal(3, 3)
     want = (np.lib.stride_tricks.sliding_window_view(X, 3, 1)[:, ::2] * W[:, None]).sum((0, 2))
     np.testing.assert_allclose(values(exe(X, W), "x"), want, rtol=1e-4, atol=1e-5)
-    triangle = ph.program(
+    triangle = ph.build(
         "triangle",
         "sizes N",
         "input A: f64[i: N, j: N]",

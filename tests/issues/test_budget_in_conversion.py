@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from polyhedral.isl_schedule import isl_schedule
 from polyhedral.legality import violation
-from polyhedral.parse import parse
 from polyhedral.pipeline import analyze
+from polyhedral.reader import parse
 
 
 def test_any_budget_gives_a_schedule_or_none():

@@ -9,8 +9,8 @@ from frontend.options import Options
 from polyhedral.interpreter import run
 from polyhedral.isl_schedule import frame, isl_schedule
 from polyhedral.legality import violation
-from polyhedral.parse import parse
 from polyhedral.pipeline import analyze
+from polyhedral.reader import parse
 from tests.running import run_c
 
 TEXT = """

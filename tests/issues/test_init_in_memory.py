@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from polyhedral.isl_schedule import isl_schedule
 from polyhedral.legality import violation
-from polyhedral.parse import parse
 from polyhedral.pipeline import analyze
+from polyhedral.reader import parse
 
 TEXT = """
 program restarted

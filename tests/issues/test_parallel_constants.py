@@ -7,7 +7,7 @@ import pytest
 
 from polyhedral import affine as aff
 from polyhedral.legality import violation
-from polyhedral.parse import parse
+from polyhedral.reader import parse
 from polyhedral.tree import Band, Leaf, Member, Run
 
 

@@ -14,7 +14,7 @@ from polyhedral import affine as aff
 from polyhedral.instances import families
 from polyhedral.interpreter import run
 from polyhedral.legality import violation
-from polyhedral.parse import parse
+from polyhedral.reader import parse
 from polyhedral.schedule import original
 from polyhedral.tree import Band, Filter, Leaf, Member, Sequence
 from tests.running import run_c

@@ -7,7 +7,7 @@ import numpy as np
 
 from frontend.options import Options
 from polyhedral.interpreter import run
-from polyhedral.parse import parse
+from polyhedral.reader import parse
 from tests.running import run_c
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from frontend.options import Options
 from polyhedral.interpreter import run
-from polyhedral.parse import parse
+from polyhedral.reader import parse
 from tests.running import run_c
 
 

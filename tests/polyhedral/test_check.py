@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.check import check, violation
+from polyhedral.checks import check, violation
 from polyhedral.dtypes import f32, i8, i32
 from polyhedral.errors import ArgumentError, BoundsError, DimError, DomainError, DtypeError, OrderError, UserError
 from polyhedral.interpreter import run
-from polyhedral.parse import parse
 from polyhedral.program import specialise
+from polyhedral.reader import parse
 from tests.programs import CASES, ZOO
 from tests.strategies import inputs_for, programs
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 
 from polyhedral.dependences import Why, analyse
 from polyhedral.isl_schedule import frame
-from polyhedral.parse import parse
 from polyhedral.program import Program, specialise
+from polyhedral.reader import parse
 from polyhedral.text import to_text
 from tests.programs import CASES
 from tests.properties.enumerated import Pair, ordered_pairs

@@ -9,7 +9,7 @@ from polyhedral import affine as aff
 from polyhedral.errors import ArgumentError, BoundsError, DimError, DomainError, DtypeError
 from polyhedral.evaluate import points
 from polyhedral.interpreter import cell_domain, run
-from polyhedral.parse import parse
+from polyhedral.reader import parse
 from tests.programs import CASES
 from tests.strategies import inputs_for, programs
 

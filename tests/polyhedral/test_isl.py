@@ -14,8 +14,8 @@ from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
 from polyhedral.isl import NamedSet, named
 from polyhedral.isl_schedule import budget, frame, isl_schedule
-from polyhedral.parse import parse
 from polyhedral.pipeline import analyze
+from polyhedral.reader import parse
 
 LOW, HIGH = -2, 5
 BOX = aff.both(*(aff.between(LOW, aff.var(d), aff.const(HIGH)) for d in "xy"))

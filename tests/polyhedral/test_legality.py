@@ -10,8 +10,8 @@ from polyhedral import affine as aff
 from polyhedral.instances import families
 from polyhedral.isl_schedule import frame
 from polyhedral.legality import PRIME, Pairs, obligations, violation
-from polyhedral.parse import parse
 from polyhedral.program import Program, specialise
+from polyhedral.reader import parse
 from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.schedule import original
 from polyhedral.text import to_text

@@ -7,9 +7,9 @@ import pytest
 
 from polyhedral import affine as aff
 from polyhedral.errors import ArgumentError, DimError, LegalityError
-from polyhedral.parse import parse
 from polyhedral.pipeline import analyze
 from polyhedral.questions import Asked, fuse, parallel, tile, vectorise
+from polyhedral.reader import parse
 from tests.programs import ZOO
 
 JACOBI = parse("""

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Floor, Var
-from polyhedral.build import program, statement
+from polyhedral.definitions import program, statement
 from polyhedral.dtypes import ALL, bool_, f32, i8, i32, i64
 from polyhedral.errors import DimError, SyntaxProblem
 from polyhedral.interpreter import run
-from polyhedral.parse import DEPTH, parse
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.reader import DEPTH, parse
 from polyhedral.text import to_text
 from polyhedral.tokens import NESTING
 from tests.programs import CASES, ZOO

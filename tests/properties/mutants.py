@@ -13,8 +13,8 @@ from codegen import loops as lp
 from polyhedral import affine as aff
 from polyhedral.affine import Affine, Size, Var
 from polyhedral.instances import Kind, families
-from polyhedral.parse import parse
 from polyhedral.program import Program, specialise
+from polyhedral.reader import parse
 from polyhedral.schedule import original
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.wavefront import wavefront

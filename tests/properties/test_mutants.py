@@ -14,9 +14,9 @@ from polyhedral.dependences import Why
 from polyhedral.interpreter import run
 from polyhedral.isl_schedule import Frame, frame, isl_schedule, union_map
 from polyhedral.legality import violation
-from polyhedral.parse import parse
 from polyhedral.pipeline import analyze
 from polyhedral.program import Program, specialise
+from polyhedral.reader import parse
 from polyhedral.schedule import original
 from polyhedral.transforms.parallel import parallelise
 from polyhedral.transforms.tile import tile

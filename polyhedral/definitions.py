@@ -10,8 +10,8 @@ Each definition is a piece of program text (`polyhedral.text`); nothing else is 
 
 from __future__ import annotations
 
-from polyhedral.parse import parse
 from polyhedral.program import Program
+from polyhedral.reader import parse
 from polyhedral.text import name as quoted
 
 
