@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import traceback
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -26,8 +25,6 @@ from tests.strategies import inputs_for, programs
 EXAMPLES = int(os.environ.get("POLYHEDRAL_EXAMPLES", "500"))
 SEED = int(os.environ.get("POLYHEDRAL_SEED", "0"))
 PORTION = 250
-KNOWN: dict[str, str] = {}
-"""Open issues, by their test: a kernel that fails in this way is counted as known."""
 
 
 def test_compiled_is_interpreted():
@@ -62,20 +59,14 @@ def _portion(count: int, start: int) -> tuple[int, list[str]]:
             for k in variants(p, salt):
                 batch.add(k)
         except Exception as e:
-            problem = f"{traceback.format_exc(limit=-4)}\n{type(e).__name__}: {e}"
-            if not known(problem):
-                wrong.append(f"{problem}\n{to_text(p)}")
+            wrong.append(f"{traceback.format_exc(limit=-4)}\n{type(e).__name__}: {e}\n{to_text(p)}")
 
     collect()
     for k, problem in batch.results():
-        if problem is not None and not known(problem):
+        if problem is not None:
             wrong.append(f"{k.what}, {k.threads} threads: {problem}\n{to_text(k.program)}\n{k.source.text}")
     batch.close()
     return batch.ran, wrong
-
-
-def known(problem: str) -> bool:
-    return any(re.search(how, problem, re.S) for how in KNOWN.values())
 
 
 def variants(p: Program, salt: int):
