@@ -20,6 +20,7 @@ from typing import Any
 
 from codegen.c import Source, emit
 from codegen.loops import Node
+from codegen.loops import render as render_loops
 from codegen.lower import lower as lower_tree
 from codegen.runtime.build import BuildInfo, build
 from codegen.runtime.cache import Cache, default_root
@@ -28,6 +29,7 @@ from codegen.runtime.native import Native, Team
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
+from polyhedral.errors import ArgumentError
 from polyhedral.layout import Layout, choose
 from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
 from polyhedral.plan import Planned, plan_program
@@ -37,6 +39,8 @@ from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.prologue import separate
 from polyhedral.rewrites.simplify_tests import simplify_tests
 from polyhedral.target import host
+from polyhedral.text import to_text
+from polyhedral.tree import render
 
 log = logging.getLogger("polyhedral.driver")
 
@@ -184,9 +188,32 @@ def _printed(planned: Planned, options: Options, vector_bytes: int, clock: _Cloc
     return Built(program, options, scheduled, loops, source, clock.timings())
 
 
+def dump(built: Built, folder: Path) -> None:
+    """Every stage of a kernel as a file: the program, its schedule tree, its loops and its text."""
+    frame, name = built.analyzed.frame, built.program.name
+    shown = {f.id: f.shown for f in frame.families}
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, text in (
+        ("poly", to_text(built.program)),
+        ("schedule.txt", render(built.scheduled.schedule.tree, shown)),
+        ("loops.txt", render_loops(built.loops)),
+        ("c", built.source.text),
+    ):
+        (folder / f"{name}.{suffix}").write_text(text + "\n")
+
+
 def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
     """Compile (or find in the cache) and load the kernel."""
     here = session()
+    if built.options.dump:
+        try:
+            dump(built, Path(built.options.dump))
+        except OSError as error:
+            raise ArgumentError(
+                "PH506",
+                f"dump={built.options.dump!r} cannot be written: {error.strerror}",
+                hints=("name a folder of yours",),
+            ) from error
     clock = _Clock(built.timings)
     compiler = here.compiler(built.options)
     store = here.cache(built.options)

@@ -91,10 +91,6 @@ def runtime_stride(array: str, dim: str) -> str:
     return f"{array}.{dim}.stride"
 
 
-def is_static(layout: Layout) -> bool:
-    return all(isinstance(s, int) for _, s in layout.strides)
-
-
 def elements(a: Array) -> int | None:
     """How many cells an array has, when its extents are numbers."""
     total = 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
-from polyhedral.instances import Family, Kind
+from polyhedral.instances import Family
 from polyhedral.layout import Layout
 from polyhedral.program import Statement
 from polyhedral.transforms.tile import tile
@@ -198,8 +198,3 @@ def _mark_vector(tree: Tree, inner: str | None) -> Tree:
     if isinstance(tree, Band) and inner is not None and tree.members[-1].name == inner:
         return _marked(tree, len(tree.members) - 1, Run.VECTOR)
     return tree
-
-
-def is_simple(fs: Sequence[Family]) -> bool:
-    """Families of one statement that is not ordered by enclosing loops."""
-    return all(f.kind is not Kind.ASSIGN or not f.statement.ordered for f in fs)
