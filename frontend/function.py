@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: MIT
 """The decorator: a Python function over named tensors that compiles itself for whatever it is called with.
 
-Tracing, specialisation and the choice between exact and symbolic sizes live here; what a kernel does with the arrays is
-in `frontend.executable`.
+Calls, specialisation and the choice between exact and symbolic sizes live here.  What follows, from tracing to native
+code, is behind `frontend.compilation` and loaded at the first call: writing a program needs no scheduler.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from frontend import driver
 from frontend.arguments import (
     Arguments,
     Parameter,
@@ -33,24 +31,24 @@ from frontend.arguments import (
     whole_strides,
 )
 from frontend.arrays import Array, names_of
-from frontend.assemble import assemble
-from frontend.driver import Timings
-from frontend.executable import Executable
-from frontend.hints import NO_HINTS, Hints
-from frontend.infer import settle
-from frontend.lang import Trace, current, is_recording
+from frontend.deferred import Deferred
+from frontend.lang import current, is_recording
 from frontend.lang.statements import constant
-from frontend.lang.trace import Returned
 from frontend.memory import Strided
-from frontend.module import Module
 from frontend.options import Options
-from frontend.results import finished, flat
+from frontend.results import finished
 from frontend.specs import Spec
-from frontend.staged import Lowered
-from polyhedral.checks import check
-from polyhedral.errors import ArgumentError, OrderError, UserError
-from polyhedral.program import Program, Role
-from polyhedral.text import to_text
+from polyhedral.errors import ArgumentError, UserError
+
+if TYPE_CHECKING:
+    from frontend import compilation
+    from frontend.driver import Timings
+    from frontend.executable import Executable
+    from frontend.hints import Hints
+    from frontend.module import Module
+    from frontend.staged import Lowered
+else:
+    compilation = Deferred("frontend.compilation")
 
 __all__ = ["CHANGES", "Function", "function", "symbolic"]
 
@@ -91,7 +89,7 @@ class Function:
             return self._composed(args, kwargs)
         values = self.arguments.values(args, kwargs)
         data: list[Any] = []
-        key: list[Any] = [driver.session().options()]
+        key: list[Any] = [compilation.session().options()]
         sizes: dict[str, int] = {}
         labelled: list[Array] = []
         updated: list[tuple[Strided, Strided]] = []
@@ -172,19 +170,12 @@ class Function:
         sizes: Mapping[str, int],
         static: Mapping[str, Any],
         options: Options,
-        hints: Hints = NO_HINTS,
+        hints: Hints | None = None,
     ) -> Lowered:
         module, timings = self._module(given, static)
         known = {n: v for n, v in sizes.items() if n in module.program.sizes}
-        return Lowered(
-            module,
-            {n: s for n, s in given.items() if n in module.arguments},
-            known,
-            options,
-            timings,
-            hints,
-            frozenset(self.arguments.bound),
-        )
+        specs = {n: s for n, s in given.items() if n in module.arguments}
+        return compilation.lowered(module, specs, known, options, timings, hints, frozenset(self.arguments.bound))
 
     def _module(self, given: Mapping[str, Spec], static: Mapping[str, Any]) -> tuple[Module, Timings]:
         """The traced and checked program for these axes and types (sizes stay symbolic)."""
@@ -194,64 +185,10 @@ class Function:
         )
         found = self._modules.get(key)
         if found is None:
-            found = self._modules[key] = self._traced(given, static)
+            made = compilation.Traceable(self.name, self.python, self.parameters, self.inout, self.returns)
+            found = self._modules[key] = compilation.trace(made, given, static)
             return found
-        return found[0], Timings()
-
-    def _traced(self, given: Mapping[str, Spec], static: Mapping[str, Any]) -> tuple[Module, Timings]:
-        start = time.perf_counter()
-        summaries: dict[str, Any] = {}
-        trace = Trace(self.name, settle=lambda r, recording: settle(r, recording, summaries))
-        with trace:
-            values = {p.name: self._traceable(trace, p, given, static) for p in self.parameters}
-            recording = trace.finish(self.python(**values))
-        traced = time.perf_counter()
-        program = assemble(recording, summaries)
-        assembled = time.perf_counter()
-        checked = check(program)
-        end = time.perf_counter()
-        steps = (("trace", traced - start), ("assemble", assembled - traced), ("check", end - assembled))
-        names = tuple(p.name for p in self.parameters if p.name in given)
-        lifted = frozenset(
-            d for p in self.parameters if p.name in given for d in given[p.name].axes if d not in (p.axes or ())
-        )
-        orders = self._orders(program, trace.returned, lifted)
-        return Module(checked, names, trace.returned, orders), Timings(steps)
-
-    def _traceable(self, trace: Trace, p: Parameter, given: Mapping[str, Spec], static: Mapping[str, Any]) -> Any:
-        if p.size:
-            return trace.size_argument(p.name)
-        if p.scalar is not None:
-            return trace.scalar_argument(p.name, p.scalar)
-        if p.name not in given:
-            return static[p.name]
-        spec = given[p.name]
-        role = Role.INOUT if p.name in self.inout else Role.INPUT
-        lifted = tuple(d for d in spec.axes if d not in (p.axes or ()))
-        return trace.argument(p.name, spec.axes, spec.dtype, role, lifted)
-
-    def _orders(self, program: Program, returned: Returned, lifted: frozenset[str]) -> dict[str, tuple[str, ...]]:
-        """The declared axis order of each result; one that lifting gave further dims has none."""
-        names = list(flat(returned))
-        if self.returns and len(self.returns) != len(names):
-            raise ArgumentError(
-                "PH319",
-                f"{self.name} returns {len(names)} results, but returns= gives the axis order of {len(self.returns)}",
-                hints=("returns=('i j', 'i'): one string of dimensions for each result",),
-            )
-        found: dict[str, tuple[str, ...]] = {}
-        for name, order in zip(names, self.returns, strict=False):
-            dims = set(program.array(name).dim_names)
-            if dims == set(order):
-                found[name] = order
-            elif not set(order) <= dims or not dims - set(order) <= lifted:
-                shown = sorted(dims)
-                raise OrderError(
-                    "PH043",
-                    f"returns='{' '.join(order)}' is no order of the result's dimensions, {{{', '.join(shown)}}}",
-                    hints=(f"returns='{' '.join(shown)}', in the order you want",),
-                )
-        return found
+        return found[0], compilation.Timings()
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -278,7 +215,7 @@ class Function:
         by dim or by full name: `{"b": ph.symbolic, "c": 64, "X.y": 224}`.  `hints` (see `ph.hints`) are each checked
         for legality.
         """
-        options = driver.session().options(
+        options = compilation.session().options(
             target=target, threads=threads, checked=checked, tile=tile, parallel=parallel
         )
         given, static = self.arguments.described(args, kwargs)
@@ -293,7 +230,7 @@ class Function:
             if any(p.size and p.name == n for p in self.parameters) and isinstance(v, int)
         }
         fixed = {f"{n}.{d}": v for n, s in given.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
-        return self._lowered(given, fixed | numbers, static, options, hints or NO_HINTS)
+        return self._lowered(given, fixed | numbers, static, options, hints)
 
     def bind(self, **constants: Any) -> Function:
         """The function with some arguments fixed; arrays are copied now, later changes of the originals go unseen."""
@@ -326,10 +263,10 @@ class Function:
         A function that f32 does not suit is printed as it was called last.
         """
         try:
-            return to_text(self.trace().program)
+            return compilation.to_text(self.trace().program)
         except UserError as error:
             if self._modules:
-                return to_text(next(reversed(self._modules.values()))[0].program)
+                return compilation.to_text(next(reversed(self._modules.values()))[0].program)
             return f"{self!r}\n{error}"
 
 

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""From a Python function to what can be looked at and called: tracing, assembly, checks, lowering.
+
+Which of these is done when, and what is kept of it, is decided by `frontend.function`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from frontend.arguments import Parameter
+from frontend.assemble import assemble
+from frontend.driver import Timings, session
+from frontend.hints import NO_HINTS, Hints
+from frontend.infer import settle
+from frontend.lang import Trace
+from frontend.lang.trace import Returned
+from frontend.module import Module
+from frontend.options import Options
+from frontend.results import flat
+from frontend.specs import Spec
+from frontend.staged import Lowered
+from polyhedral.checks import check
+from polyhedral.errors import ArgumentError, OrderError
+from polyhedral.program import Program, Role
+from polyhedral.text import to_text
+
+__all__ = ["Timings", "Traceable", "lowered", "session", "to_text", "trace"]
+
+
+@dataclass(frozen=True)
+class Traceable:
+    """A Python function and what its decorator says of it."""
+
+    name: str
+    python: Callable[..., Any]
+    parameters: Sequence[Parameter]
+    inout: tuple[str, ...]
+    returns: tuple[tuple[str, ...], ...]
+
+
+def trace(f: Traceable, given: Mapping[str, Spec], static: Mapping[str, Any]) -> tuple[Module, Timings]:
+    """The checked program for arguments of these axes and types; sizes stay symbolic."""
+    start = time.perf_counter()
+    summaries: dict[str, Any] = {}
+    tracing = Trace(f.name, settle=lambda r, recording: settle(r, recording, summaries))
+    with tracing:
+        values = {p.name: _argument(f, tracing, p, given, static) for p in f.parameters}
+        recording = tracing.finish(f.python(**values))
+    traced = time.perf_counter()
+    program = assemble(recording, summaries)
+    assembled = time.perf_counter()
+    checked = check(program)
+    end = time.perf_counter()
+    steps = (("trace", traced - start), ("assemble", assembled - traced), ("check", end - assembled))
+    names = tuple(p.name for p in f.parameters if p.name in given)
+    lifted = frozenset(
+        d for p in f.parameters if p.name in given for d in given[p.name].axes if d not in (p.axes or ())
+    )
+    orders = _orders(f, program, tracing.returned, lifted)
+    return Module(checked, names, tracing.returned, orders), Timings(steps)
+
+
+def _argument(f: Traceable, tracing: Trace, p: Parameter, given: Mapping[str, Spec], static: Mapping[str, Any]) -> Any:
+    if p.size:
+        return tracing.size_argument(p.name)
+    if p.scalar is not None:
+        return tracing.scalar_argument(p.name, p.scalar)
+    if p.name not in given:
+        return static[p.name]
+    spec = given[p.name]
+    role = Role.INOUT if p.name in f.inout else Role.INPUT
+    lifted = tuple(d for d in spec.axes if d not in (p.axes or ()))
+    return tracing.argument(p.name, spec.axes, spec.dtype, role, lifted)
+
+
+def _orders(f: Traceable, program: Program, returned: Returned, lifted: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """The declared axis order of each result; one that lifting gave further dims has none."""
+    names = list(flat(returned))
+    if f.returns and len(f.returns) != len(names):
+        raise ArgumentError(
+            "PH319",
+            f"{f.name} returns {len(names)} results, but returns= gives the axis order of {len(f.returns)}",
+            hints=("returns=('i j', 'i'): one string of dimensions for each result",),
+        )
+    found: dict[str, tuple[str, ...]] = {}
+    for name, order in zip(names, f.returns, strict=False):
+        dims = set(program.array(name).dim_names)
+        if dims == set(order):
+            found[name] = order
+        elif not set(order) <= dims or not dims - set(order) <= lifted:
+            shown = sorted(dims)
+            raise OrderError(
+                "PH043",
+                f"returns='{' '.join(order)}' is no order of the result's dimensions, {{{', '.join(shown)}}}",
+                hints=(f"returns='{' '.join(shown)}', in the order you want",),
+            )
+    return found
+
+
+def lowered(
+    module: Module,
+    specs: Mapping[str, Spec],
+    sizes: Mapping[str, int],
+    options: Options,
+    before: Timings,
+    hints: Hints | None = None,
+    constants: frozenset[str] = frozenset(),
+) -> Lowered:
+    """The program of a module, scheduled and printed for these arguments."""
+    return Lowered(module, specs, sizes, options, before, hints or NO_HINTS, constants)
