@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import cgen
 import numpy as np
 
 from codegen import loops as lp
 from codegen import support
-from codegen.registers import LANE, Registers, loop
+from codegen.registers import LANE, Registers, branch, loop
 from codegen.scalar import STORAGE, Scalar, bare, c_name, integer, literal
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -66,7 +65,14 @@ class _Emitter:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scalar", Scalar(self.spell, self.load))
         registers = Registers(
-            self.program, self.families, self.scalar, self.spell, self.cell, self.address, self.vector_bytes
+            self.program,
+            self.families,
+            self.scalar,
+            self.spell,
+            self.cell,
+            self.address,
+            self.bound,
+            self.vector_bytes,
         )
         object.__setattr__(self, "registers", registers)
 
@@ -207,7 +213,7 @@ class _Emitter:
                 return [g for c in children for g in self.node(c, shared=shared)]
             case lp.If(condition, then, orelse):
                 other = None if orelse is None else _block(self.node(orelse, shared=shared))
-                return [_if(self.scalar.condition(condition), _block(self.node(then, shared=shared)), other)]
+                return [branch(self.scalar.condition(condition), _block(self.node(then, shared=shared)), other)]
             case lp.For():
                 return self._for(n, shared=shared)
             case lp.Promoted():
@@ -250,12 +256,6 @@ def _always(value: ex.Expr) -> list[ex.Expr]:
 
     go(value)
     return list(seen.values())
-
-
-def _if(condition: str, then: cgen.Generable, other: cgen.Generable | None) -> cgen.Generable:
-    """`if (condition) then else other`; cgen takes text for the condition, but does not say so."""
-    made = cast("Callable[..., cgen.Generable]", cgen.If)
-    return made(condition, then, other)
 
 
 def _block(parts: Sequence[cgen.Generable]) -> cgen.Generable:

@@ -23,6 +23,7 @@ from polyhedral.affine import Affine, Condition, Var
 from polyhedral.dtypes import DType
 from polyhedral.errors import InternalError
 from polyhedral.instances import Family, Kind
+from polyhedral.operands import fetched
 from polyhedral.program import Array, Program
 from polyhedral.tree import Run
 
@@ -72,6 +73,7 @@ class Registers:
     spell: Callable[[str], str]
     cell: Callable[[str, list[tuple[str, Affine]]], str]
     address: Callable[[str, list[tuple[str, Affine]]], Affine | None]
+    bound: Callable[[lp.Bound], str]
     vector_bytes: int
     functions: dict[str, str] = field(default_factory=dict[str, str])
     types: dict[str, str] = field(default_factory=dict[str, str])
@@ -117,21 +119,36 @@ class Registers:
                 return found
             case lp.For():
                 name = self.spell(n.name)
-                lo, hi = (aff.substitute(_affine(e), env) for e in (n.lo, n.hi))
-                self.open.append(_Open(n.name, lo, hi))
+                lo = aff.substitute(_affine(n.lo), env)
+                self.open.append(_Open(n.name, lo, aff.substitute(_widest(n.hi, lo), env)))
                 body = self._node(n.body, array, env, key, acc)
                 lines = self.open.pop().lines
-                head = (
-                    f"int64_t {name} = {self.scalar.affine(lo)}",
-                    f"{name} < {self.scalar.affine(hi + 1)}",
-                    f"++{name}",
-                )
+                end = f"< {self.bound(n.hi + 1)}" if isinstance(n.hi, Affine) else f"<= {self.bound(n.hi)}"
+                head = (f"int64_t {name} = {self.scalar.affine(lo)}", f"{name} {end}", f"++{name}")
                 return [loop(*head, cgen.Block([*lines, *body]))]
+            case lp.If(condition, then, None):
+                return self._begun(condition, then, array, env, key, acc)
             case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
                 tile = _Lanes((("", aff.const(0)),), 0, 1, (*key, 0))
                 return self._exec(n, array, "", env, tile, acc)
             case lp.If() | lp.Promoted():
                 raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
+
+    def _begun(
+        self,
+        condition: Condition,
+        then: lp.Node,
+        array: Array,
+        env: Mapping[str, Affine],
+        key: tuple[int, ...],
+        acc: _Accumulators,
+    ) -> list[cgen.Generable]:
+        """Initialisation that only the first portion of a reduction does; later ones go on from what is in memory."""
+        before = set(acc)
+        starts = self._node(then, array, env, key, acc)
+        found = [line for tile, entry in acc.items() if tile not in before for line in self._fetch(array, *entry)]
+        test = self.scalar.condition(aff.map_affine(condition, lambda e: aff.substitute(e, env)))
+        return [branch(test, cgen.Block(starts), cgen.Block(found))]
 
     def _exec(
         self, n: lp.Node, array: Array, vector: str, env: Mapping[str, Affine], tile: _Lanes, acc: _Accumulators
@@ -145,10 +162,13 @@ class Registers:
         start = dict(tile.fixed)[vector]
         at = {d: aff.substitute(e, {**env, vector: start + aff.var(lane)}) for d, e in n.at}
         name = "_".join([f"acc_{self.spell(array.name)}", *map(str, tile.key)])
+        target = [(d, aff.substitute(i, at)) for d, i in s.write.index]
+        if tile.key not in acc:
+            acc[tile.key] = (name, target, tile, lane)
+            if family.kind is Kind.UPDATE:
+                self.open[0].lines += self._fetch(array, *acc[tile.key])
         if family.kind is Kind.INIT:
             assert s.op is not None
-            target = [(d, aff.substitute(i, at)) for d, i in s.write.index]
-            acc[tile.key] = (name, target, tile, lane)
             return [
                 cgen.Statement(
                     f"{name} = {self._splat(array.dtype)}({literal(ex.identity(s.op, array.dtype).value, array.dtype)})"
@@ -163,7 +183,7 @@ class Registers:
     ) -> list[cgen.Generable]:
         """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside."""
         s = family.statement
-        operands = list(dict.fromkeys(_operands(s.value)))
+        operands = list(dict.fromkeys(fetched(s.value)))
         parameters: list[str] = []
         arguments: list[str] = []
         names: dict[ex.Expr, str] = {}
@@ -369,7 +389,21 @@ class Registers:
         self.functions[name] = support.vector_fma(name, vector, t.bits, self.lanes)
         return name
 
-    # --- stores ------------------------------------------------------------------------------------------------------
+    # --- memory ------------------------------------------------------------------------------------------------------
+
+    def _fetch(
+        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: _Lanes, lane: str
+    ) -> Iterator[cgen.Generable]:
+        """An accumulator as the last portion of its reduction left it."""
+        load = ex.Load(array.name, tuple(target), array.dtype)
+        dense = self._dense(load, lane, tile) if tile.valid == self.lanes else None
+        if dense is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
+            yield cgen.Statement(f"{name} = *(const {self._type(array.dtype)} *)&{dense}")
+            return
+        yield cgen.Statement(f"{name} = {self._splat(array.dtype)}(0)")
+        cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
+        body = cgen.Statement(f"{name}[lane] = {self.scalar.from_storage(array.dtype, cell)}")
+        yield loop("int lane = 0", f"lane < {tile.valid}", "++lane", body)
 
     def _store(
         self, array: Array, name: str, target: list[tuple[str, Affine]], tile: _Lanes, lane: str
@@ -413,23 +447,29 @@ def loop(start: str, condition: str, update: str, body: cgen.Generable) -> cgen.
     return made(start, condition, update, body)
 
 
+def branch(condition: str, then: cgen.Generable, other: cgen.Generable | None) -> cgen.Generable:
+    """`if (condition) then else other`; cgen takes text for the condition, but does not say so."""
+    made = cast("Callable[..., cgen.Generable]", cgen.If)
+    return made(condition, then, other)
+
+
 def vector_typedef(name: str, scalar: str, size: int, lanes: int) -> str:
     """A vector type that may be loaded from any element's address."""
     return f"typedef {scalar} {name} __attribute__((vector_size({size * lanes}), aligned({size}), may_alias));"
 
 
-def _operands(e: ex.Expr) -> Iterator[ex.Expr]:
-    """The parts of a value that are fetched before the lanes are computed: loads, indices, and guarded loads whole."""
-    if (isinstance(e, ex.Select) and isinstance(e.cond, ex.Test)) or isinstance(e, (ex.Load, ex.Index, ex.Test)):
-        yield e
-    else:
-        for c in ex.children(e):
-            yield from _operands(c)
-
-
 def _affine(b: lp.Bound) -> Affine:
     assert isinstance(b, Affine)
     return b
+
+
+def _widest(b: lp.Bound, lo: Affine) -> Affine:
+    """An upper bound as one expression: of the least of several, one at a fixed distance from where the loop begins."""
+    if isinstance(b, Affine):
+        return b
+    assert b.least
+    ends = [_widest(a, lo) for a in b.args]
+    return next((e for e in ends if (e - lo).is_const), ends[0])
 
 
 def _lo(n: lp.For, env: Mapping[str, Affine]) -> Affine:

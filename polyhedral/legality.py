@@ -89,7 +89,11 @@ def _pairs(p: Program, a: Reference, b: Reference) -> Iterator[Pairs]:
 
 
 def _same_statement(a: Reference, b: Reference) -> bool:
-    return a.family.statement.name == b.family.statement.name
+    return _one_statement(a.family, b.family)
+
+
+def _one_statement(a: Family, b: Family) -> bool:
+    return a.statement.name == b.statement.name
 
 
 def _same_position(a: Family, b: Family) -> Condition:
@@ -145,24 +149,20 @@ def violation(p: Program, tree: Tree, pairs: tuple[Pairs, ...] | None = None) ->
         found = _broken(pair, at[pair.first.id], at[pair.then.id])
         if found is not None:
             return found
-    for array, inside, depth in promotions(tree):
+    for array, inside, _ in promotions(tree):
         for pair in every:
-            if pair.array == array and pair.first.id in inside and pair.then.id in inside:
-                found = _escapes(pair, at[pair.first.id][:depth], at[pair.then.id][:depth])
-                if found is not None:
-                    return found
+            if pair.array == array and pair.first.id in inside and pair.then.id in inside and not _combines(pair):
+                held = f"{array} is held in registers, and {pair.then.shown} would read it from memory"
+                return _explain(pair, pair.points, held)
     return None
 
 
-def _escapes(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> Violation | None:
-    """A cell kept in registers must not be touched from two executions of the region that keeps it."""
-    for (ta, _), (tb, _) in zip(a, b, strict=True):
-        apart = prime(tb, pair.then.dims) - ta
-        crossing = _first_nonempty(pair.points, aff.at_least(apart, 1), aff.at_least(-apart, 1))
-        if crossing is not None:
-            held = f"{pair.array} is held in registers, but both need the same cell at different times"
-            return _explain(pair, crossing, held)
-    return None
+def _combines(pair: Pairs) -> bool:
+    """Whether both only set or update their own cell, which is what registers stand for.  Executions of a region leave
+    their cells in memory and find them there, so the order of instances says the rest.
+    """
+    read = any(r.array == pair.array and not r.writes for f in (pair.first, pair.then) for r in references(f))
+    return _one_statement(pair.first, pair.then) and not read
 
 
 def _broken(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> Violation | None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from polyhedral.dependences import Dependences, analyse
 from polyhedral.isl_schedule import Frame, frame
 from polyhedral.layout import Layout
-from polyhedral.plan import RegisterPlan
 from polyhedral.program import Program
+from polyhedral.register_plan import RegisterPlan
 from polyhedral.schedule import Options, Schedule, schedule
 
 DEFAULT = Options()

@@ -7,15 +7,18 @@ band n: parallel, coj_tile, y, x_tile
     - O.init   band x: unroll, coj: vector
     - O        band ky, kx, ci, k
                  band x: unroll, coj: vector
+
+A tile loop over a reduced dim does the reduction in portions: initialisation belongs to the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from polyhedral import affine as aff
+from polyhedral.affine import Affine
 from polyhedral.instances import Family
-from polyhedral.plan import RegisterPlan
+from polyhedral.register_plan import Loop, RegisterPlan
 from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Tree
 from polyhedral.tree import Sequence as InOrder
 
@@ -23,21 +26,28 @@ from polyhedral.tree import Sequence as InOrder
 def register_nest(fs: Sequence[Family], plan: RegisterPlan) -> Tree:
     """The nest for a reduction's initialisation and updates."""
     init, main = fs
-    starts = {r.dim: r.lo.const for r in main.statement.domain.ranges}
-    points = tuple(d for d in plan.outer if plan.tile(d) > 1 and d != plan.vector)
-    members: list[Member] = []
-    for n, d in enumerate(plan.outer):
-        at = aff.var(d)
-        if plan.tile(d) > 1:
-            at = (at - starts[d]) // plan.tile(d)
-        run = Run.PARALLEL if n == 0 else Run.SERIAL
-        name = f"{d}_tile" if plan.tile(d) > 1 else d
-        members.append(Member(name, tuple((f.id, at) for f in fs), True, run))
+    points = tuple(d for d in dict.fromkeys(x.dim for x in plan.loops) if d != plan.vector and plan.tile(d) > 1)
     point = [_points(f, points, plan.vector) for f in fs]
     reduced = tuple(Member(d, ((main.id, aff.var(d)),)) for d in plan.order)
     update = Band(reduced, point[1], True) if reduced else point[1]
     body = InOrder((Filter((init.id,), point[0]), Filter((main.id,), update)))
-    return Band(tuple(members), Promote(main.statement.write.array, body), True)
+    return Band(tuple(_tile_loops(init, main, plan)), Promote(main.statement.write.array, body), True)
+
+
+def _tile_loops(init: Family, main: Family, plan: RegisterPlan) -> Iterator[Member]:
+    starts = {r.dim: r.lo.const for r in main.statement.domain.ranges}
+    left = [x.dim for x in plan.loops]
+    for n, loop in enumerate(plan.loops):
+        left.remove(loop.dim)
+        cut = loop.dim in plan.order
+        at = _tile_of(loop, starts[loop.dim])
+        times = ((init.id, aff.const(0) if cut else at), (main.id, at))
+        name = loop.dim if loop.size == 1 else f"{loop.dim}_{'block' if cut or loop.dim in left else 'tile'}"
+        yield Member(name, times, not cut, Run.PARALLEL if n < plan.parallel else Run.SERIAL)
+
+
+def _tile_of(loop: Loop, start: int) -> Affine:
+    return aff.var(loop.dim) if loop.size == 1 else (aff.var(loop.dim) - start) // loop.size
 
 
 def _points(f: Family, rows: Sequence[str], vector: str) -> Tree:

@@ -19,8 +19,8 @@ from polyhedral.isl_schedule import Frame, isl_schedule
 from polyhedral.layout import Layout
 from polyhedral.legality import Pairs, obligations, violation
 from polyhedral.nest import nest
-from polyhedral.plan import RegisterPlan
 from polyhedral.register_nest import register_nest
+from polyhedral.register_plan import RegisterPlan
 from polyhedral.transforms.parallel import parallelise
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.vectorise import vectorise

@@ -59,7 +59,9 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Promote:
-    """The cells of `array` that the child touches are held in registers while it runs, and written back after."""
+    """The cells of `array` that the child updates are held in registers while it runs: set there, or loaded where the
+    child does not begin by setting them, and written back after.
+    """
 
     array: str
     child: Tree

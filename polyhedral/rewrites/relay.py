@@ -1,67 +1,200 @@
 # SPDX-License-Identifier: MIT
-"""Re-lay an operand: copy it into panels in which the vector dim of its reader is dense, and read the copy.
+"""Re-lay an operand: copy it so that a vector of it is one load, and read the copy.
+
+Where an axis is indexed by the vector dim alone, into panels in which that dim is dense:
 
     ... * W(ky, kx, ci, co=f//4, k, j=f%4)      ->      Wp(fo, ky, kx, ci, k, fi) = W(co=(64*fo+fi)//4, j=(64*fo+fi)%4)
                                                         ... * Wp(fo=f//64, ky, kx, ci, k, fi=f%64)
 
-The copy is a statement like any other: scheduled, parallel, priced.  Panels are padded with zeros to full width.
+Where it slides along, into the window itself, padding included, with one plane for each phase of a stride:
+
+    ... * where(0 <= 2*x+kx-1, X(x=2*x+kx-1), 0)        Xp(q, t) = where(0 <= 2*t+q-1 < N, X(x=2*t+q-1), 0)
+                                                        ... * Xp(q=kx%2, t=x+kx//2)
+
+The copy is a statement like any other: scheduled, parallel, priced.  What lies beyond the last result is zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine
+from polyhedral.affine import TRUE, Affine, Compare, Condition
+from polyhedral.operands import Interval, Operand, interval
 from polyhedral.program import Access, Array, Domain, Range, Role, Statement
 
 
 @dataclass(frozen=True)
 class Relaid:
-    """The new array, the statement that fills it, and the load that replaces the old one."""
+    """The new array, the statement that fills it, and the load that replaces the operand `of`."""
 
     array: Array
     copy: Statement
     load: ex.Load
+    of: ex.Expr
+
+    @property
+    def cells(self) -> int:
+        return prod(e.const for _, e in self.array.dims)
 
 
-def relay(a: Array, load: ex.Load, dim: str, extent: int, panel: int, order: tuple[str, ...], name: str) -> Relaid:
-    """Panels of `panel` along `dim` (of a statement, with range [0, extent)); `order` lists the statement's dims from
-    slow to fast, which orders the other axes of the copy.
+@dataclass(frozen=True)
+class _Axis:
+    """An axis of the copy: name, extent, the reader's index, and the reader's dims that decide how fast it moves."""
+
+    name: str
+    extent: int
+    read: Affine
+    dims: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What becomes of one axis of the array: axes of the copy (the last is dense), its index there, and where the
+    index exists.
     """
-    index: Mapping[str, Affine] = {d: i for d, i in load.index if isinstance(i, Affine)}
-    plain = [d for d in a.dim_names if dim not in aff.dims_of(index[d])]
-    plain.sort(key=lambda d: max((order.index(v) for v in aff.dims_of(index[d]) if v in order), default=-1))
-    outer, inner = f"{dim}o", f"{dim}i"
-    panels = -(-extent // panel)
-    dims = (
-        (outer, aff.const(panels)),
-        *((d, a.extent(d)) for d in plain),
-        (inner, aff.const(panel)),
-    )
+
+    axes: tuple[_Axis, ...]
+    source: Affine
+    exists: Condition = TRUE
+
+
+def relay(
+    a: Array, o: Operand, ranges: Mapping[str, Interval], dim: str, panel: int, order: Sequence[str], name: str
+) -> Relaid | None:
+    """A copy of an operand in whole panels of `panel` along `dim`, whose range starts at 0; `order` lists the reader's
+    dims from slow to fast, which orders the other axes.  None where no copy of this form holds the operand.
+    """
+    index: Mapping[str, Affine] = {d: i for d, i in o.load.index if isinstance(i, Affine)}
+    moving = [d for d in a.dim_names if dim in aff.dims_of(index[d])]
+    panels = -(-(ranges[dim][1] + 1) // panel)
+    if not moving or (o.value != o.load and o.pad is None):
+        return None
+    parts: dict[str, _Part] = {}
+    if all(aff.dims_of(index[d]) <= {dim} for d in moving):
+        pair = (
+            _Axis(_free(f"{dim}o", a), panels, aff.var(dim) // panel, frozenset((dim,))),
+            _Axis(_free(f"{dim}i", a), panel, aff.var(dim) % panel, frozenset((dim,))),
+        )
+        at = aff.var(pair[0].name) * panel + aff.var(pair[1].name)
+        tail = aff.at_least(aff.const(ranges[dim][1]), at) if (ranges[dim][1] + 1) % panel else TRUE
+        for n, d in enumerate(moving):
+            source = aff.substitute(index[d], {dim: at})
+            parts[d] = _Part(pair if n == 0 else (), source, tail if n == 0 else TRUE)
+    else:
+        window = _window(a, moving[0], index[moving[0]], ranges, dim, panels * panel)
+        if len(moving) > 1 or window is None:
+            return None
+        parts[moving[0]] = window
+    tested = aff.condition_dims(o.guard)
+    for d in a.dim_names:
+        if d not in parts:
+            parts[d] = _plain(a, d, index[d], ranges, guarded=bool(aff.dims_of(index[d]) & tested))
+    where = _restated(o.guard, index, {d: p.source for d, p in parts.items()})
+    if where is None:
+        return None
+    where = aff.both(where, *(p.exists for p in parts.values()))
+    return _made(a, o, parts, moving, where, order, name)
+
+
+def _window(a: Array, d: str, index: Affine, ranges: Mapping[str, Interval], dim: str, width: int) -> _Part | None:
+    """An axis along which the operand slides: index = step * dim + rest."""
+    step = index.coefficient(aff.Var(dim))
+    rest = index - aff.var(dim) * step
+    if step < 1 or dim in aff.dims_of(rest):
+        return None
+    first, last = interval(rest, ranges)
+    length = width + (last - first) // step
+    phase = _Axis(_free(f"{d}_phase", a), min(step, last - first + 1), (rest - first) % step, aff.dims_of(rest))
+    place = _Axis(d, length, aff.var(dim) + (rest - first) // step, frozenset((dim,)))
+    phases = phase.extent > 1
+    source = aff.var(d) * step + first + (aff.var(phase.name) if phases else 0)
+    exists = _exists(a, d, source, first, step * (length - 1) + phase.extent - 1 + first)
+    return _Part((phase, place) if phases else (place,), source, exists)
+
+
+def _free(base: str, a: Array) -> str:
+    """A name that no axis has."""
+    while base in a.dim_names:
+        base += "_"
+    return base
+
+
+def _plain(a: Array, d: str, index: Affine, ranges: Mapping[str, Interval], *, guarded: bool) -> _Part:
+    """An axis that stays; one that a guard tests is as long as what is asked of it, padding included."""
+    dims = aff.dims_of(index)
+    if not guarded:
+        return _Part((_Axis(d, a.extent(d).const, index, dims),), aff.var(d))
+    first, last = interval(index, ranges)
+    source = aff.var(d) + first
+    return _Part((_Axis(d, last - first + 1, index - first, dims),), source, _exists(a, d, source, first, last))
+
+
+def _exists(a: Array, d: str, source: Affine, first: int, last: int) -> Condition:
+    extent = a.extent(d).const
+    low = aff.at_least(source) if first < 0 else TRUE
+    high = aff.at_least(aff.const(extent - 1), source) if last >= extent else TRUE
+    return aff.both(low, high)
+
+
+def _restated(guard: Condition, index: Mapping[str, Affine], source: Mapping[str, Affine]) -> Condition | None:
+    """The guard in terms of the copy's axes: each comparison must be about one index of the operand."""
+    unknown: list[Compare] = []
+
+    def compare(c: Compare) -> Condition:
+        for d, i in index.items():
+            for k in _factors(c.expr, i):
+                apart = c.expr - i * k
+                if apart.is_const:
+                    return aff.equal(source[d] * k + apart) if c.equal else aff.at_least(source[d] * k + apart)
+        unknown.append(c)
+        return c
+
+    restated = aff.map_condition(guard, compare)
+    return None if unknown else restated
+
+
+def _factors(e: Affine, i: Affine) -> Iterator[int]:
+    for term, c in i.terms[:1]:
+        if e.coefficient(term) and e.coefficient(term) % c == 0:
+            yield e.coefficient(term) // c
+
+
+def _made(
+    a: Array,
+    o: Operand,
+    parts: Mapping[str, _Part],
+    moving: Sequence[str],
+    where: Condition,
+    order: Sequence[str],
+    name: str,
+) -> Relaid:
+    """Axes in the order in which the reader moves along them; panels outermost, the vector innermost."""
+    first = parts[moving[0]].axes
+    others = [x for d, p in parts.items() if d != moving[0] for x in p.axes] + list(first[:-1] if len(moving) else ())
+    outermost = [x for x in others if x in first and x.read.as_var() is None and x.dims == first[-1].dims]
+
+    def pace(x: _Axis) -> int:
+        return max((order.index(v) for v in x.dims if v in order), default=-1)
+
+    axes = [*outermost, *sorted((x for x in others if x not in outermost), key=pace), first[-1]]
+    dims = tuple((x.name, aff.const(x.extent)) for x in axes)
     made = Array(name, dims, a.dtype, Role.TEMPORARY)
-    at = aff.var(outer) * panel + aff.var(inner)
-    source = tuple((d, aff.var(d) if d in plain else aff.substitute(index[d], {dim: at})) for d in a.dim_names)
-    value: ex.Expr = ex.Load(a.name, source, a.dtype)
-    if extent % panel:
-        inside = ex.Test(aff.at_least(aff.const(extent - 1), at))
-        value = ex.Select(inside, value, _zero(a))
+    value: ex.Expr = ex.Load(a.name, tuple((d, parts[d].source) for d in a.dim_names), a.dtype)
+    if where != TRUE:
+        value = ex.Select(ex.Test(where), value, o.pad or _zero(a))
     domain = Domain(tuple(Range(d, aff.const(0), e) for d, e in dims))
     copy = Statement(name, domain, Access(name, tuple((d, aff.var(d)) for d, _ in dims)), value)
-    read = ex.Load(
-        name,
-        ((outer, aff.var(dim) // panel), *((d, index[d]) for d in plain), (inner, aff.var(dim) % panel)),
-        a.dtype,
-    )
-    return Relaid(made, copy, read)
+    return Relaid(made, copy, ex.Load(name, tuple((x.name, x.read) for x in axes), a.dtype), o.value)
 
 
 def _zero(a: Array) -> ex.Const:
     return ex.Const(0.0 if a.dtype.is_float else False if a.dtype.kind == "b" else 0, a.dtype)
 
 
-def use(s: Statement, old: ex.Load, new: ex.Load) -> Statement:
-    """The statement reading `new` wherever it read `old`."""
-    return replace(s, value=ex.rewrite(s.value, lambda e: new if e == old else e))
+def use(s: Statement, r: Relaid) -> Statement:
+    """The statement reading the copy wherever it read the operand."""
+    return replace(s, value=ex.rewrite(s.value, lambda e: r.load if e == r.of else e))

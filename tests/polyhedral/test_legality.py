@@ -108,20 +108,28 @@ def test_different_times_of_a_parallel_loop_order_nothing():
         assert broken_pair(p, {}, tree) is not None
 
 
-def test_a_cell_in_registers_is_touched_by_one_execution_of_the_region():
+def test_registers_hold_what_one_reduction_sets_and_updates():
     p = specialise(CASES["matmul"].program, CASES["matmul"].sizes)
-    body = Sequence((Filter(("S0i",), Leaf()), Filter(("S0",), _band("S0", "k"))))
+    whole = Sequence((Filter(("S0i",), _band("S0i", "i", "j")), Filter(("S0",), _band_over_k())))
+    assert violation(p, Promote("out", whole)) is None
+    portions = Sequence((Filter(("S0i",), Promote("out", _band("S0i", "i", "j"))), Filter(("S0",), _band_over_k())))
+    assert violation(p, portions) is None  # each execution of a region leaves its cells in memory and finds them there
 
-    def outer(child, *dims):
-        times = tuple(Member(d, tuple((f, aff.var(d)) for f in ("S0i", "S0"))) for d in dims)
-        return Band(times, child)
 
-    assert violation(p, outer(Promote("out", body), "i", "j")) is None
-    apart = Sequence((
-        Filter(("S0i",), Promote("out", _band("S0i", "i", "j"))),
-        Filter(("S0",), _band_over_k()),
-    ))  # fmt: skip
-    wrong = violation(p, apart)
+def test_registers_are_not_read_from_memory():
+    p = parse("""
+    program p
+      output A: i32[i: 4]
+      output B: i32[i: 4]
+      S0: for i < 4:  A = i32(i)
+      S1: for i < 4:  B = A
+    """)
+    both = Band((Member("i", (("S0", aff.var("i")), ("S1", aff.var("i")))),), Sequence((
+        Filter(("S0",), Leaf()),
+        Filter(("S1",), Leaf()),
+    )))  # fmt: skip
+    assert violation(p, both) is None
+    wrong = violation(p, Promote("A", both))
     assert wrong is not None
     assert "held in registers" in wrong.why
 

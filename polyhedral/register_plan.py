@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""What a plan says of one statement: which results are kept in registers, and the loops around them.
+
+Made by `polyhedral.candidates`, turned into a schedule tree by `polyhedral.register_nest`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One loop over tiles: it advances a dim by `size` elements at a time."""
+
+    dim: str
+    size: int
+
+
+@dataclass(frozen=True)
+class RegisterPlan:
+    """The nest of one reduction: `width` elements of `vector` times a tile of `rows` are accumulated in registers over
+    the reduced dims of `order`; `loops` are those around it from the outermost in, the first `parallel` of them run on
+    all cores.  A loop over a reduced dim cuts the reduction: results are stored, and loaded for its next part.
+    """
+
+    vector: str
+    width: int
+    rows: tuple[tuple[str, int], ...]
+    order: tuple[str, ...]
+    loops: tuple[Loop, ...]
+    parallel: int = 1
+    cycles: float = 0.0
+
+    def tile(self, dim: str) -> int:
+        return self.width if dim == self.vector else dict(self.rows).get(dim, 1)
+
+    @property
+    def count(self) -> int:
+        """Elements of the result in one tile."""
+        return self.width * prod(r for _, r in self.rows)
+
+    def trips(self, extents: Mapping[str, int]) -> tuple[int, ...]:
+        """Iterations of each loop, inside those before it that advance the same dim by more."""
+        inside = dict(extents)
+        found: list[int] = []
+        for loop in self.loops:
+            found.append(-(-inside[loop.dim] // loop.size))
+            inside[loop.dim] = min(loop.size, inside[loop.dim])
+        return tuple(found)
