@@ -43,7 +43,7 @@ def detect(cpuinfo: str, caches: Mapping[str, int], cores: int) -> Target:
     sizes = {"l1": caches.get("l1", 32 << 10), "l2": caches.get("l2", 512 << 10), "l3": caches.get("l3", 8 << 20)}
     if "avx512f" in flags:
         # one 512-bit fma and one 512-bit load a cycle: true of Zen 4 and of client cores, a lower bound elsewhere
-        return Target("avx512", 64, 32, 1.0, 1.0, 4, **sizes, cores=cores)
+        return Target("avx512", 64, 32, 2.0, 2.0, 4, **sizes, cores=cores)
     if "avx2" in flags and "fma" in flags:
         return Target("avx2", 32, 16, 2.0, 2.0, 4, **sizes, cores=cores)
     if "asimd" in flags:
