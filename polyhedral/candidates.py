@@ -31,6 +31,12 @@ BLOCKS = (1, 2, 3, 4, 6)
 """Vectors side by side in a register tile."""
 FINALISTS = 6
 """Register tiles of each statement whose loops and copies are weighed in full."""
+TRANSPOSE = 2.5
+"""Cycles to move one cell of an operand to another order."""
+BARRIER = 4000.0
+"""Cycles that every core waits at the end of a copy."""
+EVEN = 0.9
+"""The balance from which a loop is good enough to run on all cores."""
 PORTIONS = (128, 256, 512)
 """Steps of a long reduction that are done at once."""
 PANELS = (2, 4, 8)
@@ -131,6 +137,7 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
     ranges = box(s.domain)
     gathers = {o: 1.0 if o.dense(vector) or _relaid(q, s, o, ranges, vector, lanes, ()) else 2.0 * lanes for o in every}
     result = lanes if along(s.write.index, vector, q.layouts[s.write.array]) != 1 else 1.0
+    beside = frozenset[str]().union(*(o.dims for o in every if vector in o.dims))
     for blocks in BLOCKS:
         if blocks > 1 and (blocks - 1) * lanes >= extents[vector]:
             break
@@ -140,7 +147,9 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
             busy = _step_cycles(every, gathers, vector, tile, blocks, q.target)
             tiles = panels * prod(-(-extents[d] // tile.get(d, 1)) for d in rows)
             ends = blocks * prod(tile.values()) * (2.0 + result) + 4.0
-            yield _Tile(s, vector, blocks, tuple(sorted(tile.items())), tiles * (steps * busy + ends))
+            # rows of scalars outside, so that each is loaded once for all vectors
+            ordered = sorted(tile.items(), key=lambda dr: (dr[0] in beside, dr[0]))
+            yield _Tile(s, vector, blocks, tuple(ordered), tiles * (steps * busy + ends))
 
 
 def _row_tiles(
@@ -200,7 +209,7 @@ def _choices(q: _Setting, t: _Tile) -> Iterator[Choice]:
     out = q.layouts[s.write.array]
     scattered = along(s.write.index, t.vector, out) != 1
     strides = {d: (along(s.write.index, d, out) or 1) * _itemsize(s) for d in kept(s)}
-    result = Stream(strides, float(lanes) if scattered else 1.0)
+    result = Stream(strides, float(lanes) if scattered else 1.0, _itemsize(s))
     for loops, parallel in _orders(q, s, plan, extents):
         ordered = replace(plan, loops=loops, parallel=parallel)
         for relaid, streams, copies in _operand_forms(q, s, ordered, every):
@@ -221,14 +230,15 @@ def _operand_forms(
         here = Stream(
             {d: (st if st is not None else 1 << 12) * o.itemsize for d, st in o.strides.items()},
             (2.0 * lanes if scattered else 1.0) if plan.vector in o.dims else 0.0,
+            o.itemsize,
         )
         mine: list[tuple[tuple[tuple[Operand, str, int], ...], Stream, float]] = [((), here, 0.0)]
         dims = [plan.vector] if plan.vector in o.dims else [d for d, r in plan.rows if d in o.dims and r > 2]
         for d in dims[:1]:
             made = _relaid(q, s, o, ranges, d, plan.tile(d), order)
             if made is not None:
-                cost = 0.0 if o.load.array in q.constants else _copying(q, o, made)
-                copied = Stream(_strides(made, d, o.itemsize), 1.0 if d == plan.vector else 0.0)
+                cost = 0.0 if o.load.array in q.constants else _copying(q, o, made, d)
+                copied = _copied(made, d, plan, o.itemsize)
                 mine.append((((o, d, plan.tile(d)),), copied, cost))
                 if scattered:
                     mine.pop(0)
@@ -253,19 +263,25 @@ def _relaid(
     return relay(q.program.array(o.load.array), o, ranges, d, panel, order, "copy")
 
 
-def _copying(q: _Setting, o: Operand, made: Relaid) -> float:
-    """Cycles to read the operand and write its copy: from memory, or twice as fast within the last cache."""
+def _copying(q: _Setting, o: Operand, made: Relaid, dim: str) -> float:
+    """Cycles to read the operand and write its copy: from memory, or twice as fast within the last cache; an operand
+    that is not dense along the panels is transposed cell by cell.
+    """
     size = made.cells * o.itemsize
     near = 2.0 if 4 * size <= q.target.l3 else 1.0
-    return 2.0 * size / (q.target.bytes_per_cycle * near)
+    moved = 2.0 * size / (q.target.bytes_per_cycle * near)
+    return BARRIER + max(moved, 0.0 if o.stride(dim) == 1 else made.cells * TRANSPOSE)
 
 
-def _strides(made: Relaid, d: str, itemsize: int) -> dict[str, int]:
-    """Strides in bytes of a copy, along the dims of its reader; along `d` its panels are dense."""
+def _copied(made: Relaid, d: str, plan: RegisterPlan, itemsize: int) -> Stream:
+    """The stream of a copy whose panels along `d` are dense."""
     layout = row_major(made.array)
-    dims = ex.dims_of(made.load)
-    found = {v: along(made.load.index, v, layout) for v in dims}
-    return {v: itemsize if v == d else (st if st is not None else 1) * itemsize for v, st in found.items()}
+    found = {v: along(made.load.index, v, layout) for v in ex.dims_of(made.load)}
+    strides = {v: itemsize if v == d else (st if st is not None else 1) * itemsize for v, st in found.items()}
+    panels: dict[str, tuple[int, int]] = {}
+    if found[d] is None:
+        panels[d] = plan.tile(d), itemsize * max(st for _, st in layout.strides if isinstance(st, int))
+    return Stream(strides, 1.0 if d == plan.vector else 0.0, itemsize, panels)
 
 
 def reduce_order(s: Statement, every: Sequence[Operand], vector: str) -> tuple[str, ...]:
@@ -296,6 +312,9 @@ def _orders(
     )
     loops = {d: Loop(d, plan.tile(d)) for d in kept(s)}
     plain = [loops[d] for d in (plan.vector, *rest)]
+    trips = dict(zip(plain, replace(plan, loops=tuple(plain)).trips(extents), strict=True))
+    if _balance(trips[plain[0]], q.target.cores) > EVEN:
+        yield tuple(plain), 1
     for order in (plain, [*plain[1:], plain[0]]):
         yield balanced(replace(plan, loops=tuple(order)), extents, q.target.cores)
     guarded = any(o.guard != TRUE for o in operands(s, q.layouts))
@@ -313,10 +332,13 @@ def balanced(plan: RegisterPlan, extents: Mapping[str, int], cores: int) -> tupl
     """The loops with one that keeps all cores busy in front, and how many of them run in parallel."""
     trips = dict(zip(plan.loops, plan.trips(extents), strict=True))
 
-    def balance(loop: Loop) -> float:
-        return trips[loop] / (-(-trips[loop] // cores) * cores)
-
     free = [loop for loop in plan.loops if loop.dim not in plan.order]
-    candidates = [x for x in free if x.dim != plan.vector and balance(x) > 0.9] or [max(free, key=balance)]
+    candidates = [x for x in free if x.dim != plan.vector and _balance(trips[x], cores) > EVEN]
+    candidates = candidates or [max(free, key=lambda x: _balance(trips[x], cores))]
     first = max(candidates, key=lambda x: min(trips[x], 8 * cores))
     return (first, *(x for x in plan.loops if x != first)), 1
+
+
+def _balance(trips: int, cores: int) -> float:
+    """The mean load of all cores over that of the busiest."""
+    return trips / (-(-trips // cores) * cores)

@@ -7,48 +7,83 @@ again in the smallest cache that holds everything touched since.  Which nests ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import gcd, prod
 
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.target import Target
 
-PRESSURE = 0.15
-"""Cycles that a scalar operand costs even where multiply-adds bind."""
-STEP = 0.5
+OVERLAP = 4.0
+"""The norm that combines the times of resources that work at once: 1 would add them, infinity take the longest."""
+STEP = 0.4
 """Cycles of loop control in each reduction step."""
-FETCH = (0.0, 0.8, 5.0, 14.0)
-"""Cycles lost for each line that comes from the first, second or third level, or from memory."""
+NEAR, FAR = 2.0, 2.5
+"""Cycles for each line that comes from the second and the third level; from memory it is the Target's bandwidth."""
+FULL = (0.8, 0.8, 0.3)
+"""The part of each cache that a nest can count on; the last is shared with whatever else the machine does."""
+ALIGNED, CONFLICT = 4096, 6.0
+"""Bytes apart at which addresses fall into one set of the first cache; what a scattered store then costs more."""
+ROOM, CROWD = 4, 0.25
+"""Rows of a tile that one set holds without loss; cycles of a step for each one more."""
 PAGE, PAGES, WALK = 4096, 64, 4.0
 """Bytes of a page; pages that are translated at once; cycles for each visit of one where there are more."""
-FAR, APART = 16, 0.06
-"""Rows more than so many lines apart are streams of their own, at so many cycles each."""
-WAYS = 8
-"""Lines of one address modulo a cache's sets that it holds."""
+REMAINDER = 8000.0
+"""Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
 
 
 @dataclass(frozen=True)
 class Stream:
     """An access as tiles see it: its strides in bytes along the dims that it depends on, and the load (or store)
-    instructions that one vector of it takes: 0 for a scalar, more than 1 where the lanes are scattered.
+    instructions that one vector of it takes: 0 for a scalar, more than 1 where the lanes are scattered.  `panels` are
+    dims that are cut: (elements in one panel, bytes from one panel to the next).
     """
 
     strides: Mapping[str, int]
     instructions: float
+    itemsize: int = 4
+    panels: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
     @property
     def vector(self) -> bool:
         return self.instructions > 0
 
+    def axes(self, span: Mapping[str, int]) -> list[tuple[int, int]]:
+        """(stride in bytes, length) of a box of `span` cells along each dim, densest first."""
+        return sorted(self._axes(span))
+
+    def _axes(self, span: Mapping[str, int]) -> Iterator[tuple[int, int]]:
+        for d, stride in self.strides.items():
+            n = span[d]
+            if d in self.panels:
+                panel, apart = self.panels[d]
+                yield apart, -(-n // panel)
+                n = min(n, panel)
+            if n > 1 and stride:
+                yield abs(stride), n
+
+    def rows(self, span: Mapping[str, int], line: int) -> tuple[int, list[tuple[int, int]]]:
+        """Bytes of one contiguous piece of a box, and the axes along which such pieces repeat."""
+        piece = self.itemsize
+        apart: list[tuple[int, int]] = []
+        for stride, n in self.axes(span):
+            if stride < line or stride <= piece:
+                piece += (n - 1) * stride
+            elif n > 1:
+                apart.append((stride, n))
+        return piece, apart
+
     def lines(self, span: Mapping[str, int], line: int) -> float:
-        """Cache lines that a box of `span` cells along each dim touches."""
-        seen = {d: abs(st) for d, st in self.strides.items() if span[d] > 1}
-        if not seen:
-            return 1.0
-        dense = min(seen, key=lambda d: seen[d])
-        together = min(span[dense], max(1, line // max(seen[dense], 1)))
-        return max(1.0, prod(span[d] for d in seen) / together)
+        """Cache lines that a box touches."""
+        piece, apart = self.rows(span, line)
+        return max(1.0, piece / line) * prod(n for _, n in apart)
+
+    def fits(self, span: Mapping[str, int], size: int, line: int) -> bool:
+        """Whether the sets of a cache hold the rows of a box, however far apart they lie."""
+        sets = 1 << (size // line // 8).bit_length() - 1
+        ways = size // line / sets
+        _, apart = self.rows(span, line)
+        return all(stride % line or n <= ways * (sets // gcd(sets, stride // line)) for stride, n in apart)
 
 
 @dataclass(frozen=True)
@@ -58,16 +93,23 @@ class Prediction:
     fma: float
     loads: float
     latency: float
-    control: float
+    l2: float
+    l3: float
     memory: float
+    control: float
     ends: float
     copies: float
     imbalance: float
 
     @property
+    def busy(self) -> float:
+        """Arithmetic, loads, latency and deliveries, which overlap."""
+        together = (self.fma, self.loads, self.latency, self.l2, self.l3, self.memory)
+        return sum(c**OVERLAP for c in together) ** (1 / OVERLAP)
+
+    @property
     def total(self) -> float:
-        busy = max(self.fma, self.loads, self.latency)
-        return (busy + self.control + self.memory + self.ends) * self.imbalance + self.copies
+        return (self.busy + self.control + self.ends) * self.imbalance + self.copies
 
 
 def predict(
@@ -85,20 +127,26 @@ def predict(
     rows = dict(plan.rows)
     accumulators = blocks * prod(rows.values())
     executions = prod(trips)
-    steps = executions * prod(_inner(plan, extents)[d] for d in plan.order)
+    inside = _inner(plan, extents)
+    steps = executions * prod(inside[d] for d in plan.order)
     vectors = sum(o.instructions * blocks * _seen(o, rows) for o in operands if o.vector)
     scalars = sum(_seen(o, rows) for o in operands if not o.vector)
-    again = prod(t for loop, t in zip(plan.loops, trips, strict=True) if loop.dim in plan.order)
-    ends = accumulators * (2.0 + result.instructions + (2.0 if again > 1 else 0.0)) + 4.0
     streams = [*operands, result]
+    delivered = [0.0, 0.0, 0.0, 0.0]
+    for o in streams:
+        for level, lines in _fetched(plan, extents, trips, streams, o, target):
+            delivered[level] += lines
     return Prediction(
         fma=steps * accumulators / target.fma_per_cycle,
         loads=steps * (vectors + scalars) / target.loads_per_cycle,
         latency=steps * float(target.latency),
-        control=steps * (STEP + PRESSURE * scalars),
-        memory=sum(_fetched(plan, extents, trips, streams, o, target) for o in streams)
-        + steps * sum(_evicted(o, rows, target) for o in operands),
-        ends=executions * ends,
+        l2=delivered[1] * NEAR,
+        l3=delivered[2] * FAR,
+        memory=delivered[3] * target.line / target.bytes_per_cycle,
+        control=steps * (STEP + _crowded(operands, rows))
+        + executions * sum(_translated(plan, inside, o) for o in operands),
+        ends=executions * (_end(plan, trips, result) * accumulators + 4.0)
+        + _remainders(plan, extents, streams, target),
         copies=copies,
         imbalance=_imbalance(prod(trips[: plan.parallel]), target.cores),
     )
@@ -106,6 +154,14 @@ def predict(
 
 def _seen(o: Stream, rows: Mapping[str, int]) -> int:
     return prod(r for d, r in rows.items() if d in o.strides)
+
+
+def _crowded(operands: Sequence[Stream], rows: Mapping[str, int]) -> float:
+    """Cycles of one step for rows that meet in one set of the first cache."""
+    meeting = sum(
+        prod(r for d, r in rows.items() if o.strides.get(d, 0) and abs(o.strides[d]) % ALIGNED == 0) for o in operands
+    )
+    return CROWD * max(0, meeting - ROOM - len(operands))
 
 
 def _imbalance(trips: int, cores: int) -> float:
@@ -120,6 +176,22 @@ def _inner(plan: RegisterPlan, extents: Mapping[str, int]) -> dict[str, int]:
     return inside
 
 
+def _end(plan: RegisterPlan, trips: Sequence[int], result: Stream) -> float:
+    """Cycles to set one accumulator and store it; in portions also to load it again."""
+    stores = result.instructions
+    if stores > 1 and abs(result.strides.get(plan.vector, 0)) % ALIGNED == 0:
+        stores *= 1 + CONFLICT
+    again = any(t > 1 for loop, t in zip(plan.loops, trips, strict=True) if loop.dim in plan.order)
+    return 2.0 + stores * (2.0 if again else 1.0)
+
+
+def _remainders(plan: RegisterPlan, extents: Mapping[str, int], streams: Sequence[Stream], target: Target) -> float:
+    """Cycles of the nests for what does not fill whole tiles, beyond their arithmetic: operands are read once more."""
+    cut = [d for d, n in extents.items() if d not in plan.order and n > plan.tile(d) and n % plan.tile(d)]
+    whole = sum(o.lines({**extents, d: 1}, target.line) for o in streams for d in cut)
+    return len(cut) * REMAINDER + whole * FAR
+
+
 def _fetched(
     plan: RegisterPlan,
     extents: Mapping[str, int],
@@ -127,57 +199,40 @@ def _fetched(
     streams: Sequence[Stream],
     o: Stream,
     target: Target,
-) -> float:
-    """Cycles lost to bring an operand's lines near, over all executions of the tile.
+) -> Iterator[tuple[int, float]]:
+    """(level, lines) that an operand takes from each level of memory, over all executions of the tile.
 
-    From the innermost loop out: a loop that an operand does not depend on brings it again, from the cache that holds
-    what one iteration touches.  What no loop brings again comes from wherever the whole computation fits.
+    From the innermost loop out: lines that several of its iterations touch are found again in the cache that holds what
+    one iteration touches.  What no loop brings again comes from wherever the whole computation fits.
     """
     span = _inner(plan, extents)
-    lines = o.lines(span, target.line) * prod(trips)
-    lost = _translations(plan, span, o, target) * prod(trips)
+    outside = prod(trips)
+    lines = o.lines(span, target.line) * outside
     for loop, n in zip(reversed(plan.loops), reversed(trips), strict=True):
-        if loop.dim not in o.strides and n > 1:
-            found = lines * (1 - 1 / n)
-            lost += found * FETCH[_level(plan, span, streams, o, target)]
-            lines -= found
-        span[loop.dim] = min(span[loop.dim] * n, extents[loop.dim])
-    return lost + lines * FETCH[_level(plan, span, streams, o, target)]
+        if n > 1:
+            level = _level(span, streams, o, target)
+            span[loop.dim] = min(span[loop.dim] * n, extents[loop.dim])
+            outside //= n
+            distinct = min(lines, o.lines(span, target.line) * outside)
+            yield level, lines - distinct
+            lines = distinct
+    yield _level(span, streams, o, target), lines
 
 
-def _level(plan: RegisterPlan, span: Mapping[str, int], streams: Sequence[Stream], o: Stream, target: Target) -> int:
+def _level(span: Mapping[str, int], streams: Sequence[Stream], o: Stream, target: Target) -> int:
     """The first cache (0, 1, 2) that holds a box of all streams and, in its sets, the operand's own part; else 3."""
-    touched = sum(s.lines(span, target.line) for s in streams)
-    own = o.lines(span, target.line)
-    fastest = next((d for d in reversed(plan.order) if d in o.strides), None)
-    aliased = fastest is not None and span[fastest] > WAYS
-    apart = max(1, abs(o.strides[fastest]) // target.line) if fastest is not None else 1
-    for level, size in enumerate((target.l1, target.l2, target.l3 // max(target.cores, 1))):
-        lines = size // target.line
-        sets = max(1, lines // WAYS)
-        held = lines // gcd(sets, apart) if aliased else lines
-        if touched <= lines and own <= held:
+    touched = sum(s.lines(span, target.line) for s in streams) * target.line
+    for level, size in enumerate((target.l1, target.l2, target.l3)):
+        if touched <= FULL[level] * size and o.fits(span, size, target.line):
             return level
     return 3
 
 
-def _evicted(o: Stream, rows: Mapping[str, int], target: Target) -> float:
-    """Cycles of one step for rows of a tile that meet in so few sets of the first cache that they evict each other."""
-    lost = 0.0
-    for d, r in rows.items():
-        apart = abs(o.strides.get(d, 0)) // target.line
-        if apart and r > 1:
-            lines = target.l1 // target.line
-            held = lines // gcd(lines // WAYS, apart)
-            lost += r * FETCH[1] if 2 * r > held else APART * r if apart > FAR else 0.0
-    return lost
-
-
-def _translations(plan: RegisterPlan, span: Mapping[str, int], o: Stream, target: Target) -> float:
+def _translated(plan: RegisterPlan, span: Mapping[str, int], o: Stream) -> float:
     """Cycles of address translation in one execution of the tile, where more pages are visited than are kept."""
     fastest = next((d for d in reversed(plan.order) if d in o.strides), None)
     if fastest is None or abs(o.strides[fastest]) < PAGE // 4:
         return 0.0
-    pages = span[fastest] * min(1.0, abs(o.strides[fastest]) / PAGE)
-    visits = prod(span[d] for d in plan.order if d in o.strides) * min(1.0, abs(o.strides[fastest]) / PAGE)
-    return visits * WALK if pages > PAGES else 0.0
+    crossed = min(1.0, abs(o.strides[fastest]) / PAGE)
+    visits = prod(span[d] for d in plan.order if d in o.strides) * crossed
+    return visits * WALK if span[fastest] * crossed > PAGES else 0.0

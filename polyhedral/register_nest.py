@@ -26,7 +26,7 @@ from polyhedral.tree import Sequence as InOrder
 def register_nest(fs: Sequence[Family], plan: RegisterPlan) -> Tree:
     """The nest for a reduction's initialisation and updates."""
     init, main = fs
-    points = tuple(d for d in dict.fromkeys(x.dim for x in plan.loops) if d != plan.vector and plan.tile(d) > 1)
+    points = tuple(d for d, r in plan.rows if r > 1)
     point = [_points(f, points, plan.vector) for f in fs]
     reduced = tuple(Member(d, ((main.id, aff.var(d)),)) for d in plan.order)
     update = Band(reduced, point[1], True) if reduced else point[1]

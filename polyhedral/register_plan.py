@@ -21,9 +21,10 @@ class Loop:
 
 @dataclass(frozen=True)
 class RegisterPlan:
-    """The nest of one reduction: `width` elements of `vector` times a tile of `rows` are accumulated in registers over
-    the reduced dims of `order`; `loops` are those around it from the outermost in, the first `parallel` of them run on
-    all cores.  A loop over a reduced dim cuts the reduction: results are stored, and loaded for its next part.
+    """The nest of one reduction: `width` elements of `vector` times a tile of `rows`, unrolled in this order, are
+    accumulated in registers over the reduced dims of `order`; `loops` are those around it from the outermost in, the
+    first `parallel` of them run on all cores.  A loop over a reduced dim cuts the reduction: results are stored, and
+    loaded for its next part.
     """
 
     vector: str
