@@ -8,7 +8,7 @@ path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -29,6 +29,8 @@ from polyhedral.tree import Run
 
 LANE = "\0lane"
 """The variable of a loop over the lanes of one vector; spelled `lane`, which no user's dim is."""
+_FEW, _WRITTEN_OUT = 4, 160
+"""Iterations and statements up to which an inner loop is unrolled."""
 _LONGEST_PAD = 2048
 """Elements of pad values that a kernel carries; longer reaches read one of them with stride 0."""
 
@@ -125,7 +127,11 @@ class Registers:
                 lines = self.open.pop().lines
                 end = f"< {self.bound(n.hi + 1)}" if isinstance(n.hi, Affine) else f"<= {self.bound(n.hi)}"
                 head = (f"int64_t {name} = {self.scalar.affine(lo)}", f"{name} {end}", f"++{name}")
-                return [loop(*head, cgen.Block([*lines, *body]))]
+                made = loop(*head, cgen.Block([*lines, *body]))
+                last = n.hi - _affine(n.lo) if isinstance(n.hi, Affine) else None
+                inner = not any(isinstance(x, lp.For) and x.run is Run.SERIAL for x in lp.walk(n.body))
+                short = inner and last is not None and _short(last, body)
+                return [cgen.Line(f"#pragma GCC unroll {_FEW}"), made] if short else [made]
             case lp.If(condition, then, None):
                 return self._begun(condition, then, array, env, key, acc)
             case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
@@ -456,6 +462,11 @@ def branch(condition: str, then: cgen.Generable, other: cgen.Generable | None) -
 def vector_typedef(name: str, scalar: str, size: int, lanes: int) -> str:
     """A vector type that may be loaded from any element's address."""
     return f"typedef {scalar} {name} __attribute__((vector_size({size * lanes}), aligned({size}), may_alias));"
+
+
+def _short(last: Affine, body: Sequence[cgen.Generable]) -> bool:
+    """Whether a loop is over before its branch is predicted, and small enough to be written out."""
+    return last.is_const and last.const < _FEW and (last.const + 1) * len(body) <= _WRITTEN_OUT
 
 
 def _affine(b: lp.Bound) -> Affine:

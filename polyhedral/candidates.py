@@ -80,7 +80,7 @@ def best(
     """The plan with the least predicted cycles; `constants` are arrays whose re-laying costs nothing at a call."""
     setting = _Setting(p, layouts, target, constants)
     tiles: list[_Tile] = []
-    for fused, vector in _vectors(s, target.lanes(_itemsize(s))):
+    for fused, vector in _vectors(s, layouts, target.lanes(_itemsize(s))):
         t = fuse_dims(s, *fused, vector) if fused else s
         tiles += sorted(_tiles(setting, t, vector), key=lambda x: x.cycles)[:FINALISTS]
     tiles.sort(key=lambda x: x.cycles)
@@ -104,23 +104,28 @@ def extents_of(s: Statement) -> dict[str, int]:
 # --- vector dims -----------------------------------------------------------------------------------------------------
 
 
-def _vectors(s: Statement, lanes: int) -> Iterator[tuple[tuple[str, str] | None, str]]:
+def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterator[tuple[tuple[str, str] | None, str]]:
     """Dims, and pairs (slow, fast) of dims that every operand sees together or not at all.
 
-    A pair pays where its fast dim alone leaves lanes empty; of two such dims the longer one is slow.
+    A pair pays where its fast dim alone leaves lanes empty.  Where the pair lies in memory as one dim would, its order
+    is that of memory; else the longer one is slow.
     """
     extents = extents_of(s)
     for d in kept(s):
         yield None, d
-    seen = [
-        frozenset[str]().union(*(aff.dims_of(i) for _, i in n.index if isinstance(i, aff.Affine)))
-        for n in ex.walk(s.value)
-        if isinstance(n, ex.Load)
-    ]
+    every = [n for n in ex.walk(s.value) if isinstance(n, ex.Load)]
+    seen = [frozenset[str]().union(*(aff.dims_of(i) for _, i in n.index if isinstance(i, aff.Affine))) for n in every]
     tests = frozenset[str]().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, (ex.Test, ex.Index))))
+
+    def one(a: str, b: str) -> bool:
+        """Whether a step along a is as far as the whole of b, in all that see them."""
+        accesses = [(s.write.array, s.write.index), *((n.array, n.index) for n in every)]
+        strides = [(along(i, a, layouts[n]), along(i, b, layouts[n])) for n, i in accesses]
+        return all(x is not None and y is not None and x == y * extents[b] for x, y in strides)
+
     for a, b in product(kept(s), kept(s)):
         together = a != b and not {a, b} & tests and all((a in dims) == (b in dims) for dims in seen)
-        if together and extents[b] % lanes and (extents[a], a) > (extents[b], b):
+        if together and extents[b] % lanes and (one(a, b) or ((extents[a], a) > (extents[b], b) and not one(b, a))):
             yield (a, b), f"{a}{b}" if f"{a}{b}" not in s.dims else f"{a}_{b}"
 
 
@@ -231,6 +236,7 @@ def _operand_forms(
             {d: (st if st is not None else 1 << 12) * o.itemsize for d, st in o.strides.items()},
             (2.0 * lanes if scattered else 1.0) if plan.vector in o.dims else 0.0,
             o.itemsize,
+            guard=aff.condition_dims(o.guard),
         )
         mine: list[tuple[tuple[tuple[Operand, str, int], ...], Stream, float]] = [((), here, 0.0)]
         dims = [plan.vector] if plan.vector in o.dims else [d for d, r in plan.rows if d in o.dims and r > 2]

@@ -24,6 +24,8 @@ FULL = (0.8, 0.8, 0.3)
 """The part of each cache that a nest can count on; the last is shared with whatever else the machine does."""
 ALIGNED, CONFLICT = 4096, 6.0
 """Bytes apart at which addresses fall into one set of the first cache; what a scattered store then costs more."""
+CHOOSE = 2.0
+"""Cycles to choose between an operand that has a padding and the padding."""
 ROOM, CROWD = 4, 0.25
 """Rows of a tile that one set holds without loss; cycles of a step for each one more."""
 PAGE, PAGES, WALK = 4096, 64, 4.0
@@ -36,13 +38,15 @@ REMAINDER = 8000.0
 class Stream:
     """An access as tiles see it: its strides in bytes along the dims that it depends on, and the load (or store)
     instructions that one vector of it takes: 0 for a scalar, more than 1 where the lanes are scattered.  `panels` are
-    dims that are cut: (elements in one panel, bytes from one panel to the next).
+    dims that are cut: (elements in one panel, bytes from one panel to the next); `guard` are the dims that decide
+    whether a read exists.
     """
 
     strides: Mapping[str, int]
     instructions: float
     itemsize: int = 4
     panels: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    guard: frozenset[str] = frozenset()
 
     @property
     def vector(self) -> bool:
@@ -144,7 +148,7 @@ def predict(
         l3=delivered[2] * FAR,
         memory=delivered[3] * target.line / target.bytes_per_cycle,
         control=steps * (STEP + _crowded(operands, rows))
-        + executions * sum(_translated(plan, inside, o) for o in operands),
+        + executions * sum(_translated(plan, inside, o) + _chosen(plan, inside, o, rows) for o in operands),
         ends=executions * (_end(plan, trips, result) * accumulators + 4.0)
         + _remainders(plan, extents, streams, target),
         copies=copies,
@@ -154,6 +158,14 @@ def predict(
 
 def _seen(o: Stream, rows: Mapping[str, int]) -> int:
     return prod(r for d, r in rows.items() if d in o.strides)
+
+
+def _chosen(plan: RegisterPlan, inside: Mapping[str, int], o: Stream, rows: Mapping[str, int]) -> float:
+    """Cycles of one execution of the tile to choose between reads and padding, once for each row where it is known."""
+    if not o.guard:
+        return 0.0
+    last = max((n for n, d in enumerate(plan.order) if d in o.guard), default=-1)
+    return CHOOSE * _seen(o, rows) * prod(inside[d] for d in plan.order[: last + 1])
 
 
 def _crowded(operands: Sequence[Stream], rows: Mapping[str, int]) -> float:

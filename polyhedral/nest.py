@@ -28,12 +28,13 @@ _LEAF = Leaf()
 @dataclass(frozen=True)
 class Shape:
     """How to cut a nest: elements of the result kept close while a reduction runs, reduced extents sunk to registers,
-    the tile of a transpose, and the work below which threads do not pay."""
+    the tile of a transpose, the work below which threads do not pay, and the iterations that keep all of them busy."""
 
     block: int = 4096
     short: int = 8
     transpose: int = 32
     serial_below: int = 20_000
+    threads: int = 16
 
 
 def nest(fs: Sequence[Family], layouts: Mapping[str, Layout], shape: Shape = Shape()) -> Tree:
@@ -46,9 +47,18 @@ def nest(fs: Sequence[Family], layouts: Mapping[str, Layout], shape: Shape = Sha
     inner = _innermost(s, kept, reduced, layouts, extents)
     kept = _by_layout(s, kept, layouts, inner)
     parallel = _work(extents.values()) >= shape.serial_below
+    if parallel:
+        kept = _outermost_long(kept, extents, shape.threads)
     if s.op is None:
         return _elementwise(main, kept, layouts, shape, parallel)
     return _reduction(fs, kept, reduced, inner, extents, shape, parallel)
+
+
+def _outermost_long(kept: Sequence[str], extents: Mapping[str, int], wanted: int) -> tuple[str, ...]:
+    """The dims with one in front that has work for all threads; the innermost stays."""
+    outer = kept[:-1]
+    first = next((d for d in outer if extents[d] >= wanted), max(outer, key=lambda d: extents[d], default=None))
+    return tuple(kept) if first is None else (first, *(d for d in kept if d != first))
 
 
 def _extent(lo: Affine, hi: Affine) -> int:

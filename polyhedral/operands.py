@@ -77,14 +77,13 @@ def _operand(e: ex.Expr, dims: Sequence[str], layouts: Mapping[str, Layout]) -> 
 
 def along(index: Sequence[tuple[str, Affine | ex.Expr]], dim: str, layout: Layout) -> int | None:
     """The stride in elements along a dim, None where it is not constant (a floor is on the way)."""
-    total = 0
+    total = aff.const(0)
     for d, i in index:
         assert isinstance(i, Affine)
-        c, stride = i.coefficient(aff.Var(dim)), layout.stride(d)
-        if dim in aff.dims_of(i - aff.var(dim) * c):
-            return None
-        total += c * stride if isinstance(stride, int) else 0
-    return total
+        stride = layout.stride(d)
+        total = total + i * (stride if isinstance(stride, int) else 0)
+    c = total.coefficient(aff.Var(dim))
+    return None if dim in aff.dims_of(total - aff.var(dim) * c) else c
 
 
 def box(domain: Domain) -> dict[str, Interval]:

@@ -30,7 +30,8 @@ from polyhedral.errors import ToolchainError
 # Safe for values: no NaN, infinity, signed zero or denormal changes its meaning under these.  `-fno-math-errno` lets
 # sqrt be one instruction, `-fno-trapping-math` only forgets the exception flags that nobody reads; both are needed
 # before gcc vectorises conditionals.  `-ffp-contract=off` keeps every a*b + c of the program as two roundings: where a
-# reduction may fuse them, the generated text says fma.
+# reduction may fuse them, the generated text says fma.  `-fno-predictive-commoning` is for correctness: gcc 12 delays
+# the stores of a loop by some iterations, and writes cells of the neighbouring thread back as it had read them.
 FLAGS = (
     "-std=gnu11",
     "-O3",
@@ -38,6 +39,7 @@ FLAGS = (
     "-fPIC",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-fno-predictive-commoning",
     "-ffp-contract=off",
 )
 MEMORY_LIMIT = 8 << 30
