@@ -377,15 +377,9 @@ class Registers:
         """min or max of vectors; NaN wins, as in the scalar functions."""
         vector = self._type(t)
         name = f"{op}_{vector}"
-        less = "<" if op == "min" else ">"
-        lines = [f"  for (int i = 0; i < {self.lanes}; ++i) r[i] = a[i] {less} b[i] ? a[i] : b[i];"]
-        if t.is_float:
-            mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
-            self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
-            lines.append(f"  const {mask} number = ({mask})(a == a);")
-            lines.append(f"  r = ({vector})((number & ({mask})r) | (~number & ({mask})a));")
-        body = "\n".join([f"  {vector} r;", *lines, "  return r;"])
-        self.functions[name] = f"static inline {vector} {name}({vector} a, {vector} b) {{\n{body}\n}}"
+        mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
+        self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
+        self.functions[name] = support.vector_extreme(name, op, vector, mask, t.bits, self.lanes, floats=t.is_float)
         return name
 
     def _fma(self, t: DType) -> str:

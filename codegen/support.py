@@ -145,6 +145,33 @@ static inline {vector} {name}({vector} a, {vector} b, {vector} c) {{
 }}"""
 
 
+def vector_extreme(name: str, op: str, vector: str, mask: str, bits: int, lanes: int, *, floats: bool) -> str:
+    """min or max of vectors; a NaN wins, that of a first, as in the scalar functions.
+
+    x86's instruction gives b where either is a NaN, so that only those of a are left to keep.
+    """
+    kind = "ps" if bits == 32 else "pd"
+    wide = {
+        512: f"""\
+#if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+  return __builtin_ia32_{op}{kind}512_mask(a, b, a, __builtin_ia32_cmp{kind}512_mask(a, a, 7, -1, 4), 4);
+#else
+""",
+        256: f"""\
+#if defined(__AVX__) && defined(__GNUC__) && !defined(__clang__)
+  return __builtin_ia32_blendv{kind}256(__builtin_ia32_{op}{kind}256(a, b), a, __builtin_ia32_cmp{kind}256(a, a, 3));
+#else
+""",
+    }
+    head = wide.get(bits * lanes, "") if floats else ""
+    first = f"({mask})(a {'<' if op == 'min' else '>'} b)" + (f" | ({mask})(a != a)" if floats else "")
+    return f"""\
+static inline {vector} {name}({vector} a, {vector} b) {{
+{head}  const {mask} first = {first};
+  return ({vector})((first & ({mask})a) | (~first & ({mask})b));
+{"#endif" + chr(10) if head else ""}}}"""
+
+
 def text(used: set[str]) -> str:
     """The functions that `used` needs, in a fixed order."""
     wanted = used | {n for u in used for n in NEEDS.get(u, ())}
