@@ -24,6 +24,8 @@ PAGE, PAGES, WALK = 4096, 64, 4.0
 """Bytes of a page; pages that are translated at once; cycles for each visit of one where there are more."""
 FAR, APART = 16, 0.06
 """Rows more than so many lines apart are streams of their own, at so many cycles each."""
+WEIGHT = 1 / 64
+"""What a cycle of work costs that memory hides: enough to tell plans apart."""
 WAYS = 8
 """Lines of one address modulo a cache's sets that it holds."""
 
@@ -53,7 +55,8 @@ class Stream:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Cycles of all cores together, by cause; `imbalance` is the busiest core's time over the mean."""
+    """Cycles of all cores together, by cause; `imbalance` is the busiest core's time over the mean, and
+    `floor` what memory takes for results that no cache holds."""
 
     fma: float
     loads: float
@@ -63,11 +66,13 @@ class Prediction:
     ends: float
     copies: float
     imbalance: float
+    floor: float = 0.0
 
     @property
     def total(self) -> float:
         busy = max(self.fma, self.loads, self.latency)
-        return (busy + self.control + self.memory + self.ends) * self.imbalance + self.copies
+        work = (busy + self.control + self.memory + self.ends) * self.imbalance
+        return max(work, self.floor) + WEIGHT * work + self.copies
 
 
 def predict(
@@ -78,8 +83,9 @@ def predict(
     result: Stream,
     target: Target,
     copies: float = 0.0,
+    floor: float = 0.0,
 ) -> Prediction:
-    """The cycles of a plan's nest; `copies` are those of operands re-laid for it."""
+    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least."""
     trips = plan.trips(extents)
     blocks = -(-plan.width // lanes)
     rows = dict(plan.rows)
@@ -96,11 +102,12 @@ def predict(
         loads=steps * (vectors + scalars) / target.loads_per_cycle,
         latency=steps * float(target.latency),
         control=steps * (STEP + PRESSURE * scalars),
-        memory=sum(_fetched(plan, extents, trips, streams, o, target) for o in streams)
+        memory=sum(_fetched(plan, extents, trips, streams, o, target) for o in (operands if floor else streams))
         + steps * sum(_evicted(o, rows, target) for o in operands),
         ends=executions * ends,
         copies=copies,
         imbalance=_imbalance(prod(trips[: plan.parallel]), target.cores),
+        floor=floor,
     )
 
 
