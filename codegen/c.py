@@ -207,7 +207,7 @@ class _Emitter:
     def node(self, n: lp.Node, *, shared: bool) -> list[cgen.Generable]:
         """Statements for a node; `shared` while every thread runs this code (outside any parallel loop)."""
         if shared and not lp.has_parallel(n):
-            return [cgen.Pragma("omp single"), _block(self.node(n, shared=False))]
+            return [cgen.Pragma("omp single"), _block([*self.node(n, shared=False), *self.fence(n)])]
         match n:
             case lp.Block(children):
                 return [g for c in children for g in self.node(c, shared=shared)]
@@ -221,6 +221,13 @@ class _Emitter:
             case lp.Exec():
                 return self.execute(n)
 
+    def fence(self, n: lp.Node) -> list[cgen.Generable]:
+        """Stores past the caches are seen by others only after a fence, which comes before their barrier."""
+        if not lp.has_streams(n):
+            return []
+        self.scalar.used.add("store_fence")
+        return [cgen.Statement("store_fence()")]
+
     def _for(self, n: lp.For, *, shared: bool) -> list[cgen.Generable]:
         name = self.spell(n.name)
         parallel = shared and n.run is Run.PARALLEL
@@ -229,6 +236,8 @@ class _Emitter:
         hi = n.hi + 1 if isinstance(n.hi, Affine) else None
         end = f"{name} < {self.scalar.affine(hi)}" if hi is not None else f"{name} <= {self.bound(n.hi)}"
         made = loop(f"int64_t {name} = {self.bound(n.lo)}", end, step, body)
+        if parallel and lp.has_streams(n):
+            return [cgen.Pragma("omp for schedule(static) nowait"), made, *self.fence(n), cgen.Pragma("omp barrier")]
         if parallel:
             return [cgen.Pragma("omp for schedule(static)"), made]
         if n.run is Run.UNROLL:
@@ -282,11 +291,11 @@ def emit(
     strides = tuple(dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str)))
     spelled = _spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
     emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes)
-    body = emitter.node(root, shared=lp.has_parallel(root))
+    shared = lp.has_parallel(root)
+    body = emitter.node(root, shared=shared)
+    body += [] if shared else emitter.fence(root)
     arrays = [a for a in p.arrays if a.role is not Role.CONSTANT]
-    text = "\n".join(
-        [*_head(p, emitter), *_functions(p, symbol, emitter, arrays, strides, body, lp.has_parallel(root)), ""]
-    )
+    text = "\n".join([*_head(p, emitter), *_functions(p, symbol, emitter, arrays, strides, body, shared), ""])
     return Source(text, symbol, tuple(a.name for a in arrays), (*p.sizes, *strides))
 
 

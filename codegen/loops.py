@@ -2,7 +2,8 @@
 """The loop AST: what every target prints.
 
     node  := For(name, lo, hi, step, run, body) | If(condition, then, orelse) | Block(nodes) | Exec(family, at)
-           | Promoted(array, body)                         (cells of array live in registers while the body runs)
+           | Promoted(array, body, streams)      (cells of array live in registers while the body runs, then
+                                                  are stored: past the caches if `streams`)
     bound := affine | min(bounds) | max(bounds)
 
 All indices are quasi-affine in loop variables and sizes; `hi` is inclusive.  How to make it is `codegen.lower`'s
@@ -68,6 +69,7 @@ class Exec:
 class Promoted:
     array: str
     body: Node
+    streams: bool = False
 
 
 Node = For | If | Block | Exec | Promoted
@@ -91,6 +93,11 @@ def walk(node: Node) -> Iterator[Node]:
     yield node
     for c in children(node):
         yield from walk(c)
+
+
+def has_streams(node: Node) -> bool:
+    """Whether something is stored past the caches, which a fence must follow before other threads read it."""
+    return any(isinstance(n, Promoted) and n.streams for n in walk(node))
 
 
 def has_parallel(node: Node) -> bool:
@@ -118,8 +125,8 @@ def _lines(node: Node, indent: str) -> Iterator[str]:
         case Block(nodes):
             for n in nodes:
                 yield from _lines(n, indent)
-        case Promoted(array, body):
-            yield f"{indent}in registers: {array}"
+        case Promoted(array, body, past):
+            yield f"{indent}in registers: {array}" + (", stored past the caches" if past else "")
             yield from _lines(body, indent + "  ")
         case Exec(family, at):
             yield f"{indent}{family}({', '.join(f'{d}={e}' for d, e in at)})"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import cast
 
 import cgen
@@ -17,6 +18,7 @@ import cgen
 from codegen import loops as lp
 from codegen import support
 from codegen.scalar import STORAGE, Scalar, bare, literal, value_type
+from codegen.shuffles import Shuffle, weave
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Var
@@ -33,6 +35,9 @@ _FEW, _WRITTEN_OUT = 4, 160
 """Iterations and statements up to which an inner loop is unrolled."""
 _LONGEST_PAD = 2048
 """Elements of pad values that a kernel carries; longer reaches read one of them with stride 0."""
+
+_JOIN = "join"
+"""How the functions begin that load one vector from several places."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,15 @@ _Pointers = dict[tuple[tuple[ex.Expr, str], Affine], tuple[str, int]]
 @dataclass
 class _Open:
     """A loop around the statement being emitted, with what is computed once in each of its iterations: pointers, by
-    condition and address, with the offset each was made for.  The region itself is the loop without a name."""
+    condition and address, with the offset each was made for; vectors that were joined, by text.  The region itself is
+    the loop without a name."""
 
     name: str
     lo: Affine
     hi: Affine
     pointers: _Pointers = field(default_factory=_Pointers)
     lines: list[cgen.Generable] = field(default_factory=list[cgen.Generable])
+    joined: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass
@@ -80,6 +87,7 @@ class Registers:
     functions: dict[str, str] = field(default_factory=dict[str, str])
     types: dict[str, str] = field(default_factory=dict[str, str])
     pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
+    picks: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict[tuple[str, tuple[int, ...]], str])
     lanes: int = 1
     open: list[_Open] = field(default_factory=list[_Open])
 
@@ -93,7 +101,7 @@ class Registers:
         vector = self._type(array.dtype)
         names = [name for name, *_ in accumulators.values()]
         head: list[cgen.Generable] = [cgen.Statement(f"{vector} {', '.join(names)}")]
-        stores = [line for entry in accumulators.values() for line in self._store(array, *entry)]
+        stores = self._stores(array, accumulators, streams=node.streams)
         return [*head, *self.open[0].lines, *body, *stores]
 
     # --- walking -----------------------------------------------------------------------------------------------------
@@ -200,7 +208,19 @@ class Registers:
             arguments.append(text)
             names[old] = f"{p}[i]" if per_lane else p
         function = self._step_function(family, array.dtype, operands, parameters, names)
-        return [cgen.Statement(f"{name} = {function}({', '.join([name, *arguments])})")]
+        lines = list(self._named(arguments, operands))
+        return [*lines, cgen.Statement(f"{name} = {function}({', '.join([name, *arguments])})")]
+
+    def _named(self, arguments: list[str], operands: list[ex.Expr]) -> Iterator[cgen.Generable]:
+        """Vectors that take several loads get a name, for all steps of this iteration."""
+        for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
+            if text.startswith(_JOIN):
+                names = self.open[-1].joined
+                if text not in names:
+                    assert isinstance(e, ex.Load)
+                    names[text] = f"vec_{self.spell(e.array)}_{sum(len(o.joined) for o in self.open)}"
+                    yield cgen.Initializer(cgen.Value(f"const {self._type(e.dtype)}", names[text]), text)
+                arguments[k] = names[text]
 
     def _operand(self, e: ex.Expr, lane: str, tile: _Lanes) -> tuple[str, str, bool]:
         """(argument text, parameter type, whether it differs between lanes)."""
@@ -212,6 +232,9 @@ class Registers:
             dense = self._dense(e, lane, tile)
             if dense is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
                 return f"*(const {vector} *)&{dense}", vector, True
+            runs = self._runs(e, lane, tile)
+            if runs is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
+                return f"{self._join(t, len(runs))}({', '.join(f'&{cell}' for cell in runs)})", vector, True
         items = [bare(self.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
         return f"({vector}){{{', '.join(items)}}}", vector, True
 
@@ -304,6 +327,32 @@ class Registers:
         if tile.valid < lanes and not self._padded(e, lane, lanes):
             return None
         return self.cell(e.array, first)
+
+    def _runs(self, e: ex.Load, lane: str, tile: _Lanes) -> list[str] | None:
+        """The first cell of each run, if the lanes read a few runs of as many consecutive cells, 2^n of them."""
+        if tile.valid < self.lanes:
+            return None
+        index = [(d, i) for d, i in e.index if isinstance(i, Affine)]
+        at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in index] for i in range(self.lanes)]
+        places = [self.address(e.array, i) for i in at]
+        apart = [b - a if a is not None and b is not None else aff.const(0) for a, b in pairwise(places)]
+        length = next((i for i, step in enumerate(apart, 1) if step != aff.const(1)), self.lanes)
+        if length < 2 or self.lanes % length or (self.lanes // length) & (self.lanes // length - 1):
+            return None
+        if any(step != aff.const(1) for i, step in enumerate(apart, 1) if i % length):
+            return None
+        return [self.cell(e.array, at[i]) for i in range(0, self.lanes, length)]
+
+    def _join(self, t: DType, count: int) -> str:
+        """A function that loads a vector from so many places."""
+        vector = self._type(t)
+        name = f"{_JOIN}{count}_{vector}"
+        for n in range(count.bit_length() - 1):
+            lanes = self.lanes >> (n + 1)
+            part = f"{t.name}x{lanes}"
+            self.types[part] = vector_typedef(part, STORAGE[t.name], t.bits // 8, lanes)
+        self.functions[name] = support.vector_join(name, t.name, STORAGE[t.name], self.lanes, count)
+        return name
 
     def _padded(self, e: ex.Load, lane: str, lanes: int) -> bool:
         """Whether lanes beyond the last result still lie inside the array: a panel is whole vectors wide."""
@@ -404,6 +453,60 @@ class Registers:
         cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
         body = cgen.Statement(f"{name}[lane] = {self.scalar.from_storage(array.dtype, cell)}")
         yield loop("int lane = 0", f"lane < {tile.valid}", "++lane", body)
+
+    def _stores(self, array: Array, acc: _Accumulators, *, streams: bool) -> list[cgen.Generable]:
+        """The tile to memory: as whole vectors, shuffled into the order of memory where need be, or lane by lane."""
+        woven = self._woven(array, acc)
+        if woven is None:
+            return [line for entry in acc.values() for line in self._store(array, *entry)]
+        shuffled, lines = woven
+        vector = self._type(array.dtype)
+        made: list[cgen.Generable] = []
+        for s in shuffled:
+            text = f"{self._pick(array.dtype, s.lanes)}({s.first}, {s.second})"
+            made.append(cgen.Initializer(cgen.Value(f"const {vector}", s.made), text))
+        for name, cell in lines:
+            place = f"{self._stream(array.dtype)}(&{cell}, {name})" if streams else f"*({vector} *)&{cell} = {name}"
+            made.append(cgen.Statement(place))
+        return made
+
+    def _woven(self, array: Array, acc: _Accumulators) -> tuple[tuple[Shuffle, ...], list[tuple[str, str]]] | None:
+        """The shuffles, and each register with its first cell; None where a tile has no such form."""
+        whole = all(tile.valid == self.lanes for _, _, tile, _ in acc.values())
+        if not whole or array.planes or value_type(array.dtype) != STORAGE[array.dtype.name]:
+            return None
+        origin: Affine | None = None
+        cells: dict[str, tuple[int, ...]] = {}
+        index: dict[int, list[tuple[str, Affine]]] = {}
+        for name, target, _, lane in acc.values():
+            at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in target] for i in range(self.lanes)]
+            places = [self.address(array.name, i) for i in at]
+            origin = places[0] if origin is None else origin
+            apart = [None if origin is None or p is None else p - origin for p in places]
+            known = [a.const for a in apart if a is not None and a.is_const]
+            if len(known) < self.lanes:
+                return None
+            cells[name] = tuple(known)
+            index.update(zip(known, at, strict=True))
+        woven = weave(cells, f"{self.spell(array.name)}_line_")
+        if woven is None:
+            return None
+        return woven.shuffles, [(name, self.cell(array.name, index[first])) for name, first in woven.lines]
+
+    def _pick(self, t: DType, lanes: tuple[int, ...]) -> str:
+        """A function that picks lanes of two vectors; one for each pattern."""
+        vector = self._type(t)
+        name = self.picks.setdefault((vector, lanes), f"pick{len(self.picks)}_{vector}")
+        mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
+        self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
+        self.functions[name] = support.vector_pick(name, vector, mask, lanes)
+        return name
+
+    def _stream(self, t: DType) -> str:
+        vector = self._type(t)
+        name = f"stream_{vector}"
+        self.functions[name] = support.vector_stream(name, vector, STORAGE[t.name], t.bits // 8 * self.lanes)
+        return name
 
     def _store(
         self, array: Array, name: str, target: list[tuple[str, Affine]], tile: _Lanes, lane: str

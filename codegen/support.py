@@ -6,7 +6,7 @@ Each is exact about the edge that C leaves undefined: floor division, NaN in min
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _NARROW = """\
 static inline float {name}_to_f32(uint{bits}_t h) {{ {load} }}
@@ -76,6 +76,12 @@ static inline float floor_div_f32(float a, float b) {
     "fmax_f64": "static inline double fmax_f64(double a, double b) { return a > b || a != a ? a : b; }",
     "fmin_f32": "static inline float fmin_f32(float a, float b) { return a < b || a != a ? a : b; }",
     "fmin_f64": "static inline double fmin_f64(double a, double b) { return a < b || a != a ? a : b; }",
+    "store_fence": """\
+static inline void store_fence(void) {
+#if defined(__SSE2__)
+  __builtin_ia32_sfence();
+#endif
+}""",
     "bits_f32": """\
 static inline uint32_t f32_bits(float x) { union { float f; uint32_t u; } v = {x}; return v.u; }
 static inline float bits_f32(uint32_t u) { union { uint32_t u; float f; } v = {u}; return v.f; }""",
@@ -170,6 +176,70 @@ static inline {vector} {name}({vector} a, {vector} b) {{
 {head}  const {mask} first = {first};
   return ({vector})((first & ({mask})a) | (~first & ({mask})b));
 {"#endif" + chr(10) if head else ""}}}"""
+
+
+def vector_pick(name: str, vector: str, mask: str, lanes: Sequence[int]) -> str:
+    """For each lane, one of the lanes of a followed by those of b."""
+    chosen = ", ".join(map(str, lanes))
+    return f"""\
+static inline {vector} {name}({vector} a, {vector} b) {{
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(a, b, {chosen});
+#else
+  return __builtin_shuffle(a, b, ({mask}){{{chosen}}});
+#endif
+}}"""
+
+
+def vector_join(name: str, kind: str, scalar: str, lanes: int, count: int) -> str:
+    """A vector of runs from `count` places: loads of what each holds, joined in pairs."""
+    places = [f"p{i}" for i in range(count)]
+    run = lanes // count
+    lines = [f"  const {kind}x{run} v{i} = *(const {kind}x{run} *){p};" for i, p in enumerate(places)]
+    parts = [f"v{i}" for i in range(count)]
+    while len(parts) > 1:
+        run *= 2
+        pairs = list(zip(parts[::2], parts[1::2], strict=True))
+        every = ", ".join(map(str, range(run)))
+        parts = [f"__builtin_shufflevector({a}, {b}, {every})" for a, b in pairs]
+        if len(parts) > 1:
+            names = [f"w{run}_{i}" for i in range(len(parts))]
+            lines += [f"  const {kind}x{run} {n} = {p};" for n, p in zip(names, parts, strict=True)]
+            parts = names
+    cells = ", ".join(f"{p}[{i}]" for p in places for i in range(lanes // count))
+    head = ", ".join(f"const {scalar} *{p}" for p in places)
+    body = "\n".join([*lines, f"  return {parts[0]};"])
+    return f"""\
+static inline {kind}x{lanes} {name}({head}) {{
+#if defined(__clang__) || __GNUC__ >= 12
+{body}
+#else
+  return ({kind}x{lanes}){{{cells}}};
+#endif
+}}"""
+
+
+def vector_stream(name: str, vector: str, scalar: str, size: int) -> str:
+    """A store past the caches where the address is a multiple of the vector's bytes, an ordinary one elsewhere."""
+    machine = {16: "__SSE2__", 32: "__AVX__", 64: "__AVX512F__"}.get(size, "0")
+    kind, element = ("pd", "double") if scalar == "double" else ("ps", "float")
+    width = {16: "", 32: "256", 64: "512"}.get(size, "")
+    whole = f"{element} whole __attribute__((vector_size({size})))"
+    return f"""\
+static inline void {name}({scalar} *p, {vector} v) {{
+#if defined({machine})
+  typedef {whole};
+  if ((uintptr_t)p % {size} == 0) {{
+#if defined(__clang__)
+    __builtin_nontemporal_store((whole)v, (whole *)p);
+#else
+    __builtin_ia32_movnt{kind}{width}(({element} *)p, (whole)v);
+#endif
+    return;
+  }}
+#endif
+  *({vector} *)p = v;
+}}"""
 
 
 def text(used: set[str]) -> str:

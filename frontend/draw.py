@@ -44,8 +44,9 @@ def boxes(tree: Tree, shown: Mapping[str, str], inside: tuple[str, ...] = ()) ->
                 f"band {label}" + (" (permutable)" if tree.permutable and len(members) > 1 else ""),
                 (boxes(child, shown, inside),),
             )
-        case tr.Promote(array, child):
-            return Box("registers", f"in registers: {array}", (boxes(child, shown, inside),))
+        case tr.Promote(array, child, past):
+            label = f"in registers: {array}" + (", stored past the caches" if past else "")
+            return Box("registers", label, (boxes(child, shown, inside),))
         case tr.Filter(families, child):
             return boxes(child, shown, families)
         case tr.Sequence(children):

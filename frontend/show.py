@@ -10,6 +10,7 @@ import difflib
 import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -122,8 +123,8 @@ def pruned(tree: Tree, keep: Sequence[str]) -> Tree:
             return tr.Band(cut, pruned(child, keep), tree.permutable)
         case tr.Filter(families, child):
             return tr.Filter(tuple(f for f in families if f in keep), pruned(child, keep))
-        case tr.Promote(array, child):
-            return tr.Promote(array, pruned(child, keep))
+        case tr.Promote(_, child):
+            return replace(tree, child=pruned(child, keep))
         case tr.Leaf():
             return tree
 
@@ -218,7 +219,7 @@ def structure(tree: Tree, shown: Mapping[str, str]) -> Any:
         case tr.Sequence(children):
             return {"sequence": [structure(c, shown) for c in children]}
         case tr.Promote(array, child):
-            return {"registers": array, "child": structure(child, shown)}
+            return {"registers": array, "streams": tree.streams, "child": structure(child, shown)}
 
 
 def _loops(tree: Tree, family: str) -> list[str]:

@@ -23,6 +23,7 @@ from polyhedral.program import Program, Statement
 from polyhedral.register_plan import Loop, RegisterPlan
 from polyhedral.rewrites.fuse_dims import fuse_dims
 from polyhedral.rewrites.relay import Relaid, relay
+from polyhedral.stores import instructions, lane_steps, loading, storing, vector_steps
 from polyhedral.target import Target
 
 ROWS = 16
@@ -140,18 +141,24 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
     rows = [d for d in kept(s) if d != vector]
     steps = prod(extents[d] for d in s.reduced)
     ranges = box(s.domain)
-    gathers = {o: 1.0 if o.dense(vector) or _relaid(q, s, o, ranges, vector, lanes, ()) else 2.0 * lanes for o in every}
-    result = lanes if along(s.write.index, vector, q.layouts[s.write.array]) != 1 else 1.0
+    gathers = {
+        o: 1.0
+        if o.dense(vector) or _relaid(q, s, o, ranges, vector, lanes, ())
+        else loading(lane_steps(o, vector, lanes, q.layouts[o.load.array]), lanes)
+        for o in every
+    }
+    out = q.layouts[s.write.array]
     beside = frozenset[str]().union(*(o.dims for o in every if vector in o.dims))
     for blocks in BLOCKS:
         if blocks > 1 and (blocks - 1) * lanes >= extents[vector]:
             break
         shared = sum(blocks for o in every if vector in o.dims)
         panels = -(-extents[vector] // (blocks * lanes))
+        steps_of = vector_steps(s, vector, blocks * lanes, out)
         for tile in _row_tiles(rows, extents, q.target.registers - 2 - shared, blocks):
             busy = _step_cycles(every, gathers, vector, tile, blocks, q.target)
             tiles = panels * prod(-(-extents[d] // tile.get(d, 1)) for d in rows)
-            ends = blocks * prod(tile.values()) * (2.0 + result) + 4.0
+            ends = blocks * prod(tile.values()) * (2.0 + instructions(s, steps_of, tile, out, lanes)) + 4.0
             # rows of scalars outside, so that each is loaded once for all vectors
             ordered = sorted(tile.items(), key=lambda dr: (dr[0] in beside, dr[0]))
             yield _Tile(s, vector, blocks, tuple(ordered), tiles * (steps * busy + ends))
@@ -212,13 +219,14 @@ def _choices(q: _Setting, t: _Tile) -> Iterator[Choice]:
     every = operands(s, q.layouts)
     plan = RegisterPlan(t.vector, t.blocks * lanes, t.rows, reduce_order(s, every, t.vector), ())
     out = q.layouts[s.write.array]
-    scattered = along(s.write.index, t.vector, out) != 1
     strides = {d: (along(s.write.index, d, out) or 1) * _itemsize(s) for d in kept(s)}
-    result = Stream(strides, float(lanes) if scattered else 1.0, _itemsize(s))
+    stored = instructions(s, vector_steps(s, t.vector, plan.width, out), dict(t.rows), out, lanes)
+    result = Stream(strides, stored, _itemsize(s))
+    floor = storing(q.program, s, q.target)
     for loops, parallel in _orders(q, s, plan, extents):
         ordered = replace(plan, loops=loops, parallel=parallel)
         for relaid, streams, copies in _operand_forms(q, s, ordered, every):
-            found = predict(ordered, extents, lanes, streams, result, q.target, copies)
+            found = predict(ordered, extents, lanes, streams, result, q.target, copies, floor)
             yield Choice(s, replace(ordered, cycles=found.total), relaid, found)
 
 
@@ -232,9 +240,10 @@ def _operand_forms(
     ranges = box(s.domain)
     for o in every:
         scattered = plan.vector in o.dims and not o.dense(plan.vector)
+        steps = lane_steps(o, plan.vector, lanes, q.layouts[o.load.array]) if scattered else None
         here = Stream(
             {d: (st if st is not None else 1 << 12) * o.itemsize for d, st in o.strides.items()},
-            (2.0 * lanes if scattered else 1.0) if plan.vector in o.dims else 0.0,
+            (loading(steps, lanes) if scattered else 1.0) if plan.vector in o.dims else 0.0,
             o.itemsize,
             guard=aff.condition_dims(o.guard),
         )
@@ -246,7 +255,7 @@ def _operand_forms(
                 cost = 0.0 if o.load.array in q.constants else _copying(q, o, made, d)
                 copied = _copied(made, d, plan, o.itemsize)
                 mine.append((((o, d, plan.tile(d)),), copied, cost))
-                if scattered:
+                if scattered and steps is None:
                     mine.pop(0)
         forms.append(mine)
     for chosen in product(*forms):

@@ -32,6 +32,8 @@ PAGE, PAGES, WALK = 4096, 64, 4.0
 """Bytes of a page; pages that are translated at once; cycles for each visit of one where there are more."""
 REMAINDER = 8000.0
 """Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
+WEIGHT = 1 / 64
+"""What a cycle of work costs that memory hides: enough to tell plans apart."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class Stream:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Cycles of all cores together, by cause; `imbalance` is the busiest core's time over the mean."""
+    """Cycles of all cores together, by cause; `imbalance` is the busiest core's time over the mean, and
+    `floor` what memory takes for results that no cache holds."""
 
     fma: float
     loads: float
@@ -104,6 +107,7 @@ class Prediction:
     ends: float
     copies: float
     imbalance: float
+    floor: float = 0.0
 
     @property
     def busy(self) -> float:
@@ -113,7 +117,9 @@ class Prediction:
 
     @property
     def total(self) -> float:
-        return (self.busy + self.control + self.ends) * self.imbalance + self.copies
+        work = (self.busy + self.control + self.ends) * self.imbalance
+        hidden = WEIGHT * work if self.floor > work else 0.0
+        return max(work, self.floor) + hidden + self.copies
 
 
 def predict(
@@ -124,8 +130,9 @@ def predict(
     result: Stream,
     target: Target,
     copies: float = 0.0,
+    floor: float = 0.0,
 ) -> Prediction:
-    """The cycles of a plan's nest; `copies` are those of operands re-laid for it."""
+    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least."""
     trips = plan.trips(extents)
     blocks = -(-plan.width // lanes)
     rows = dict(plan.rows)
@@ -137,7 +144,7 @@ def predict(
     scalars = sum(_seen(o, rows) for o in operands if not o.vector)
     streams = [*operands, result]
     delivered = [0.0, 0.0, 0.0, 0.0]
-    for o in streams:
+    for o in operands if floor else streams:
         for level, lines in _fetched(plan, extents, trips, streams, o, target):
             delivered[level] += lines
     return Prediction(
@@ -153,6 +160,7 @@ def predict(
         + _remainders(plan, extents, streams, target),
         copies=copies,
         imbalance=_imbalance(prod(trips[: plan.parallel]), target.cores),
+        floor=floor,
     )
 
 

@@ -149,11 +149,12 @@ def violation(p: Program, tree: Tree, pairs: tuple[Pairs, ...] | None = None) ->
         found = _broken(pair, at[pair.first.id], at[pair.then.id])
         if found is not None:
             return found
-    for array, inside, _ in promotions(tree):
+    for held, inside, _ in promotions(tree):
+        array = held.array
         for pair in every:
             if pair.array == array and pair.first.id in inside and pair.then.id in inside and not _combines(pair):
-                held = f"{array} is held in registers, and {pair.then.shown} would read it from memory"
-                return _explain(pair, pair.points, held)
+                why = f"{array} is held in registers, and {pair.then.shown} would read it from memory"
+                return _explain(pair, pair.points, why)
     return None
 
 

@@ -22,6 +22,7 @@ from polyhedral.program import Program, Role, Statement, reads
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.rewrites.relay import Relaid, relay, use
 from polyhedral.rewrites.split import split
+from polyhedral.stores import streamed
 from polyhedral.target import Target
 
 SMALL = 50_000
@@ -69,7 +70,7 @@ def plan_program(
             every[r.array.name] = row_major(r.array)
         for part, plan in parts:
             statements.append(part)
-            plans[part.name] = plan
+            plans[part.name] = streamed(p, part, plan, every[part.write.array], target)
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     return Planned(program, plans, {n: lay for n, lay in every.items() if n not in layouts}, tuple(remarks))
 

@@ -31,7 +31,7 @@ def register_nest(fs: Sequence[Family], plan: RegisterPlan) -> Tree:
     reduced = tuple(Member(d, ((main.id, aff.var(d)),)) for d in plan.order)
     update = Band(reduced, point[1], True) if reduced else point[1]
     body = InOrder((Filter((init.id,), point[0]), Filter((main.id,), update)))
-    return Band(tuple(_tile_loops(init, main, plan)), Promote(main.statement.write.array, body), True)
+    return Band(tuple(_tile_loops(init, main, plan)), Promote(main.statement.write.array, body, plan.streams), True)
 
 
 def _tile_loops(init: Family, main: Family, plan: RegisterPlan) -> Iterator[Member]:

@@ -24,7 +24,7 @@ class RegisterPlan:
     """The nest of one reduction: `width` elements of `vector` times a tile of `rows`, unrolled in this order, are
     accumulated in registers over the reduced dims of `order`; `loops` are those around it from the outermost in, the
     first `parallel` of them run on all cores.  A loop over a reduced dim cuts the reduction: results are stored, and
-    loaded for its next part.
+    loaded for its next part.  Where it `streams`, results are stored past the caches.
     """
 
     vector: str
@@ -34,6 +34,7 @@ class RegisterPlan:
     loops: tuple[Loop, ...]
     parallel: int = 1
     cycles: float = 0.0
+    streams: bool = False
 
     def tile(self, dim: str) -> int:
         return self.width if dim == self.vector else dict(self.rows).get(dim, 1)

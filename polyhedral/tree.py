@@ -60,11 +60,12 @@ class Sequence:
 @dataclass(frozen=True)
 class Promote:
     """The cells of `array` that the child updates are held in registers while it runs: set there, or loaded where the
-    child does not begin by setting them, and written back after.
+    child does not begin by setting them, and written back after; past the caches where it `streams`.
     """
 
     array: str
     child: Tree
+    streams: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,15 +181,17 @@ def held(tree: Tree, family: str, depth: int = 0) -> tuple[tuple[int, str], ...]
             assert_never(tree)
 
 
-def promotions(tree: Tree, depth: int = 0, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...], int]]:
-    """(array, families, number of enclosing time components) of every Promote."""
+def promotions(
+    tree: Tree, depth: int = 0, inside: tuple[str, ...] = ()
+) -> Iterator[tuple[Promote, tuple[str, ...], int]]:
+    """(node, families, number of enclosing time components) of every Promote."""
     match tree:
         case Leaf():
             return
         case Filter(families, child):
             yield from promotions(child, depth, families)
-        case Promote(array, child):
-            yield array, families_of(child) or inside, depth
+        case Promote(_, child):
+            yield tree, families_of(child) or inside, depth
             yield from promotions(child, depth, inside)
         case Band(members, child):
             yield from promotions(child, depth + len(members), inside)
@@ -217,8 +220,8 @@ def _lines(
                 yield f"{indent}{shown.get(f, f)}[{', '.join(so_far.get(f, []))}]"
         case Filter(families, child):
             yield from _lines(child, shown, families, so_far, indent)
-        case Promote(array, child):
-            yield f"{indent}in registers: {array}"
+        case Promote(array, child, past):
+            yield f"{indent}in registers: {array}" + (", stored past the caches" if past else "")
             yield from _lines(child, shown, inside, so_far, indent + "  ")
         case Band(members, child):
             words = ", ".join(

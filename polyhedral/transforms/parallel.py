@@ -18,8 +18,8 @@ def parallelise(tree: Tree) -> Tree:
             return tree
         case Filter(families, child):
             return Filter(families, parallelise(child))
-        case Promote(array, child):
-            return Promote(array, parallelise(child))
+        case Promote(_, child):
+            return replace(tree, child=parallelise(child))
         case Sequence(children):
             return Sequence(tuple(Filter(c.families, parallelise(c.child)) for c in children))
         case Band(members, child):

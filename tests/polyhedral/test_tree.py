@@ -57,7 +57,7 @@ def test_walking():
     assert [m.name for m in members_of(REDUCTION, "S0")] == ["i", "k"]
     assert [m.name for m in members_of(REDUCTION, "S0i")] == ["i"]
     assert held(REDUCTION, "S0") == ((1, "out"),)
-    assert list(promotions(REDUCTION)) == [("out", ("S0i", "S0"), 1)]
+    assert [(p.array, inside, depth) for p, inside, depth in promotions(REDUCTION)] == [("out", ("S0i", "S0"), 1)]
 
 
 def test_map_bands_goes_innermost_first():

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""Results through shuffles and past the caches: what reaches memory is what was computed, wherever arrays begin."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.runtime.native import address
+from codegen.shuffles import Woven, weave
+from frontend import driver
+from frontend.options import Options
+from polyhedral import target
+from polyhedral.interpreter import run
+from polyhedral.layout import row_major
+from polyhedral.program import Program, Role
+from polyhedral.reader import parse
+from tests.programs import CASES
+from tests.running import agree, run_c
+from tests.strategies import inputs_for
+
+VOTES = """
+program votes
+  input P: f32[y: {h}, c: {c}, i: {i}, k: 3]
+  input W: f32[u: 2, c: {c}, o: {o}, k: 3, j: {j}]
+  output out: f32[y: {m}, u: 2, c: {c}, o: {o}, i: {i}, j: {j}]
+  S0: for y < {m}, u < 2, c < {c}, o < {o}, i < {i}, j < {j}:  out = sum[k < 3] P(y=2*y + u) * W
+"""
+OUTER = """
+program outer
+  input A: {t}[i: {n}, k: 2]
+  input B: {t}[j: {m}, k: 2]
+  output out: {t}[{order}]
+  S0: for i < {n}, j < {m}:  out = {op}[k < 2] A * B
+"""
+
+
+def votes(m: int, c: int, o: int, i: int, j: int) -> Program:
+    return parse(VOTES.format(h=2 * m, m=m, c=c, o=o, i=i, j=j))
+
+
+def outer(n: int, m: int, t: str = "f32", op: str = "sum", order: str = "i j") -> Program:
+    sizes = {"i": n, "j": m}
+    return parse(OUTER.format(n=n, m=m, t=t, op=op, order=", ".join(f"{d}: {sizes[d]}" for d in order.split())))
+
+
+PROGRAMS = {
+    "whole lines": votes(3, 4, 16, 4, 4),
+    "through registers": votes(2, 1, 8, 4, 4),
+    "pairs": votes(2, 3, 32, 2, 2),
+    "odd rows": votes(2, 3, 8, 3, 4),
+    "primes": votes(3, 2, 7, 5, 3),
+    "ones": votes(1, 1, 1, 1, 1),
+    "dense": outer(32, 64),
+    "transposed": outer(32, 64, order="j i"),
+    "f64": outer(16, 32, "f64", order="j i"),
+    "integers": outer(16, 48, "i32", "max"),
+    "long integers": outer(24, 40, "i64", order="j i"),
+    "a lane more": outer(7, 65),
+    "a lane less": outer(13, 31, order="j i"),
+}
+
+
+@pytest.fixture
+def tiny_caches(monkeypatch: pytest.MonkeyPatch):
+    """A machine on which every result is too large for the caches."""
+    monkeypatch.setattr(driver, "host", lambda cores: replace(target.host(cores), l3=0))
+
+
+def cases() -> dict[str, Program]:
+    return PROGRAMS | {n: c.program for n, c in CASES.items() if not c.program.sizes}
+
+
+@pytest.mark.usefixtures("tiny_caches")
+@pytest.mark.parametrize("name", cases())
+def test_compiled_is_interpreted(name: str):
+    p = cases()[name]
+    inputs = inputs_for(p, {}, values="real")
+    expected = run(p, inputs)
+    for order in (None, "reversed"):
+        agree(p, run_c(p, inputs, {}, Options(threads=2, plan_above=1), order), expected, inputs)
+
+
+@pytest.mark.usefixtures("tiny_caches")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("skew", [0, 1, 3, 8, 15])
+def test_results_begin_anywhere(skew: int, threads: int):
+    """Stores past the caches need whole vectors at multiples of their size; elsewhere they are ordinary ones."""
+    p = PROGRAMS["whole lines"]
+    inputs = inputs_for(p, {}, values="real")
+    built = driver.lower(p, {a.name: row_major(a) for a in p.arrays}, Options(threads=threads, plan_above=1))
+    assert "stream_" in built.source.text
+    assert "stored past the caches" in str(driver.render(built.scheduled.schedule.tree, {}))
+    native, _, _ = driver.load(built)
+    arrays = {a.name: a for a in built.program.arrays}
+    data: dict[str, np.ndarray] = {}
+    for name in built.source.buffers:
+        shape = tuple(e.const for _, e in arrays[name].dims)
+        raw = np.zeros(int(np.prod(shape)) + 64, np.float32)
+        start = -(address(raw) // 4) % 16 + (skew if arrays[name].role is Role.OUTPUT else 0)
+        data[name] = raw[start : start + int(np.prod(shape))].reshape(shape)
+        if name in inputs:
+            data[name][...] = inputs[name]
+    assert native([address(data[n]) for n in built.source.buffers], [], threads) == 0
+    agree(p, {"out": data["out"]}, run(p, inputs), inputs)
+
+
+def woven(registers: dict[str, tuple[int, ...]], found: Woven) -> list[tuple[int, tuple[int, ...]]]:
+    """What the shuffles make of the cells."""
+    values = dict(registers)
+    for s in found.shuffles:
+        both = (*values[s.first], *values[s.second])
+        values[s.made] = tuple(both[i] for i in s.lanes)
+    return [(first, values[name]) for name, first in found.lines]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4), st.integers(0, 1 << 30))
+def test_shuffles_bring_cells_in_order(rows: int, inner: int, outer: int, salt: int):
+    """Every tile whose rows and lanes are powers of two, its digits in any order."""
+    rng = random.Random(salt)
+    digits = [("row", 1 << rows), ("lane", 1 << min(inner, 4)), ("lane", 1 << min(outer, 4 - min(inner, 4)))]
+    rng.shuffle(digits)
+    lanes = [n for what, n in digits if what == "lane"]
+    strides, step = {}, 1
+    for at, (_, n) in enumerate(digits):
+        strides[at] = step
+        step *= n
+    fast, slow = (strides[i] for i, (what, _) in enumerate(digits) if what == "lane")
+    row = next(strides[i] for i, (what, _) in enumerate(digits) if what == "row")
+    registers = {
+        f"r{r}": tuple(r * row + a * fast + b * slow for b in range(lanes[1]) for a in range(lanes[0]))
+        for r in range(1 << rows)
+    }
+    found = weave(registers, "t")
+    assert found is not None
+    width = lanes[0] * lanes[1]
+    assert woven(registers, found) == [(f, tuple(range(f, f + width))) for f in range(0, width << rows, width)]
+    assert len(found.shuffles) <= max(rows, 1) << rows
+
+
+def test_what_leaves_gaps_is_not_woven():
+    assert weave({"a": (0, 1), "b": (4, 6)}, "t") is None
+    assert weave({"a": (0, 1), "b": (0, 1)}, "t") is None
+    assert weave({"a": (0, 3), "b": (1, 4), "c": (2, 5)}, "t") is None
