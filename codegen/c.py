@@ -72,7 +72,9 @@ class _Emitter:
             self.cell,
             self.address,
             self.bound,
+            self.layouts,
             self.vector_bytes,
+            not self.checked,
         )
         object.__setattr__(self, "registers", registers)
 

@@ -9,7 +9,7 @@ path.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import cast
 
@@ -18,16 +18,18 @@ import cgen
 from codegen import loops as lp
 from codegen import support
 from codegen.scalar import STORAGE, Scalar, bare, literal, value_type
-from codegen.shuffles import Shuffle, weave
+from codegen.shuffles import Shuffle, filled, weave
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Var
 from polyhedral.dtypes import DType
 from polyhedral.errors import InternalError
 from polyhedral.instances import Family, Kind
+from polyhedral.layout import Layout
 from polyhedral.operands import fetched
 from polyhedral.program import Array, Program
 from polyhedral.tree import Run
+from polyhedral.windows import window
 
 LANE = "\0lane"
 """The variable of a loop over the lanes of one vector; spelled `lane`, which no user's dim is."""
@@ -36,7 +38,7 @@ _FEW, _WRITTEN_OUT = 4, 160
 _LONGEST_PAD = 2048
 """Elements of pad values that a kernel carries; longer reaches read one of them with stride 0."""
 
-_JOIN = "join"
+_JOIN, _WINDOW = "join", "window"
 """How the functions begin that load one vector from several places."""
 
 
@@ -53,6 +55,15 @@ class _Lanes:
 
 _Accumulators = dict[tuple[int, ...], tuple[str, list[tuple[str, Affine]], _Lanes, str]]
 """By tile: the variable, the cells it is stored to, its lanes and their loop."""
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """How a tile reaches memory: shuffles, then registers with the cell each is stored at, `count` cells of each."""
+
+    shuffles: tuple[Shuffle, ...]
+    lines: tuple[tuple[str, str], ...]
+    count: int
 
 
 _Pointers = dict[tuple[tuple[ex.Expr, str], Affine], tuple[str, int]]
@@ -83,7 +94,9 @@ class Registers:
     cell: Callable[[str, list[tuple[str, Affine]]], str]
     address: Callable[[str, list[tuple[str, Affine]]], Affine | None]
     bound: Callable[[lp.Bound], str]
+    layouts: Mapping[str, Layout]
     vector_bytes: int
+    windows: bool = True  # not where each index is tested: a window begins before what exists
     functions: dict[str, str] = field(default_factory=dict[str, str])
     types: dict[str, str] = field(default_factory=dict[str, str])
     pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
@@ -214,12 +227,12 @@ class Registers:
     def _named(self, arguments: list[str], operands: list[ex.Expr]) -> Iterator[cgen.Generable]:
         """Vectors that take several loads get a name, for all steps of this iteration."""
         for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
-            if text.startswith(_JOIN):
+            if text.startswith((_JOIN, _WINDOW)):
                 names = self.open[-1].joined
                 if text not in names:
-                    assert isinstance(e, ex.Load)
-                    names[text] = f"vec_{self.spell(e.array)}_{sum(len(o.joined) for o in self.open)}"
-                    yield cgen.Initializer(cgen.Value(f"const {self._type(e.dtype)}", names[text]), text)
+                    load = next(n for n in ex.walk(e) if isinstance(n, ex.Load))
+                    names[text] = f"vec_{self.spell(load.array)}_{sum(len(o.joined) for o in self.open)}"
+                    yield cgen.Initializer(cgen.Value(f"const {self._type(load.dtype)}", names[text]), text)
                 arguments[k] = names[text]
 
     def _operand(self, e: ex.Expr, lane: str, tile: _Lanes) -> tuple[str, str, bool]:
@@ -235,8 +248,34 @@ class Registers:
             runs = self._runs(e, lane, tile)
             if runs is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
                 return f"{self._join(t, len(runs))}({', '.join(f'&{cell}' for cell in runs)})", vector, True
+        seen = self._window(e, lane, tile) if self.windows else None
+        if seen is not None:
+            return seen, vector, True
         items = [bare(self.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
         return f"({vector}){{{', '.join(items)}}}", vector, True
+
+    def _window(self, e: ex.Expr, lane: str, tile: _Lanes) -> str | None:
+        """A masked load of what exists of a row, padding elsewhere."""
+        t = ex.dtype_of(e)
+        load = next((n for n in ex.walk(e) if isinstance(n, ex.Load)), None)
+        w = None if load is None else window(e, lane, self.layouts[load.array])
+        if w is None or tile.valid < 2 or value_type(t) != STORAGE[t.name]:
+            return None
+        least = [x for x in w.first if not (x.is_const and x.const <= 0)]
+        first = self.bound(lp.Extreme(False, tuple(least))) if least else "0"
+        last = self.bound(lp.Extreme(True, (*w.last, aff.const(w.step * (tile.valid - 1) + 1))))
+        where = aff.map_condition(w.where, self._decided)
+        if where != aff.TRUE:
+            last = f"{self.scalar.condition(where)} ? {last} : 0"
+        vector, scalar = self._type(t), STORAGE[t.name]
+        name = f"{_WINDOW}{'' if w.step == 1 else w.step}_{vector}"
+        self.functions[f"{_WINDOW}_{vector}"] = support.vector_window(
+            f"{_WINDOW}_{vector}", vector, scalar, t.bits // 8, self.lanes
+        )
+        if w.step > 1:
+            self.functions[name] = support.vector_every_other(name, f"{_WINDOW}_{vector}", vector, scalar, self.lanes)
+        pad = literal(w.pad.value, w.pad.dtype) if w.pad is not None else literal(0, t)
+        return f"{name}(&{self.cell(w.array, list(w.index))}, {first}, {last}, {pad})"
 
     def _padded_scalar(self, e: ex.Expr) -> str | None:
         """`where(inside, X[...], pad)` as one load through a pointer that is chosen where `inside` is known, outside
@@ -316,16 +355,18 @@ class Registers:
 
     def _dense(self, e: ex.Load, lane: str, tile: _Lanes) -> str | None:
         """The first cell, if the lanes read consecutive ones and all of them exist."""
+        near = self._near(e, lane)
+        return near if tile.valid == self.lanes or (near is not None and self._padded(e, lane, self.lanes)) else None
+
+    def _near(self, e: ex.Load, lane: str) -> str | None:
+        """The first cell, if the lanes read consecutive ones."""
         index = [(d, i) for d, i in e.index if isinstance(i, Affine)]
         first = [(d, aff.substitute(i, {lane: aff.const(0)})) for d, i in index]
         base = self.address(e.array, first)
-        lanes = self.lanes
-        for i in range(1, lanes):
+        for i in range(1, self.lanes):
             there = self.address(e.array, [(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in index])
             if base is None or there is None or there - base != aff.const(i):
                 return None
-        if tile.valid < lanes and not self._padded(e, lane, lanes):
-            return None
         return self.cell(e.array, first)
 
     def _runs(self, e: ex.Load, lane: str, tile: _Lanes) -> list[str] | None:
@@ -459,18 +500,20 @@ class Registers:
         woven = self._woven(array, acc)
         if woven is None:
             return [line for entry in acc.values() for line in self._store(array, *entry)]
-        shuffled, lines = woven
         vector = self._type(array.dtype)
         made: list[cgen.Generable] = []
-        for s in shuffled:
+        for s in woven.shuffles:
             text = f"{self._pick(array.dtype, s.lanes)}({s.first}, {s.second})"
             made.append(cgen.Initializer(cgen.Value(f"const {vector}", s.made), text))
-        for name, cell in lines:
-            place = f"{self._stream(array.dtype)}(&{cell}, {name})" if streams else f"*({vector} *)&{cell} = {name}"
+        for name, cell in woven.lines:
+            if woven.count < self.lanes:
+                place = f"{self._part(array.dtype, woven.count)}(&{cell}, {name})"
+            else:
+                place = f"{self._stream(array.dtype)}(&{cell}, {name})" if streams else f"*({vector} *)&{cell} = {name}"
             made.append(cgen.Statement(place))
         return made
 
-    def _woven(self, array: Array, acc: _Accumulators) -> tuple[tuple[Shuffle, ...], list[tuple[str, str]]] | None:
+    def _woven(self, array: Array, acc: _Accumulators) -> _Lines | None:
         """The shuffles, and each register with its first cell; None where a tile has no such form."""
         whole = all(tile.valid == self.lanes for _, _, tile, _ in acc.values())
         if not whole or array.planes or value_type(array.dtype) != STORAGE[array.dtype.name]:
@@ -488,10 +531,20 @@ class Registers:
                 return None
             cells[name] = tuple(known)
             index.update(zip(known, at, strict=True))
-        woven = weave(cells, f"{self.spell(array.name)}_line_")
+        prefix = f"{self.spell(array.name)}_line_"
+        copies: dict[str, str] = {}
+        count = self.lanes
+        woven = weave(cells, prefix)
+        if woven is None and (more := filled(cells)) is not None:
+            registers, copies, count = more
+            woven = weave(registers, prefix)
         if woven is None:
             return None
-        return woven.shuffles, [(name, self.cell(array.name, index[first])) for name, first in woven.lines]
+        shuffles = tuple(
+            replace(x, first=copies.get(x.first, x.first), second=copies.get(x.second, x.second))
+            for x in woven.shuffles
+        )
+        return _Lines(shuffles, tuple((n, self.cell(array.name, index[first])) for n, first in woven.lines), count)
 
     def _pick(self, t: DType, lanes: tuple[int, ...]) -> str:
         """A function that picks lanes of two vectors; one for each pattern."""
@@ -500,6 +553,12 @@ class Registers:
         mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
         self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
         self.functions[name] = support.vector_pick(name, vector, mask, lanes)
+        return name
+
+    def _part(self, t: DType, count: int) -> str:
+        vector = self._type(t)
+        name = f"store{count}_{vector}"
+        self.functions[name] = support.vector_part(name, vector, STORAGE[t.name], t.bits // 8, self.lanes, count)
         return name
 
     def _stream(self, t: DType) -> str:
@@ -515,6 +574,10 @@ class Registers:
         dense = self._dense(load, lane, tile) if tile.valid == self.lanes else None
         if dense is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
             yield cgen.Statement(f"*({self._type(array.dtype)} *)&{dense} = {name}")
+            return
+        near = self._near(load, lane) if 1 < tile.valid < self.lanes else None
+        if near is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
+            yield cgen.Statement(f"{self._part(array.dtype, tile.valid)}(&{near}, {name})")
             return
         cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
         body = cgen.Statement(f"{cell} = {self.scalar.to_storage(array.dtype, f'{name}[lane]')}")

@@ -58,6 +58,34 @@ def weave(registers: Mapping[str, Cells], prefix: str) -> Woven | None:
     return Woven(tuple(steps), tuple((placed[n], first) for n, first in enumerate(firsts)))
 
 
+def filled(registers: Mapping[str, Cells]) -> tuple[dict[str, Cells], dict[str, str], int] | None:
+    """Registers whose cells form runs shorter than a vector, made up to whole vectors: (registers, what each copy
+    stands for, cells of a line that count); None where the runs differ in length.
+
+    >>> filled({"a": (0, 8, 16, 24), "b": (1, 9, 17, 25), "c": (2, 10, 18, 26)})[1:]
+    ({'c+1': 'c'}, 3)
+    """
+    width = len(next(iter(registers.values())))
+    runs: list[list[str]] = []
+    for name in sorted(registers, key=lambda n: registers[n]):
+        before = registers[runs[-1][-1]] if runs else ()
+        if [c + 1 for c in before] == list(registers[name]):
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    count = len(runs[0])
+    if not 1 < count < width or any(len(run) != count for run in runs):
+        return None
+    whole = dict(registers)
+    copies: dict[str, str] = {}
+    for run in runs:
+        last = run[-1]
+        for k in range(1, width - count + 1):
+            copies[f"{last}+{k}"] = last
+            whole[f"{last}+{k}"] = tuple(c + k for c in registers[last])
+    return whole, copies, count
+
+
 def _groups(registers: Mapping[str, Cells], line: Mapping[int, int]) -> Iterator[dict[str, Cells]]:
     """Registers that share a line with each other, directly or through others."""
     left = dict(registers)

@@ -219,6 +219,60 @@ static inline {kind}x{lanes} {name}({head}) {{
 }}"""
 
 
+def vector_part(name: str, vector: str, scalar: str, size: int, lanes: int, count: int) -> str:
+    """Store the first `count` lanes."""
+    kind, element = ("pd", "double") if size == 8 else ("ps", "float")
+    masked = f"""\
+#if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+  typedef {element} whole __attribute__((vector_size(64)));
+  __builtin_ia32_storeu{kind}512_mask(({element} *)p, (whole)v, {(1 << count) - 1});
+#else
+"""
+    head = masked if size * lanes == 64 else ""
+    return f"""\
+static inline void {name}({scalar} *p, {vector} v) {{
+{head}  __builtin_memcpy(p, &v, {count * size});
+{"#endif" + chr(10) if head else ""}}}"""
+
+
+def vector_window(name: str, vector: str, scalar: str, size: int, lanes: int) -> str:
+    """The cells from `first` to before `last` of those at p, `pad` in the other lanes, which are not read."""
+    kind, element = ("pd", "double") if size == 8 else ("ps", "float")
+    masked = f"""\
+#if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+  typedef {element} whole __attribute__((vector_size(64)));
+  const uint32_t before = (1u << (first < 0 ? 0 : first > {lanes} ? {lanes} : first)) - 1;
+  const uint32_t upto = (1u << (last < 0 ? 0 : last > {lanes} ? {lanes} : last)) - 1;
+  return ({vector})__builtin_ia32_loadu{kind}512_mask((const {element} *)p, (whole)all, upto & ~before);
+#else
+"""
+    head = masked if size * lanes == 64 else ""
+    return f"""\
+static inline {vector} {name}(const {scalar} *p, int64_t first, int64_t last, {scalar} pad) {{
+  {vector} all = pad - ({vector}){{0}};
+{head}  for (int i = 0; i < {lanes}; ++i)
+    if (i >= first && i < last) all[i] = p[i];
+  return all;
+{"#endif" + chr(10) if head else ""}}}"""
+
+
+def vector_every_other(name: str, window: str, vector: str, scalar: str, lanes: int) -> str:
+    """Every other cell of a window, from two whose last and first cell are the same: nothing beyond is read."""
+    chosen = ", ".join(map(str, [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)]))
+    rest = lanes - 1
+    return f"""\
+static inline {vector} {name}(const {scalar} *p, int64_t first, int64_t last, {scalar} pad) {{
+  const {vector} a = {window}(p, first, last, pad), b = {window}(p + {rest}, first - {rest}, last - {rest}, pad);
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(a, b, {chosen});
+#else
+  {vector} v;
+  for (int i = 0; i < {lanes}; ++i) v[i] = i < {lanes // 2} ? a[2 * i] : b[2 * i - {rest}];
+  return v;
+#endif
+}}"""
+
+
 def vector_stream(name: str, vector: str, scalar: str, size: int) -> str:
     """A store past the caches where the address is a multiple of the vector's bytes, an ordinary one elsewhere."""
     machine = {16: "__SSE2__", 32: "__AVX__", 64: "__AVX512F__"}.get(size, "0")

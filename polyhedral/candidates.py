@@ -25,6 +25,7 @@ from polyhedral.rewrites.fuse_dims import fuse_dims
 from polyhedral.rewrites.relay import Relaid, relay
 from polyhedral.stores import instructions, lane_steps, loading, storing, vector_steps
 from polyhedral.target import Target
+from polyhedral.windows import STEPS, window
 
 ROWS = 16
 """The largest register tile along one dim."""
@@ -32,6 +33,8 @@ BLOCKS = (1, 2, 3, 4, 6)
 """Vectors side by side in a register tile."""
 FINALISTS = 6
 """Register tiles of each statement whose loops and copies are weighed in full."""
+MASKED = 1.5
+"""What a load that leaves lanes out, or crosses a line, costs next to a plain one."""
 TRANSPOSE = 2.5
 """Cycles to move one cell of an operand to another order."""
 BARRIER = 4000.0
@@ -142,9 +145,7 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
     steps = prod(extents[d] for d in s.reduced)
     ranges = box(s.domain)
     gathers = {
-        o: 1.0
-        if o.dense(vector) or _relaid(q, s, o, ranges, vector, lanes, ())
-        else loading(lane_steps(o, vector, lanes, q.layouts[o.load.array]), lanes)
+        o: 1.0 if _relaid(q, s, o, ranges, vector, lanes, ()) else _loading(q, o, vector, lanes) or 2.0 * lanes
         for o in every
     }
     out = q.layouts[s.write.array]
@@ -239,11 +240,10 @@ def _operand_forms(
     order = (*(loop.dim for loop in plan.loops), *plan.order)
     ranges = box(s.domain)
     for o in every:
-        scattered = plan.vector in o.dims and not o.dense(plan.vector)
-        steps = lane_steps(o, plan.vector, lanes, q.layouts[o.load.array]) if scattered else None
+        direct = _loading(q, o, plan.vector, lanes) if plan.vector in o.dims else 0.0
         here = Stream(
             {d: (st if st is not None else 1 << 12) * o.itemsize for d, st in o.strides.items()},
-            (loading(steps, lanes) if scattered else 1.0) if plan.vector in o.dims else 0.0,
+            2.0 * lanes if direct is None else direct,
             o.itemsize,
             guard=aff.condition_dims(o.guard),
         )
@@ -255,7 +255,7 @@ def _operand_forms(
                 cost = 0.0 if o.load.array in q.constants else _copying(q, o, made, d)
                 copied = _copied(made, d, plan, o.itemsize)
                 mine.append((((o, d, plan.tile(d)),), copied, cost))
-                if scattered and steps is None:
+                if direct is None:
                     mine.pop(0)
         forms.append(mine)
     for chosen in product(*forms):
@@ -264,6 +264,18 @@ def _operand_forms(
             tuple(stream for _, stream, _ in chosen),
             sum(cost for _, _, cost in chosen),
         )
+
+
+def _loading(q: _Setting, o: Operand, vector: str, lanes: int) -> float | None:
+    """Instructions that load a vector of an operand where it lies: whole, masked or in runs; None if lane by lane."""
+    if o.dense(vector):
+        return 1.0
+    layout = q.layouts[o.load.array]
+    seen = window(o.value, vector, layout) if q.target.masked else None
+    if seen is not None:
+        return MASKED if seen.step == 1 else 2 * MASKED + 1.0
+    steps = lane_steps(o, vector, lanes, layout)
+    return None if steps is None else loading(steps, lanes)
 
 
 def _relaid(
@@ -303,7 +315,7 @@ def reduce_order(s: Statement, every: Sequence[Operand], vector: str) -> tuple[s
     """Reduced dims from slow to fast in the operands that stay where they are; those that decide whether a padded read
     is inside come first, so that it is decided rarely.
     """
-    still = [o for o in every if vector not in o.dims or o.dense(vector)] or list(every)
+    still = [o for o in every if vector not in o.dims or o.stride(vector) in STEPS] or list(every)
     tested = frozenset[str]().union(*(aff.condition_dims(o.guard) for o in still if o.guard != TRUE))
 
     def stride(d: str) -> int:

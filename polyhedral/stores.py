@@ -93,7 +93,8 @@ def instructions(
         return 1.0
     run = contiguous(s, steps, rows, layout)
     if prod(x.count for x in run) % lanes:
-        return float(lanes)
+        short = run[0].count if len(run) == 1 and not run[0].lanes else 1
+        return min(float(lanes), (1.0 + log2(lanes)) * lanes / short if short < lanes else float(lanes))
     inside, sources = 1, 1
     for x in run:
         taken = min(x.count, max(lanes // inside, 1))

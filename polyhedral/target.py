@@ -7,7 +7,7 @@ Portable defaults, and what Linux says about the processor; AVX2, AVX-512 and NE
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Target:
     """Vector bytes and registers, fused multiply-adds and loads a cycle (in vectors), latency in cycles, caches and
-    lines in bytes, bandwidth in bytes a cycle and core."""
+    lines in bytes, bandwidth in bytes a cycle and core, and whether a load may leave lanes out."""
 
     name: str = "portable"
     vector: int = 32
@@ -29,6 +29,7 @@ class Target:
     line: int = 64
     bytes_per_cycle: float = 4.0
     cores: int = 1
+    masked: bool = False
 
     def lanes(self, element: int) -> int:
         """How many elements of so many bytes a vector holds."""
@@ -40,10 +41,14 @@ def detect(cpuinfo: str, caches: Mapping[str, int], cores: int) -> Target:
     flags = frozenset(
         word for line in cpuinfo.splitlines() if line.startswith(("flags", "Features")) for word in line.split()
     )
-    sizes = {"l1": caches.get("l1", 32 << 10), "l2": caches.get("l2", 512 << 10), "l3": caches.get("l3", 8 << 20)}
+    sizes: dict[str, int] = {
+        "l1": caches.get("l1", 32 << 10),
+        "l2": caches.get("l2", 512 << 10),
+        "l3": caches.get("l3", 8 << 20),
+    }
     if "avx512f" in flags:
         # one 512-bit fma and one 512-bit load a cycle: true of Zen 4 and of client cores, a lower bound elsewhere
-        return Target("avx512", 64, 32, 2.0, 2.0, 4, **sizes, cores=cores)
+        return replace(Target("avx512", 64, 32, 2.0, 2.0, 4, **sizes, cores=cores), masked=True)
     if "avx2" in flags and "fma" in flags:
         return Target("avx2", 32, 16, 2.0, 2.0, 4, **sizes, cores=cores)
     if "asimd" in flags:
