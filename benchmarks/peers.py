@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks import nests
 from benchmarks.case import Arrays, Case
 from benchmarks.convolutions import out_size
-from benchmarks.timing import Contestant, native
 from codegen.runtime.native import address
+from frontend.timing import Contestant, native
 
 PEERS = ("numpy", "torch", "compile", "jax", "c")
 

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import polyhedral as ph
-from benchmarks import table, timing
+from benchmarks import table
 from benchmarks.case import Arrays, Case
 from benchmarks.cases import CASES, case
 from benchmarks.peers import PEERS, contestants, versions
-from benchmarks.timing import Contestant, Times
 from codegen.runtime.roof import Meter, Roof
+from frontend import timing
+from frontend.timing import Contestant, Times
 
 OURS = "polyhedral"
 DEFAULT = ("CAP0", "CAP0-channels", "CAP1", "CAP1-channels", "SGEMM512", "C2", "TROP")

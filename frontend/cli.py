@@ -206,9 +206,15 @@ def run(
 
 
 @app.command()
-def doctor(context: typer.Context) -> None:
+def doctor(
+    context: typer.Context,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure what a cycle does, for plans; kept in the cache folder.")
+    ] = False,
+) -> None:
     """What this machine offers, and what to do about what it lacks; exit code 4 when there is no C compiler."""
-    findings = import_module("frontend.doctor").findings(os.environ, context.obj.cache_dir)
+    with context.obj.options():
+        findings = import_module("frontend.doctor").findings(os.environ, context.obj.cache_dir, measure)
     if context.obj.json:
         out(json.dumps({"schema": "polyhedral.doctor/1", "findings": [f.to_json() for f in findings]}, indent=2))
     else:

@@ -27,7 +27,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "show": ("--stage", "--before", "--after", "--diff", "--statement", "--format", "--output"),
     "explain": ("fuse", "tile", "parallel", "vectorize", "bounds", "layout", "why", "--at"),
     "run": ("--random", "--npz", "--output", "--check", "--seed"),
-    "doctor": (),
+    "doctor": ("--measure",),
     "cache": ("ls", "stat", "clear", "export", "import"),
     "config": ("get", "set", "path"),
     "completion": ("bash", "zsh", "fish", "powershell"),

@@ -25,6 +25,7 @@ from codegen.lower import lower as lower_tree
 from codegen.runtime.build import BuildInfo, build
 from codegen.runtime.cache import Cache, default_root
 from codegen.runtime.cc import Compiler, compile_asm, find_compiler
+from codegen.runtime.machine import Measured, recall, refined
 from codegen.runtime.native import Native, Team
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
@@ -38,7 +39,7 @@ from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.prologue import separate
 from polyhedral.rewrites.simplify_tests import simplify_tests
-from polyhedral.target import host
+from polyhedral.target import Target, host
 from polyhedral.text import to_text
 from polyhedral.tree import render
 
@@ -85,6 +86,10 @@ class Session:
     def compiler(self, options: Options) -> Compiler:
         return _compiler(self, options.cache_dir or str(default_root(self.env)))
 
+    def target(self, options: Options) -> Target:
+        """The machine in numbers: those that `polyhedral doctor --measure` kept, else what it says of itself."""
+        return _target(options.cache_dir or str(default_root(self.env)), options.threads or self.threads)
+
     def options(self, **call: Any) -> Options:
         return resolve(self.env, call, self.project)
 
@@ -92,6 +97,13 @@ class Session:
 @cache
 def _cache_at(root: str) -> Cache:
     return Cache(Path(root))
+
+
+@cache
+def _target(root: str, cores: int) -> Target:
+    """Looked up once: the plans of a process do not change under it."""
+    detected, found = host(cores), recall(Path(root))
+    return refined(detected, found) if isinstance(found, Measured) else detected
 
 
 @cache
@@ -153,7 +165,7 @@ def lower(
     clock = _Clock(before)
     program = prepared(program)
     every = choose(program, {**layouts, **hinted_layouts(program, hints)})
-    target = host(options.threads or session().threads)
+    target = session().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     planned = plan_program(program, every, target, constants, small=above)
     parts = separate(planned.program, constants)

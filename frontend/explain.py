@@ -24,7 +24,7 @@ from polyhedral.errors import ArgumentError, Remark
 from polyhedral.instances import Family
 from polyhedral.pipeline import analyze
 from polyhedral.program import Access, Statement, reads, specialise
-from polyhedral.target import Target, host
+from polyhedral.target import Target
 from polyhedral.tree import Run, members_of
 
 USAGE = (
@@ -104,7 +104,7 @@ class Explain:
 
     @property
     def _target(self) -> Target:
-        return host(self._low.built.options.threads or driver.session().threads)
+        return driver.session().target(self._low.built.options)
 
     def fuse(self, one: str, two: str, at: Names | None = None) -> Explanation:
         """May two statements share loops, over `at` or over all that they can share?"""

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import capsule, compare, latency, nests, run, table, timing
+from benchmarks import capsule, compare, latency, nests, run, table
 from benchmarks.cases import CASES, case
 from benchmarks.peers import contestants, optional
-from benchmarks.timing import native
 from codegen.runtime.native import address
 from codegen.runtime.roof import Meter, Roof, measure
+from frontend import timing
+from frontend.timing import native
 
 ROOF = Roof(1, 100.0, 50.0, 20.0, 25.0)
 

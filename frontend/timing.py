@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from codegen.runtime.build import build
 from codegen.runtime.native import Native
 from codegen.runtime.roof import Meter, Roof
 from frontend import driver
-from polyhedral.target import host
 
 TURN = 2e-3
 """Seconds that a contestant's turn should take at least: short calls are repeated within it."""
@@ -30,7 +30,7 @@ class Contestant:
 
     name: str
     run: Callable[[], object]
-    result: Callable[[], np.ndarray]
+    result: Callable[[], np.ndarray[Any, Any]]
     reset: Callable[[], object] | None = None
     note: str = ""
 
@@ -62,7 +62,8 @@ def native(text: str, symbol: str, flags: tuple[str, ...] = ()) -> Native:
 
 def meter() -> Meter:
     """The machine's ceilings, with vectors as wide as plans assume."""
-    return Meter(native, host(driver.session().threads).vector)
+    here = driver.session()
+    return Meter(native, here.target(here.options()).vector)
 
 
 def interleave(
@@ -96,8 +97,8 @@ def interleave(
 
 def _repeats(c: Contestant, flush: Callable[[], object] | None) -> int:
     """Two warm-up calls; then as many calls as fill a turn (one where each needs a reset or cold caches)."""
-    for _ in range(2):
-        once = _turn(c, 1, flush)
+    _turn(c, 1, flush)
+    once = _turn(c, 1, flush)
     return 1 if c.reset is not None or flush is not None else max(1, min(1000, int(TURN / max(once, 1e-7))))
 
 
