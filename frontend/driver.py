@@ -32,6 +32,7 @@ from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
 from polyhedral.errors import ArgumentError
 from polyhedral.layout import Layout, choose
+from polyhedral.legality import obligations, violation
 from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
 from polyhedral.plan import Planned, plan_program
 from polyhedral.program import Program
@@ -41,7 +42,8 @@ from polyhedral.rewrites.prologue import separate
 from polyhedral.rewrites.simplify_tests import simplify_tests
 from polyhedral.target import Target, host
 from polyhedral.text import to_text
-from polyhedral.tree import render
+from polyhedral.transforms.parallel import outermost_parallel
+from polyhedral.tree import Tree, render
 
 log = logging.getLogger("polyhedral.driver")
 
@@ -198,6 +200,27 @@ def _printed(planned: Planned, options: Options, vector_bytes: int, clock: _Cloc
     source = emit(program, analyzed.frame.families, loops, layouts, checked=options.checked, vector_bytes=vector_bytes)
     clock.lap("emit")
     return Built(program, options, scheduled, loops, source, clock.timings())
+
+
+def as_written(built: Built) -> Built | None:
+    """The same program in the order in which it is written, the outermost loops on all cores where that is legal: what
+    a compiler gets to see of a plain nest.  None where the order as written is not legal.
+    """
+    frame, obliged = built.analyzed.frame, obligations(built.program)
+
+    def legal(tree: Tree) -> bool:
+        return violation(built.program, tree, obliged) is None
+
+    tree = scheduling.original(frame.families)
+    if not legal(tree):
+        return None
+    if (built.options.threads or session().threads) > 1:
+        tree = next(filter(legal, outermost_parallel(tree)), tree)
+    scheduled = replace(built.scheduled, schedule=replace(built.scheduled.schedule, tree=tree))
+    loops = lower_tree(frame, tree)
+    width = session().target(built.options).vector
+    source = emit(built.program, frame.families, loops, built.layouts, checked=False, vector_bytes=width)
+    return replace(built, scheduled=scheduled, loops=loops, source=source)
 
 
 def dump(built: Built, folder: Path) -> None:

@@ -74,8 +74,11 @@ def interleave(
     rounds: int = 25,
     least: int = 3,
     flush: Callable[[], object] | None = None,
+    tick: Callable[[float], object] = lambda _: None,
 ) -> tuple[dict[str, Times], tuple[Roof, ...]]:
-    """Rounds of one turn each, within a budget of seconds; a ceiling is sampled in every third round."""
+    """Rounds of one turn each, within a budget of seconds; a ceiling is sampled in every third round.  `tick` hears
+    what share of the rounds is done.
+    """
     repeats = {c.name: _repeats(c, flush) for c in contestants}
     times: dict[str, list[float]] = {c.name: [] for c in contestants}
     roofs = [sample()]
@@ -88,7 +91,9 @@ def interleave(
                 times[c.name].append(_turn(c, repeats[c.name], flush))
             if turn % 3 == 2:
                 roofs.append(sample())
-            if turn + 1 >= least and time.perf_counter() > end:
+            left = end - time.perf_counter()
+            tick(max((turn + 1) / rounds, 1 - left / seconds if seconds else 1.0))
+            if turn + 1 >= least and left < 0:
                 break
     finally:
         gc.enable()

@@ -153,9 +153,13 @@ class Roof:
     triad: float
     fill: float
 
+    def fma(self, bits: int) -> float:
+        """GFLOP/s in a type of so many bits."""
+        return self.fma_f64 if bits == 64 else self.fma_f32
+
     def seconds(self, flops: float, moved: float, bits: int = 32) -> float:
         """The least time for so many operations and bytes (the roofline of Williams, Waterman and Patterson 2009)."""
-        return max(flops / (self.fma_f64 if bits == 64 else self.fma_f32), moved / self.triad) / 1e9
+        return max(flops / self.fma(bits), moved / self.triad) / 1e9
 
     def record(self) -> dict[str, Any]:
         return {k: round(v, 2) if isinstance(v, float) else v for k, v in asdict(self).items()}
