@@ -30,6 +30,7 @@ from codegen.runtime.native import Native, Team
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
+from polyhedral.candidates import Choice
 from polyhedral.errors import ArgumentError
 from polyhedral.layout import Layout, choose
 from polyhedral.legality import obligations, violation
@@ -136,6 +137,8 @@ class Built:
     timings: Timings
     once: Built | None = None
     """What is computed from constant arguments, the first time only; its outputs are inputs here."""
+    choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
+    """What each planned statement's plan was chosen by, by its name before it was split."""
 
     @property
     def analyzed(self) -> Analyzed:
@@ -199,7 +202,7 @@ def _printed(planned: Planned, options: Options, vector_bytes: int, clock: _Cloc
     clock.lap("loops")
     source = emit(program, analyzed.frame.families, loops, layouts, checked=options.checked, vector_bytes=vector_bytes)
     clock.lap("emit")
-    return Built(program, options, scheduled, loops, source, clock.timings())
+    return Built(program, options, scheduled, loops, source, clock.timings(), choices=planned.choices)
 
 
 def as_written(built: Built) -> Built | None:
