@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -293,5 +293,6 @@ def _jax(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
     if form is None:
         return
     placed = {n: jax.device_put(v) for n, v in arrays.items()}
-    compiled = jax.jit(form)
+    fixed = {n: placed.pop(n) for n in case.constant}
+    compiled = jax.jit(partial(form, **fixed))  # XLA folds what depends on constants alone
     yield _kept("JAX", lambda: compiled(**placed).block_until_ready())
