@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Cases in JAX, as functions that `jax.jit` compiles.
 
-Convolutions go through `lax.conv_general_dilated`, the one that XLA knows; `benchmarks.peers` makes constants of weights
-that are constant, so that XLA folds what is done to them.
+Convolutions go through `lax.conv_general_dilated`, the one that XLA knows; `benchmarks.peers` makes constant weights
+constants of the compiled function, so that XLA folds what is done to them.
 """
 
 from __future__ import annotations
