@@ -16,12 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 
 import polyhedral as ph
-from benchmarks import timing
 from benchmarks.case import Case
 from benchmarks.cases import case
 from benchmarks.nests import orders
 from benchmarks.peers import plain_c
 from benchmarks.run import ours
+from frontend import timing
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -34,7 +34,9 @@ class Nest:
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement.  `numbers` hold what peers need to know (stride, padding), `sizes` the function's arguments."""
+    """One measurement.  `numbers` hold what peers need to know (stride, padding), `sizes` the function's arguments;
+    `constant` are arrays that stay the same from call to call, and may be prepared before the clock starts.
+    """
 
     name: str
     family: str
@@ -49,6 +51,7 @@ class Case:
     out_shape: tuple[int, ...] = ()
     nest: Nest | None = None
     tolerance: float = 1e-5
+    constant: tuple[str, ...] = ()
 
     def inputs(self, seed: int = 0) -> Arrays:
         """Uniform in [-0.5, 0.5); square in-place problems are made diagonally dominant."""
@@ -58,14 +61,19 @@ class Case:
             made["A"] += self.shapes["A"][0] * np.eye(self.shapes["A"][0], dtype=self.dtype)
         return made
 
-    def call(self, arrays: Arrays) -> np.ndarray | None:
-        """Run the compiled function; an in-place one changes its argument."""
-        return self.function(**arrays, **self.sizes)
+    def caller(self, arrays: Arrays) -> Callable[[], Any]:
+        """The compiled function with what is constant bound, as a call on the rest; an in-place one changes its
+        argument.
+        """
+        bound = {n: arrays[n] for n in self.constant}
+        function = self.function.bind(**bound) if bound else self.function
+        rest = {n: a for n, a in arrays.items() if n not in bound}
+        return lambda: function(**rest, **self.sizes)
 
     def result(self, arrays: Arrays) -> np.ndarray:
         """One call on copies, as an array."""
         mine = {n: a.copy() for n, a in arrays.items()}
-        made = self.call(mine)
+        made = self.caller(mine)()
         return mine[self.inout] if self.inout else np.asarray(made)
 
     def expected(self, arrays: Arrays) -> np.ndarray:

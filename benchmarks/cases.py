@@ -2,13 +2,17 @@
 """The list of what is measured: every name with the case at full size and at a small size for the tests.
 
 Capsule shapes are from Barham and Isard (2019) and Hinton et al. (2018), convolutions from ResNet-18 (He et al. 2016).
+Of convolutions the weights are constant, as they are when a network is used, and prepared by everybody before the clock
+starts; of capsules only at N=1.  `NAME+fresh` and `NAME+constant` are the same case the other way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from benchmarks import algebra as al
+from benchmarks import attention as at
 from benchmarks import convolutions as cv
 from benchmarks.case import Case
 
@@ -29,6 +33,10 @@ RESNET = (
     (512, 7, 512, 3, 1),
 )
 """C1 to C12: channels, height, output channels, kernel, stride."""
+
+FIXED = ("CAP0", "CAP1", "CAP0-channels", "CAP1-channels")
+"""Capsules whose weights are constant."""
+WEIGHTS = ("W",)
 
 DEPTHWISE = ((32, 112, 3, 1), (64, 112, 3, 2), (512, 14, 3, 2), (1024, 7, 3, 1))
 
@@ -54,13 +62,14 @@ def _capsules() -> dict[str, tuple[Make, Make]]:
 
 def _resnet() -> dict[str, tuple[Make, Make]]:
     found: dict[str, tuple[Make, Make]] = {}
-    for number, (c, h, o, r, s) in enumerate(RESNET, 1):
-        for layout in ("nchw", "nhwc"):
-            name = f"C{number}" if layout == "nchw" else f"C{number}-nhwc"
-            found[name] = (
-                lambda n=name, c=c, h=h, o=o, r=r, s=s, lay=layout: cv.conv2d(n, 1, c, h, o, r, s, lay),
-                lambda n=name, r=r, s=s, lay=layout: cv.conv2d(n, 1, 3, 8, 5, r, s, lay),
-            )
+    for batch in (1, 16):
+        for number, (c, h, o, r, s) in enumerate(RESNET, 1):
+            for layout in ("nchw", "nhwc"):
+                name = f"C{number}" + ("" if batch == 1 else f"x{batch}") + ("" if layout == "nchw" else "-nhwc")
+                found[name] = (
+                    lambda n=name, b=batch, c=c, h=h, o=o, r=r, s=s, lay=layout: cv.conv2d(n, b, c, h, o, r, s, lay),
+                    lambda n=name, b=batch, r=r, s=s, lay=layout: cv.conv2d(n, min(b, 2), 3, 8, 5, r, s, lay),
+                )
     return found
 
 
@@ -73,6 +82,13 @@ CASES: Mapping[str, tuple[Make, Make]] = {
         lambda: cv.conv2d("DILATED", 1, 128, 28, 128, 3, 1, pad=2, dilation=2),
         lambda: cv.conv2d("DILATED", 1, 2, 7, 3, 3, 1, pad=2, dilation=2),
     ),
+    **{
+        name: (
+            lambda n=name, b=batch: cv.transposed(n, b, 4, 512, 256, 4, 2, 1),
+            lambda n=name, b=batch: cv.transposed(n, min(b, 2), 3, 2, 3, 4, 2, 1),
+        )
+        for name, batch in (("TCONV", 1), ("TCONVx16", 16))
+    },
     **{
         f"DW{m}": (
             lambda m=m, c=c, h=h, r=r, s=s: cv.depthwise(f"DW{m}", c, h, r, s),
@@ -87,6 +103,10 @@ CASES: Mapping[str, tuple[Make, Make]] = {
         lambda: al.gemm("DGEMM512", 512, 512, 512, "float64"),
         lambda: al.gemm("DGEMM512", 7, 9, 5, "float64"),
     ),
+    "DGEMM1024": (
+        lambda: al.gemm("DGEMM1024", 1024, 1024, 1024, "float64"),
+        lambda: al.gemm("DGEMM1024", 17, 33, 5, "float64"),
+    ),
     "DGEMM2048": (
         lambda: al.gemm("DGEMM2048", 2088, 2048, 2048, "float64"),
         lambda: al.gemm("DGEMM2048", 40, 64, 64, "float64"),
@@ -96,6 +116,11 @@ CASES: Mapping[str, tuple[Make, Make]] = {
     "TROP": (lambda: al.maxplus("TROP", 1024), lambda: al.maxplus("TROP", 9)),
     "INVO": (lambda: cv.involution("INVO", 16, 56), lambda: cv.involution("INVO", 2, 8, 3, 2)),
     "BILIN": (lambda: al.bilinear("BILIN", 512, 256), lambda: al.bilinear("BILIN", 4, 5)),
+    "ATTENTION": (lambda: at.attention("ATTENTION", 8, 2048, 64), lambda: at.attention("ATTENTION", 2, 9, 4)),
+    "ATTENTION-window": (
+        lambda: at.attention("ATTENTION-window", 8, 2048, 64, 128),
+        lambda: at.attention("ATTENTION-window", 2, 9, 4, 3),
+    ),
     "SOFTMAX": (lambda: al.softmax("SOFTMAX", 4096, 1024), lambda: al.softmax("SOFTMAX", 3, 7)),
     "LAYERNORM": (lambda: al.layer_norm("LAYERNORM", 4096, 1024), lambda: al.layer_norm("LAYERNORM", 3, 7)),
     "JACOBI": (lambda: al.jacobi("JACOBI", 1000, 100), lambda: al.jacobi("JACOBI", 9, 3)),
@@ -104,8 +129,29 @@ CASES: Mapping[str, tuple[Make, Make]] = {
 }
 
 
+SUITES: Mapping[str, tuple[str, ...]] = {
+    "capsule": tuple(n for n in CASES if n.startswith("CAP") or n in ("T2SP", "T2SP-channels", "VOTES")),
+    "conv": tuple(
+        n for n in CASES if n.startswith(("TCONV", "DW", "GROUPED", "DILATED")) or (n[0] == "C" and n[1].isdigit())
+    ),
+    "gemm": tuple(n for n in CASES if "GEMM" in n or n in ("TALL", "BATCHED")),
+    "other": (
+        *("TROP", "INVO", "BILIN", "ATTENTION", "ATTENTION-window"),
+        *("SOFTMAX", "LAYERNORM", "JACOBI", "SEIDEL", "LU"),
+    ),
+    "all": tuple(CASES),
+}
+"""What `polyhedral bench` measures by one word; `other` is what no library has a routine for, and classics."""
+
+
 def case(name: str, *, small: bool = False) -> Case:
-    """A case by name; KeyError lists what there is."""
-    if name not in CASES:
+    """A case by name, with `+fresh` or `+constant` after it to say how weights are passed; KeyError lists what there
+    is.
+    """
+    base, _, way = name.partition("+")
+    if base not in CASES or way not in ("", "fresh", "constant"):
         raise KeyError(f"no case {name!r}; there are {', '.join(CASES)}")
-    return CASES[name][small]()
+    made = CASES[base][small]()
+    weights = tuple(n for n in WEIGHTS if n in made.shapes)
+    usual = made.family in ("conv2d", "transposed", "grouped", "depthwise") or base in FIXED
+    return replace(made, name=name, constant=weights if way == "constant" or (usual and way == "") else ())

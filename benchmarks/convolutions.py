@@ -169,6 +169,36 @@ def conv2d(
     )
 
 
+def transposed(name: str, batch: int, h: int, cin: int, cout: int, kernel: int, stride: int, pad: int) -> Case:
+    """Every input adds to a window of results; written from the result's side, as the sum over what reaches it."""
+    m = (h - 1) * stride - 2 * pad + kernel
+
+    @ph.function(X="b c y x", W="c o ky kx", returns="b o oy ox")
+    def transposed_convolution(X, W):
+        oy, ox = ph.dims(oy=m, ox=m)
+        reaches = (stride * y + ky == oy + pad) & (stride * x + kx == ox + pad)
+        return (X * W).sum(c, y, x, ky, kx, where=reaches)
+
+    def reference(X, W):
+        full = np.zeros((batch, cout, m + 2 * pad, m + 2 * pad))
+        for ty in range(kernel):
+            for tx in range(kernel):
+                at = (slice(ty, ty + stride * (h - 1) + 1, stride), slice(tx, tx + stride * (h - 1) + 1, stride))
+                full[:, :, at[0], at[1]] += np.einsum("bcyx,co->boyx", X, W[:, :, ty, tx], optimize=True)
+        return full[:, :, pad : pad + m, pad : pad + m]
+
+    return Case(
+        name,
+        "transposed",
+        transposed_convolution,
+        {"X": (batch, cin, h, h), "W": (cin, cout, kernel, kernel)},
+        2 * batch * h * h * cin * cout * kernel * kernel,
+        reference,
+        {"stride": stride, "pad": pad},
+        out_shape=(batch, cout, m, m),
+    )
+
+
 def grouped(name: str, groups: int, cin: int, h: int, cout: int, kernel: int) -> Case:
     """The group is a name that both operands share."""
     p = kernel // 2

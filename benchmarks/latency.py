@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from benchmarks import table
+from frontend.tables import console
 
 IMPORT = """
 import time; start = time.perf_counter()
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         unit, factor = ("us", 1e6) if max(seconds) < 1e-3 else ("ms", 1e3)
         shown = (statistics.median(seconds), min(seconds), max(seconds))
         t.add_row(name, *(f"{s * factor:.1f} {unit}" for s in shown))
-    table.console().print(t)
+    console().print(t)
     return 0
 
 

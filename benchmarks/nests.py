@@ -30,8 +30,10 @@ def orders(nest: Nest) -> Iterator[tuple[str, ...]]:
         yield (*kept[:-2], reduced[0], kept[-2], *reduced[1:], kept[-1])
 
 
-def text(case: Case, order: tuple[str, ...]) -> str:
-    """One C function for one order; the outermost loop is shared by the threads."""
+def text(case: Case, order: tuple[str, ...], *, plain: bool = False) -> str:
+    """One C function for one order; the outermost loop is shared by the threads, unless a `plain` text is wanted for a
+    compiler that decides this itself.
+    """
     nest = case.nest
     assert nest is not None
     kind = {"float32": "float", "float64": "double"}[case.dtype]
@@ -71,7 +73,8 @@ def text(case: Case, order: tuple[str, ...]) -> str:
     lines.append(f"{closing} {target} = sum; {'}' * first}" if scalar else "  " + "}" * len(order))
     body = "\n".join(lines)
     head = f"int32_t {SYMBOL}(void *const *buffers, const int64_t *sizes, int32_t threads) {{"
-    return f"#include <stdint.h>\n{head}\n{body}\n  return 0;\n}}\n"
+    whole = f"#include <stdint.h>\n{head}\n{body}\n  return 0;\n}}\n"
+    return re.sub(r"^#pragma .*\n", "", whole, flags=re.MULTILINE) if plain else whole
 
 
 def _address(shape: tuple[int, ...], index: tuple[str, ...]) -> str:

@@ -1,27 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""Other ways to run a case, each in its best known form: NumPy with BLAS, torch, torch.compile, JAX, plain C.
+"""Other ways to run a case, each in its best known form: NumPy with BLAS, torch, torch.compile, JAX, C, C with Polly.
 
 A peer that is not installed, or has no form for a case, is left out with a note; weights are put into a peer's
-favourite layout before the clock starts, inputs are not.
+favourite layout before the clock starts, inputs are not.  Torch's forms are in `benchmarks.torch_forms`, JAX's in
+`benchmarks.jax_forms`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
-import importlib.metadata
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import nests
+from benchmarks import attention, jax_forms, nests, torch_forms
 from benchmarks.case import Arrays, Case
 from benchmarks.convolutions import out_size
-from benchmarks.timing import Contestant, native
-from codegen.runtime.native import address
+from codegen.runtime.native import address, load
+from frontend.timing import Contestant, native
 
-PEERS = ("numpy", "torch", "compile", "jax", "c")
+PEERS = ("numpy", "torch", "compile", "jax", "c", "polly")
+POLLY = ("-O3", "-march=native", "-fopenmp", "-mllvm", "-polly", "-mllvm", "-polly-parallel", "-ffp-contract=fast")
 
 
 def optional(name: str) -> Any | None:
@@ -32,37 +39,43 @@ def optional(name: str) -> Any | None:
         return None
 
 
-def versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in ("polyhedral-loops", "numpy", "islpy", "torch", "jax"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def circumstances(wanted: tuple[str, ...]) -> list[str]:
+    """What a reader should know of the peers: which kernels NumPy's BLAS chose."""
+    core = openblas_core() if "numpy" in wanted else None
+    return [f"NumPy's OpenBLAS runs its {core} kernels"] if core else []
+
+
+def openblas_core() -> str | None:
+    """The processor that NumPy's own OpenBLAS takes this one for, or None where it has none or does not say."""
+    for library in Path(np.__file__).parents[1].glob("numpy.libs/*openblas*"):
+        for symbol in ("scipy_openblas_get_corename64_", "openblas_get_corename64_", "openblas_get_corename"):
+            told = getattr(ctypes.CDLL(str(library)), symbol, None)
+            if told is not None:
+                told.restype = ctypes.c_char_p
+                return told().decode()
+    return None
 
 
 def contestants(
     case: Case, arrays: Arrays, threads: int, wanted: tuple[str, ...]
 ) -> tuple[list[Contestant], list[str]]:
     """The peers of a case that can run here, and notes on those that cannot."""
-    makers = {"numpy": _numpy, "torch": _torch, "compile": _compiled, "jax": _jax, "c": _plain}
+    makers = {"numpy": _numpy, "torch": _torch, "compile": _compiled, "jax": _jax, "c": _plain, "polly": _polly}
     found: list[Contestant] = []
     notes: list[str] = []
     for name in wanted:
         made = list(makers[name](case, arrays, threads))
         found += made
         if not made:
-            notes.append(
-                f"{name}: not installed"
-                if name in ("torch", "compile", "jax") and optional(_package(name)) is None
-                else f"{name}: no form of {case.family}"
-            )
+            notes.append(f"{name}: {_missing(name) or f'no form of {case.family}'}")
     return found, notes
 
 
-def _package(name: str) -> str:
-    return "torch" if name == "compile" else name
+def _missing(name: str) -> str | None:
+    """Why a peer cannot run here at all, or None."""
+    if name in ("torch", "compile", "jax") and optional("torch" if name == "compile" else name) is None:
+        return "not installed"
+    return "there is no clang with Polly here" if name == "polly" and polly() is None else None
 
 
 def _kept(
@@ -102,6 +115,34 @@ def plain_c(case: Case, arrays: Arrays, threads: int, order: tuple[str, ...]) ->
     return Contestant("C -O3, textual order", lambda: prepared(*pointers), lambda: out, note=" ".join(order))
 
 
+@cache
+def polly() -> str | None:
+    """The clang that has Polly, or None."""
+    clang = shutil.which("clang")
+    if clang is None:
+        return None
+    command = [clang, *POLLY, "-x", "c", "-c", "-o", "/dev/null", "-"]
+    done = subprocess.run(command, input="int f(void) { return 0; }", text=True, capture_output=True, check=False)
+    return clang if done.returncode == 0 else None
+
+
+def _polly(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
+    """The nest in textual order, which Polly tiles and runs in parallel as it likes (Grosser et al. 2012)."""
+    clang = polly()
+    if case.nest is None or clang is None:
+        return
+    text = nests.text(case, next(nests.orders(case.nest)), plain=True)
+    with tempfile.TemporaryDirectory(prefix="polly-") as folder:
+        library = str(Path(folder) / "nest.so")
+        command = [clang, *POLLY, "-fPIC", "-shared", "-x", "c", "-o", library, "-"]
+        subprocess.run(command, input=text, text=True, capture_output=True, check=True)
+        run = load(Path(library), nests.SYMBOL)
+    out = np.empty(case.out_shape, case.dtype)
+    prepared = run.prepare(len(arrays) + 1, (), threads)
+    pointers = [*(address(arrays[n]) for n in case.shapes), address(out)]
+    yield Contestant("clang -O3, Polly", lambda: prepared(*pointers), lambda: out, note="textual order")
+
+
 def _once(c: Contestant) -> float:
     start = time.perf_counter()
     c.run()
@@ -125,6 +166,7 @@ def _windows(a: np.ndarray, axes: tuple[int, int], case: Case, kernel: int) -> n
 
 def _numpy(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
     a = arrays
+    seen = attention.seen(a["Q"].shape[1], case.numbers["window"]) if case.family == "attention" else None
     match case.family:
         case "gemm" | "batched":
             yield _kept("NumPy", lambda: a["A"] @ a["B"])
@@ -134,6 +176,10 @@ def _numpy(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
             yield _kept("NumPy", lambda: np.einsum("ni,oij,nj->no", a["X"], a["W"], a["Y"], optimize=True))
         case "softmax" | "layer_norm" | "jacobi":
             yield _kept("NumPy", lambda: case.reference(**a))
+        case "attention":
+            yield _kept("NumPy", lambda: _attention(a["Q"], a["K"], a["V"], seen))
+        case "involution":
+            yield _kept("NumPy", lambda: _involution(a["X"], a["K"]))
         case "capsule":
             yield _numpy_capsule(case, a)
         case "conv2d" if not case.numbers["nhwc"]:
@@ -164,6 +210,26 @@ def _maxplus(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     return out
 
 
+def _attention(Q: np.ndarray, K: np.ndarray, V: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    scores = Q @ K.transpose(0, 2, 1)
+    scores *= Q.shape[-1] ** -0.5
+    np.copyto(scores, -np.inf, where=~seen)
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores @ V
+
+
+def _involution(X: np.ndarray, K: np.ndarray) -> np.ndarray:
+    kernel, h = K.shape[2], X.shape[-1]
+    pad = kernel // 2
+    padded = np.pad(X, [(0, 0)] * 3 + [(pad, pad)] * 2)
+    out = np.zeros_like(X)
+    for ty, tx in np.ndindex(kernel, kernel):
+        out += padded[..., ty : ty + h, tx : tx + h] * K[:, :, None, ty, tx]
+    return out
+
+
 def _numpy_capsule(case: Case, a: Arrays) -> Contestant:
     """Rows (n, y, x, i), columns (co, j), summed over (ky, kx, ci, k): one matrix product after gathering."""
     P, W = a["P"], a["W"]
@@ -187,7 +253,7 @@ def _numpy_capsule(case: Case, a: Arrays) -> Contestant:
     return _kept("NumPy", lambda: np.ascontiguousarray(run()), note="windows gathered, one matrix product")
 
 
-# --- torch -----------------------------------------------------------------------------------------------------------
+# --- torch and JAX ---------------------------------------------------------------------------------------------------
 
 
 def _torch(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
@@ -195,7 +261,7 @@ def _torch(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
     if torch is None:
         return
     torch.set_num_threads(threads)
-    for name, compute in torch_forms(torch, case, arrays):
+    for name, compute in torch_forms.forms(torch, case, arrays):
         yield _kept(name, _without_gradients(torch, compute), lambda r: r.numpy())
 
 
@@ -204,10 +270,9 @@ def _compiled(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
     if torch is None:
         return
     torch.set_num_threads(threads)
-    for _, compute in list(torch_forms(torch, case, arrays))[:1]:
-        yield _kept(
-            "torch.compile", _without_gradients(torch, torch.compile(compute, dynamic=False)), lambda r: r.numpy()
-        )
+    for _, compute in list(torch_forms.forms(torch, case, arrays))[:1]:
+        compiled = torch.compile(compute, dynamic=False)
+        yield _kept("torch.compile", _without_gradients(torch, compiled), lambda r: r.numpy())
 
 
 def _without_gradients(torch: Any, compute: Callable[[], Any]) -> Callable[[], Any]:
@@ -218,114 +283,16 @@ def _without_gradients(torch: Any, compute: Callable[[], Any]) -> Callable[[], A
     return run
 
 
-def torch_forms(torch: Any, case: Case, arrays: Arrays) -> Iterator[tuple[str, Callable[[], Any]]]:
-    t = {n: torch.from_numpy(v) for n, v in arrays.items()}
-    f = torch.nn.functional
-    n = case.numbers
-    last = torch.channels_last
-    match case.family:
-        case "gemm" | "batched":
-            yield "torch", lambda: t["A"] @ t["B"]
-        case "maxplus" if case.shapes["A"][0] <= 256:
-            yield "torch", lambda: (t["A"][:, :, None] + t["B"]).amax(1)
-        case "bilinear":
-            yield "torch", lambda: torch.einsum("noj,nj->no", torch.einsum("ni,oij->noj", t["X"], t["W"]), t["Y"])
-        case "softmax":
-            yield "torch", lambda: torch.softmax(t["X"], 1)
-        case "layer_norm":
-            yield "torch", lambda: f.layer_norm(t["X"], t["gain"].shape, t["gain"], t["bias"])
-        case "capsule":
-            yield from _torch_capsule(f, t, n, last)
-        case _:
-            yield from _torch_convolution(f, t, case, last)
-
-
-def _torch_convolution(f: Any, t: dict[str, Any], case: Case, last: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
-    n = case.numbers
-    match case.family:
-        case "conv2d":
-            nhwc = bool(n["nhwc"])
-            w_last = (t["W"].permute(3, 2, 0, 1) if nhwc else t["W"]).contiguous(memory_format=last)
-            args = {"stride": n["stride"], "padding": n["pad"], "dilation": n["dilation"]}
-            if nhwc:
-                yield "torch", lambda: f.conv2d(t["X"].permute(0, 3, 1, 2), w_last, **args).permute(0, 2, 3, 1)
-                return
-            yield "torch", lambda: f.conv2d(t["X"], t["W"], **args)
-            x = t["X"]
-            yield "torch channels_last", lambda: f.conv2d(x.contiguous(memory_format=last), w_last, **args).contiguous()
-        case "grouped":
-            g, o, c, k, _ = t["W"].shape
-            w, h = t["W"].reshape(g * o, c, k, k), t["X"].shape[-1]
-            x = t["X"].reshape(1, g * c, h, h)
-            yield "torch", lambda: f.conv2d(x, w, padding=n["pad"], groups=g).reshape(g, o, h, h)
-        case "depthwise":
-            w, x = t["W"][:, None], t["X"][None]
-            yield "torch", lambda: f.conv2d(x, w, stride=n["stride"], padding=n["pad"], groups=n["groups"])[0]
-
-
-def _torch_capsule(f: Any, t: dict[str, Any], n: Any, last: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """As an ordinary convolution: pose rows i join the batch, (ci, k) are its channels, (co, j) its results."""
-    P, W = t["P"], t["W"]
-    inside = not n["channels"]
-    kernel = W.shape[0]
-    w = (W.permute(3, 5, 2, 4, 0, 1) if inside else W.permute(5, 3, 4, 2, 0, 1)).reshape(
-        -1, 4 * (W.shape[2] if inside else W.shape[4]), kernel, kernel
-    )
-    into = (0, 4, 3, 5, 1, 2) if inside else (0, 3, 5, 4, 1, 2)
-    b, h = P.shape[0], P.shape[1]
-
-    def run(weights: Any, memory: Any) -> Any:
-        x = P.permute(*into).reshape(b * 4, -1, h, h)
-        if memory is not None:
-            x = x.contiguous(memory_format=memory)
-        y = f.conv2d(x, weights, stride=n["stride"], padding=n["pad"])
-        y = y.reshape(b, 4, -1, 4, y.shape[2], y.shape[3])  # n i co j y x
-        return (y.permute(0, 4, 5, 2, 1, 3) if inside else y.permute(0, 4, 5, 1, 3, 2)).contiguous()
-
-    w, w_last = w.contiguous(), w.contiguous(memory_format=last)
-    yield "torch", lambda: run(w, None)
-    yield "torch channels_last", lambda: run(w_last, last)
-
-
-# --- JAX -------------------------------------------------------------------------------------------------------------
-
-
 def _jax(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
     jax = optional("jax")
     if jax is None:
         return
     if case.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    form = _jax_form(jax, case)
+    form = jax_forms.form(jax, case)
     if form is None:
         return
     placed = {n: jax.device_put(v) for n, v in arrays.items()}
-    compiled = jax.jit(form)
+    fixed = {n: placed.pop(n) for n in case.constant}
+    compiled = jax.jit(partial(form, **fixed))  # XLA folds what depends on constants alone
     yield _kept("JAX", lambda: compiled(**placed).block_until_ready())
-
-
-def _jax_form(jax: Any, case: Case) -> Callable[..., Any] | None:
-    jnp, n = jax.numpy, case.numbers
-    match case.family:
-        case "gemm" | "batched":
-            return lambda A, B: A @ B
-        case "maxplus":
-            return lambda A, B: (A[:, :, None] + B[None]).max(1)
-        case "bilinear":
-            return lambda X, W, Y: jnp.einsum("ni,oij,nj->no", X, W, Y)
-        case "softmax":
-            return lambda X: jax.nn.softmax(X, axis=1)
-        case "layer_norm":
-            return lambda X, gain, bias: (
-                (X - X.mean(1, keepdims=True)) / jnp.sqrt(X.var(1, keepdims=True) + 1e-5) * gain + bias
-            )
-        case "conv2d":
-            spec = ("NHWC", "HWIO", "NHWC") if n["nhwc"] else ("NCHW", "OIHW", "NCHW")
-            window = {
-                "window_strides": (n["stride"],) * 2,
-                "padding": ((n["pad"],) * 2,) * 2,
-                "rhs_dilation": (n["dilation"],) * 2,
-            }
-            return lambda X, W: jax.lax.conv_general_dilated(X, W, **window, dimension_numbers=spec)
-        case _:
-            return None

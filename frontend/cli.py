@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: `polyhedral show | explain | run | doctor | cache | config | completion`.
+"""The command line: `polyhedral show | explain | run | bench | doctor | cache | config | completion`.
 
 Reads arguments and environment, turns errors into diagnostics and exit codes.  Each command's work is in a module that
 is imported only when the command runs, so that the tool starts at once.
@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
+from frontend.cli_bench import bench
 from frontend.usage import UsageError
 from polyhedral.errors import PolyhedralError, ToolchainError
 
@@ -59,6 +60,10 @@ class Global:
     quiet: bool = False
     verbose: int = 0
     color: str = "auto"
+    progress: str = "auto"
+    words: tuple[str, ...] = ()
+    own_process: bool = False
+    """Whether the process is this command's alone, and may be started again."""
     sizes: dict[str, int | None] = field(default_factory=dict[str, int | None])
     dtype: str | None = None
     target: str | None = None
@@ -107,6 +112,7 @@ def _globals(
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=name)
     now: Global = context.obj
     now.json, now.quiet, now.verbose, now.color = as_json, quiet or progress == "none", verbose, color
+    now.progress = progress
     now.dtype, now.target, now.cache_dir, now.sizes = dtype, target, cache_dir, {}
     if size:
         now.sizes = dict(map(import_module("frontend.targets").size_of, size))
@@ -205,10 +211,19 @@ def run(
     raise typer.Exit(OK if result.agrees is not False else NO)
 
 
+app.command(epilog=_EPILOG)(bench)
+
+
 @app.command()
-def doctor(context: typer.Context) -> None:
+def doctor(
+    context: typer.Context,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure what a cycle does, for plans; kept in the cache folder.")
+    ] = False,
+) -> None:
     """What this machine offers, and what to do about what it lacks; exit code 4 when there is no C compiler."""
-    findings = import_module("frontend.doctor").findings(os.environ, context.obj.cache_dir)
+    with context.obj.options():
+        findings = import_module("frontend.doctor").findings(os.environ, context.obj.cache_dir, measure)
     if context.obj.json:
         out(json.dumps({"schema": "polyhedral.doctor/1", "findings": [f.to_json() for f in findings]}, indent=2))
     else:
@@ -285,11 +300,12 @@ def _upkeep(context: typer.Context, what: str, *words: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code (the console script hands it to the shell)."""
-    words = hoisted(sys.argv[1:] if arguments is None else arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
+    words = hoisted(typed)
     if "--version" in words:
         out(f"polyhedral-loops {metadata.version('polyhedral-loops')}")
         return OK
-    given = Global(json="--json" in words)
+    given = Global(json="--json" in words, words=tuple(typed), own_process=arguments is None)
     try:
         app(words, prog_name="polyhedral", obj=given)
     except SystemExit as stop:

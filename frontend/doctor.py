@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """`polyhedral doctor`: what the machine offers, one finding a line, each failure with a fix.
 
-Only looks; nothing is installed or changed, except that a compiler's probe is remembered in the cache.
+Only looks; nothing is installed or changed, except that a compiler's probe is remembered in the cache, and with
+`--measure` what the processor does in a cycle.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
 
+from codegen.runtime import machine
 from codegen.runtime.cache import default_root
 from codegen.runtime.cc import Compiler, find_compiler
+from frontend import driver
 from frontend.options import default_threads
+from frontend.timing import meter
 from polyhedral import isl as door
-from polyhedral.errors import ToolchainError
-from polyhedral.target import host
+from polyhedral.errors import Remark, ToolchainError
+from polyhedral.target import Target, host
 
 _ADAPTERS = {
     "torch": "f.torch()",
@@ -47,14 +51,16 @@ class Finding:
         return asdict(self)
 
 
-def findings(env: Mapping[str, str], cache_dir: str | None = None) -> tuple[Finding, ...]:
-    """Everything looked at, the compiler first."""
-    return tuple(_all(env, Path(cache_dir) if cache_dir else default_root(env)))
+def findings(env: Mapping[str, str], cache_dir: str | None = None, measure: bool = False) -> tuple[Finding, ...]:
+    """Everything looked at, the compiler first; `measure` also runs the micro-benchmarks that plans profit from."""
+    return tuple(_all(env, Path(cache_dir) if cache_dir else default_root(env), measure))
 
 
-def _all(env: Mapping[str, str], root: Path) -> Iterator[Finding]:
-    yield from _compiler(env)
-    yield Finding("processor", True, f"{_model()} ({platform.machine()}), vectors for {host(1).name}")
+def _all(env: Mapping[str, str], root: Path, measure: bool) -> Iterator[Finding]:
+    compiler = tuple(_compiler(env))
+    yield from compiler
+    yield Finding("processor", True, f"{_model()} ({platform.machine()}), {_assumed(host(1))}")
+    yield _measured(root, measure and all(f.ok for f in compiler[:2]))
     yield _threads(env)
     yield _caches()
     yield _governor()
@@ -92,6 +98,26 @@ def _model() -> str:
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
         platform.processor() or "unknown",
     )
+
+
+def _assumed(t: Target) -> str:
+    return f"vectors for {t.name}, {t.fma_per_cycle:g} multiply-adds and {t.loads_per_cycle:g} loads a cycle assumed"
+
+
+def _measured(root: Path, now: bool) -> Finding:
+    """Numbers measured now or earlier, and whether plans use them."""
+    name, again = "measured", "polyhedral doctor --measure"
+    if now:
+        here = driver.session()
+        made = machine.measure(meter(), host(here.threads))
+        remark = machine.keep(here.cache(here.options()), made)
+        return Finding(name, remark is None, str(made), None if remark is None else f"{remark.because}")
+    found = machine.recall(root)
+    if found is None:
+        return Finding(name, None, f"nothing yet; {again} replaces the assumptions in a few seconds")
+    if isinstance(found, Remark):
+        return Finding(name, None, f"ignored: {found.because}", again)
+    return Finding(name, True, f"{found} ({found.date})")
 
 
 def _threads(env: Mapping[str, str]) -> Finding:

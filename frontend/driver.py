@@ -25,12 +25,15 @@ from codegen.lower import lower as lower_tree
 from codegen.runtime.build import BuildInfo, build
 from codegen.runtime.cache import Cache, default_root
 from codegen.runtime.cc import Compiler, compile_asm, find_compiler
+from codegen.runtime.machine import Measured, recall, refined
 from codegen.runtime.native import Native, Team
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
+from polyhedral.candidates import Choice
 from polyhedral.errors import ArgumentError
 from polyhedral.layout import Layout, choose
+from polyhedral.legality import obligations, violation
 from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
 from polyhedral.plan import Planned, plan_program
 from polyhedral.program import Program
@@ -38,9 +41,10 @@ from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.prologue import separate
 from polyhedral.rewrites.simplify_tests import simplify_tests
-from polyhedral.target import host
+from polyhedral.target import Target, host
 from polyhedral.text import to_text
-from polyhedral.tree import render
+from polyhedral.transforms.parallel import outermost_parallel
+from polyhedral.tree import Tree, render
 
 log = logging.getLogger("polyhedral.driver")
 
@@ -85,6 +89,10 @@ class Session:
     def compiler(self, options: Options) -> Compiler:
         return _compiler(self, options.cache_dir or str(default_root(self.env)))
 
+    def target(self, options: Options) -> Target:
+        """The machine in numbers: those that `polyhedral doctor --measure` kept, else what it says of itself."""
+        return _target(options.cache_dir or str(default_root(self.env)), options.threads or self.threads)
+
     def options(self, **call: Any) -> Options:
         return resolve(self.env, call, self.project)
 
@@ -92,6 +100,13 @@ class Session:
 @cache
 def _cache_at(root: str) -> Cache:
     return Cache(Path(root))
+
+
+@cache
+def _target(root: str, cores: int) -> Target:
+    """Looked up once: the plans of a process do not change under it."""
+    detected, found = host(cores), recall(Path(root))
+    return refined(detected, found) if isinstance(found, Measured) else detected
 
 
 @cache
@@ -122,6 +137,8 @@ class Built:
     timings: Timings
     once: Built | None = None
     """What is computed from constant arguments, the first time only; its outputs are inputs here."""
+    choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
+    """What each planned statement's plan was chosen by, by its name before it was split."""
 
     @property
     def analyzed(self) -> Analyzed:
@@ -153,7 +170,7 @@ def lower(
     clock = _Clock(before)
     program = prepared(program)
     every = choose(program, {**layouts, **hinted_layouts(program, hints)})
-    target = host(options.threads or session().threads)
+    target = session().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     planned = plan_program(program, every, target, constants, small=above)
     parts = separate(planned.program, constants)
@@ -185,7 +202,28 @@ def _printed(planned: Planned, options: Options, vector_bytes: int, clock: _Cloc
     clock.lap("loops")
     source = emit(program, analyzed.frame.families, loops, layouts, checked=options.checked, vector_bytes=vector_bytes)
     clock.lap("emit")
-    return Built(program, options, scheduled, loops, source, clock.timings())
+    return Built(program, options, scheduled, loops, source, clock.timings(), choices=planned.choices)
+
+
+def as_written(built: Built) -> Built | None:
+    """The same program in the order in which it is written, the outermost loops on all cores where that is legal: what
+    a compiler gets to see of a plain nest.  None where the order as written is not legal.
+    """
+    frame, obliged = built.analyzed.frame, obligations(built.program)
+
+    def legal(tree: Tree) -> bool:
+        return violation(built.program, tree, obliged) is None
+
+    tree = scheduling.original(frame.families)
+    if not legal(tree):
+        return None
+    if (built.options.threads or session().threads) > 1:
+        tree = next(filter(legal, outermost_parallel(tree)), tree)
+    scheduled = replace(built.scheduled, schedule=replace(built.scheduled.schedule, tree=tree))
+    loops = lower_tree(frame, tree)
+    width = session().target(built.options).vector
+    source = emit(built.program, frame.families, loops, built.layouts, checked=False, vector_bytes=width)
+    return replace(built, scheduled=scheduled, loops=loops, source=source)
 
 
 def dump(built: Built, folder: Path) -> None:

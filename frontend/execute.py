@@ -29,8 +29,11 @@ Data = dict[str, np.ndarray[Any, Any]]
 class Caller(Protocol):
     """What of the command line matters here."""
 
-    sizes: dict[str, int | None]
-    dtype: str | None
+    @property
+    def sizes(self) -> dict[str, int | None]: ...
+
+    @property
+    def dtype(self) -> str | None: ...
 
     def say(self, text: str) -> None: ...
 
@@ -74,16 +77,15 @@ def run(text: str, caller: Caller, npz: Path | None, output: Path | None, check:
     """The whole command."""
     target = load(text)
     stored = _stored(npz) if npz is not None else None
-    low, sizes = _sized(target, caller, stored)
+    low, sizes = sized(target, caller, stored)
     caller.say(f"compiling for {', '.join(f'{n}={v}' for n, v in sizes.items()) or 'fixed sizes'}")
     exe = low.compile()
-    inputs = _inputs(low, sizes, stored, seed)
+    inputs = generated(low, sizes, stored, seed)
     order = {n: low.specs[n].axes for n in low.module.arguments}
     expected = _interpreted(low, inputs, sizes, order) if check else None
     mine = {n: v.copy() for n, v in inputs.items()}
     result = exe(**mine)
-    got = {**dict(_named(low.module.returned, result)), **{a.name: mine[a.name] for a in _updated(low)}}
-    results = {n: _canonical(low, n, v).copy() for n, v in got.items()}
+    results = gathered(low, result, mine)
     if output is not None:
         _save(output, results)
     benchmark = exe.benchmark(*(v.copy() for v in (inputs[n] for n in low.module.arguments)))
@@ -93,7 +95,7 @@ def run(text: str, caller: Caller, npz: Path | None, output: Path | None, check:
     return _judged(ran, low, results, expected, inputs)
 
 
-def _sized(target: Target, caller: Caller, stored: Data | None) -> tuple[Lowered, dict[str, int]]:
+def sized(target: Target, caller: Caller, stored: Data | None) -> tuple[Lowered, dict[str, int]]:
     """The program for sizes that are all numbers."""
     given: Sizes = {n: v for n, v in caller.sizes.items() if v is not None}
     low = lowered(target, given, caller.dtype)
@@ -127,7 +129,8 @@ def _save(path: Path, results: Data) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _inputs(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed: int) -> Data:
+def generated(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed: int) -> Data:
+    """The arguments at random, or as an .npz file has them."""
     rng = np.random.default_rng(seed)
     made: Data = {}
     for n, spec in dense_specs(low, sizes).items():
@@ -153,7 +156,13 @@ def _random(rng: np.random.Generator, a: IRArray, shape: tuple[int, ...]) -> np.
     return np.asarray(value).astype(a.dtype.numpy)
 
 
-def _updated(low: Lowered) -> tuple[IRArray, ...]:
+def gathered(low: Lowered, result: Any, arguments: Mapping[str, Any]) -> Data:
+    """Copies of all results and of what was updated in place, axes in the order of the program's dims."""
+    got = {**dict(_named(low.module.returned, result)), **{a.name: arguments[a.name] for a in updated(low)}}
+    return {n: _canonical(low, n, v).copy() for n, v in got.items()}
+
+
+def updated(low: Lowered) -> tuple[IRArray, ...]:
     return low.module.program.with_role(Role.INOUT)
 
 

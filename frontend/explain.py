@@ -15,6 +15,7 @@ from frontend import driver
 from frontend.arrays import Names, name_of, names_of
 from frontend.driver import Built
 from frontend.usage import UsageError
+from frontend.why import why
 from polyhedral import affine as aff
 from polyhedral import questions
 from polyhedral.affine import Affine
@@ -23,8 +24,8 @@ from polyhedral.checks import Checked
 from polyhedral.errors import ArgumentError, Remark
 from polyhedral.instances import Family
 from polyhedral.pipeline import analyze
-from polyhedral.program import Access, Statement, reads, specialise
-from polyhedral.target import Target, host
+from polyhedral.program import Access, Role, Statement, reads, specialise
+from polyhedral.target import Target
 from polyhedral.tree import Run, members_of
 
 USAGE = (
@@ -55,6 +56,7 @@ class Explanation:
     change: tuple[str, ...] = ()
     facts: Answer | None = None
     kind: str = "question"
+    predicted: tuple[dict[str, object], ...] = ()
 
     def __bool__(self) -> bool:
         return self.legal
@@ -88,6 +90,7 @@ class Explanation:
             "chosen": list(self.chosen),
             "change": list(self.change),
             "hint": hint,
+            "predicted": list(self.predicted),
         }
 
 
@@ -104,7 +107,7 @@ class Explain:
 
     @property
     def _target(self) -> Target:
-        return host(self._low.built.options.threads or driver.session().threads)
+        return driver.session().target(self._low.built.options)
 
     def fuse(self, one: str, two: str, at: Names | None = None) -> Explanation:
         """May two statements share loops, over `at` or over all that they can share?"""
@@ -172,7 +175,7 @@ class Explain:
         )
 
     def why(self, statement: str | None = None) -> Explanation:
-        """What was decided for one statement, or for all, and what was refused on the way."""
+        """What bounds one statement, or each, by predicted cycles; its plan, and what was refused on the way."""
         names = (
             self._names([self._asked.statement(statement)])
             if statement
@@ -183,16 +186,28 @@ class Explain:
             for r in self._low.remarks
             if statement is None or r.statement is None or set(r.statement.split(" and ")) & set(names)
         ]
-        chosen = tuple(line for n in names for line in self._loops(n))
+        found = [
+            why(s, self._low.built, self._target, self._low.remarks, self._once)
+            for s in self._asked.analyzed.program.statements
+            if statement is None or s.name == self._asked.statement(statement)
+        ]
+        chosen = [*(line for w in found for line in w.plan), *(line for n in names for line in self._loops(n))]
         asked = f"why {statement}" if statement else f"why {self._low.built.program.name}"
         return Explanation(
             asked,
             True,
-            ("the oracle accepts the whole schedule",),
-            chosen,
-            tuple(remarks) or ("nothing was refused",),
+            ("the oracle accepts the whole schedule", *(line for w in found for line in w.lines())),
+            tuple(chosen),
+            (*(line for w in found for line in w.change), *(remarks or ("nothing was refused",))),
             kind="why",
+            predicted=tuple(w.to_json() for w in found),
         )
+
+    @property
+    def _once(self) -> frozenset[str]:
+        """Arguments that stay the same from call to call."""
+        once = self._low.built.once
+        return frozenset[str]() if once is None else frozenset(a.name for a in once.program.with_role(Role.INPUT))
 
     # --- parts -------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ are copied into the layouts that the nests want, and what does not fill a tile i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from polyhedral import affine as aff
@@ -31,12 +31,15 @@ SMALL = 50_000
 
 @dataclass(frozen=True)
 class Planned:
-    """A program rewritten for its plans, the plan of each statement that has one, and layouts of the arrays it made."""
+    """A program rewritten for its plans, the plan of each statement that has one, and layouts of the arrays it made;
+    `choices` are what the plans of a statement, before it was split, were chosen by.
+    """
 
     program: Program
     plans: Mapping[str, RegisterPlan]
     layouts: Mapping[str, Layout]
     remarks: tuple[Remark, ...] = ()
+    choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
 
 
 def plan_program(
@@ -52,6 +55,7 @@ def plan_program(
     statements: list[Statement] = []
     arrays = list(p.arrays)
     plans: dict[str, RegisterPlan] = {}
+    choices: dict[str, Choice] = {}
     every = dict(layouts)
     remarks: list[Remark] = []
     taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
@@ -63,6 +67,7 @@ def plan_program(
                 remarks.append(Remark("no register tile", reason, s.name))
             statements.append(s)
             continue
+        choices[s.name] = choice
         made, parts = _rewritten(p, s, choice, taken, target)
         for r in made:
             arrays.append(r.array)
@@ -72,7 +77,7 @@ def plan_program(
             statements.append(part)
             plans[part.name] = streamed(p, part, plan, every[part.write.array], target)
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
-    return Planned(program, plans, {n: lay for n, lay in every.items() if n not in layouts}, tuple(remarks))
+    return Planned(program, plans, {n: lay for n, lay in every.items() if n not in layouts}, tuple(remarks), choices)
 
 
 def _unplannable(p: Program, s: Statement, layouts: Mapping[str, Layout], small: int) -> str | None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The machine in numbers: what plans and costs are computed from.
 
-Portable defaults, and what Linux says about the processor; AVX2, AVX-512 and NEON differ by numbers only.
+Portable defaults, and what Linux says about the processor; AVX2, AVX-512 and NEON differ by numbers only.  Measured
+numbers, where there are any, are put in their place by `codegen.runtime.machine`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Target:
     """Vector bytes and registers, fused multiply-adds and loads a cycle (in vectors), latency in cycles, caches and
-    lines in bytes, bandwidth in bytes a cycle and core, and whether a load may leave lanes out."""
+    lines in bytes, bandwidth in bytes a cycle and core: of memory, and of the three caches (`near`), and whether a
+    load may leave lanes out (`masked`)."""
 
     name: str = "portable"
     vector: int = 32
@@ -29,6 +31,7 @@ class Target:
     line: int = 64
     bytes_per_cycle: float = 4.0
     cores: int = 1
+    near: tuple[float, float, float] = (64.0, 32.0, 16.0)
     masked: bool = False
 
     def lanes(self, element: int) -> int:
@@ -36,29 +39,80 @@ class Target:
         return max(1, self.vector // element)
 
 
+ZEN4 = ((0x10, 0x1F), (0x60, 0x7F), (0xA0, 0xAF))
+"""Models of AMD's family 25 that do a 512-bit operation in two halves."""
+ZEN5_MOBILE = ((0x20, 0x3F), (0x60, 0x7F))
+"""Models of family 26 that do."""
+
+
 def detect(cpuinfo: str, caches: Mapping[str, int], cores: int) -> Target:
     """A Target from the text of /proc/cpuinfo and the sizes of the data caches."""
-    flags = frozenset(
-        word for line in cpuinfo.splitlines() if line.startswith(("flags", "Features")) for word in line.split()
+    first = _first_core(cpuinfo)
+    flags = frozenset(f"{first.get('flags', '')} {first.get('Features', '')}".split())
+    usual = Target()
+    found = replace(
+        usual,
+        l1=caches.get("l1", usual.l1),
+        l2=caches.get("l2", usual.l2),
+        l3=caches.get("l3", usual.l3),
+        cores=cores,
     )
-    sizes: dict[str, int] = {
-        "l1": caches.get("l1", 32 << 10),
-        "l2": caches.get("l2", 512 << 10),
-        "l3": caches.get("l3", 8 << 20),
-    }
     if "avx512f" in flags:
-        # one 512-bit fma and one 512-bit load a cycle: true of Zen 4 and of client cores, a lower bound elsewhere
-        return replace(Target("avx512", 64, 32, 2.0, 2.0, 4, **sizes, cores=cores), masked=True)
+        fma, loads = _throughput(first)
+        made = replace(found, name="avx512", vector=64, registers=32, fma_per_cycle=fma, loads_per_cycle=loads)
+        return replace(made, masked=True)
     if "avx2" in flags and "fma" in flags:
-        return Target("avx2", 32, 16, 2.0, 2.0, 4, **sizes, cores=cores)
+        fma, loads = _throughput_avx2(first)
+        return replace(found, name="avx2", fma_per_cycle=fma, loads_per_cycle=loads)
     if "asimd" in flags:
-        return Target("neon", 16, 32, 2.0, 2.0, 4, **sizes, cores=cores)
-    return Target("sse2", 16, 16, 1.0, 1.0, 4, **sizes, cores=cores)
+        return replace(found, name="neon", vector=16, registers=32)
+    return replace(found, name="sse2", vector=16, fma_per_cycle=1.0, loads_per_cycle=1.0)
+
+
+def _first_core(cpuinfo: str) -> dict[str, str]:
+    """The fields of the first processor in /proc/cpuinfo."""
+    lines = (line.partition(":") for line in cpuinfo.strip().split("\n\n", 1)[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else -1
+
+
+def _throughput(core: Mapping[str, str]) -> tuple[float, float]:
+    """(multiply-adds, loads) of 512 bits a cycle, by vendor, family and model (Fog, "Instruction tables"; the
+    vendors' optimisation guides); one of each where the processor is not known.
+    """
+    family, model = _number(core.get("cpu family", "")), _number(core.get("model", ""))
+    match core.get("vendor_id"):
+        case "AuthenticAMD" if family == 25 and _within(model, ZEN4):
+            return 1.0, 1.0
+        case "AuthenticAMD" if family == 26 and _within(model, ZEN5_MOBILE):
+            return 1.0, 1.0
+        case "AuthenticAMD" if family >= 26:
+            return 2.0, 2.0
+        case "GenuineIntel" if "Xeon" in core.get("model name", ""):
+            return 2.0, 2.0
+        case "GenuineIntel":
+            return 1.0, 2.0  # client cores fuse two units of 256 bits, and have no third
+        case _:
+            return 1.0, 1.0
+
+
+def _throughput_avx2(core: Mapping[str, str]) -> tuple[float, float]:
+    """(multiply-adds, loads) of 256 bits a cycle: two of each, except where AMD's first Zen does them in halves."""
+    family, model = _number(core.get("cpu family", "")), _number(core.get("model", ""))
+    halves = family == 24 or (family == 23 and 0 <= model < 0x30)
+    return (1.0, 1.0) if halves else (2.0, 2.0)
+
+
+def _within(model: int, ranges: tuple[tuple[int, int], ...]) -> bool:
+    return any(lo <= model <= hi for lo, hi in ranges)
 
 
 @cache
 def host(cores: int) -> Target:
-    """The processor this runs on."""
+    """The processor this runs on, by what it says of itself; `frontend.driver` knows whether it was measured."""
     info = Path("/proc/cpuinfo")
     return detect(info.read_text() if info.exists() else "", _caches(Path("/sys/devices/system/cpu/cpu0/cache")), cores)
 

@@ -55,9 +55,10 @@ def without_places(message: str) -> str:
 
 
 def machine() -> str:
-    """What plans depend on: vectors and caches."""
+    """What plans depend on: vectors, what a cycle does with them, and caches."""
     target = host(1)
-    return " ".join((target.name, *(f"{size >> 10}K" for size in (target.l1, target.l2, target.l3))))
+    rates = (f"{rate:g}" for rate in (target.fma_per_cycle, target.loads_per_cycle))
+    return " ".join((target.name, *rates, *(f"{size >> 10}K" for size in (target.l1, target.l2, target.l3))))
 
 
 def walk(text: str, *, check: bool) -> str:

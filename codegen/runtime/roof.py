@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The machine's measured ceilings: multiply-adds a second and bytes a second, from small C kernels.
+"""The machine's measured ceilings, from small C kernels: what it does in a second, and in a cycle.
 
 Times only itself, so that it can be sampled between the cases of a benchmark; what a kernel's share of a ceiling means,
-and where results are kept, is the caller's.
+and where results are kept, is the caller's (`codegen.runtime.machine` keeps what plans need).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,15 +22,18 @@ Build = Callable[[str, str, tuple[str, ...]], Native]
 SYMBOL = "ph_roof"
 FLAGS = ("-ffp-contract=fast",)
 CHAINS = 12
-_FMA_F32, _FMA_F64, _TRIAD, _FILL = range(4)
+READERS = 8
+"""Sums side by side where a buffer is read."""
+_FMA_F32, _FMA_F64, _TRIAD, _FILL, _ADD, _CHAIN, _DOT, _READ = range(8)
 
 SOURCE = """\
-/* ceilings: independent chains of fused multiply-adds in registers, and streams through memory */
+/* ceilings: chains of fused multiply-adds in registers, vectors from caches, and streams through memory */
 #include <stdint.h>
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 #define CHAINS %(chains)d
+#define READERS %(readers)d
 #define FMA(NAME, T, BYTES) \\
   typedef T NAME##_v __attribute__((vector_size(BYTES))); \\
   static __attribute__((noinline)) void NAME(T *out, int64_t n) { \\
@@ -49,6 +52,51 @@ SOURCE = """\
   }
 FMA(fma_f32, float, %(bytes)d)
 FMA(fma_f64, double, %(bytes)d)
+
+/* one cycle an iteration and addition: each waits for the one before */
+static __attribute__((noinline)) void add(int64_t n) {
+  int64_t x = n, y = n | 1;
+  for (int64_t i = 0; i < n; ++i) {
+    _Pragma("GCC unroll 16") for (int c = 0; c < 16; ++c) { x += y; __asm__ volatile("" : "+r"(x)); }
+  }
+}
+
+static __attribute__((noinline)) void chain(float *out, int64_t n) {
+  const fma_f32_v a = (fma_f32_v){} + out[0], b = (fma_f32_v){} + out[1];
+  fma_f32_v x = b;
+  for (int64_t i = 0; i < n; ++i) {
+    _Pragma("GCC unroll 16") for (int c = 0; c < 16; ++c) x = x * a + b;
+  }
+  volatile float sink = x[0];
+  (void)sink;
+}
+
+/* two loads for each multiply-add, from the first cache: n passes over 64 vectors each */
+static __attribute__((noinline)) void dot(const fma_f32_v *p, const fma_f32_v *q, int64_t n) {
+  fma_f32_v x[READERS] = {};
+  for (int64_t i = 0; i < n; ++i) {
+    for (int k = 0; k < 64; k += READERS) {
+      _Pragma("GCC unroll 16") for (int c = 0; c < READERS; ++c) x[c] = p[k + c] * q[k + c] + x[c];
+    }
+    __asm__ volatile("" ::: "memory");
+  }
+  for (int c = 1; c < READERS; ++c) x[0] += x[c];
+  volatile float sink = x[0][0];
+  (void)sink;
+}
+
+static __attribute__((noinline)) void read(const fma_f32_v *p, int64_t vectors, int64_t passes) {
+  fma_f32_v x[READERS] = {};
+  for (int64_t i = 0; i < passes; ++i) {
+    for (int64_t k = 0; k < vectors; k += READERS) {
+      _Pragma("GCC unroll 16") for (int c = 0; c < READERS; ++c) x[c] += p[k + c];
+    }
+    __asm__ volatile("" ::: "memory");
+  }
+  for (int c = 1; c < READERS; ++c) x[0] += x[c];
+  volatile float sink = x[0][0];
+  (void)sink;
+}
 
 static void triad(float *restrict a, const float *restrict b, const float *restrict c, int64_t n) {
 #pragma omp for schedule(static)
@@ -82,6 +130,10 @@ int32_t %(symbol)s(void *const *buffers, const int64_t *sizes, int32_t threads) 
     if (what == 1) fma_f64(buffers[4], n);
     if (what == 2) triad(buffers[0], buffers[1], buffers[2], n);
     if (what == 3) fill(buffers[0], n);
+    if (what == 4) add(n);
+    if (what == 5) chain(buffers[3], n);
+    if (what == 6) dot(buffers[0], buffers[1], n);
+    if (what == 7) read(buffers[0], n, sizes[2]);
   }
   return 0;
 }
@@ -101,9 +153,13 @@ class Roof:
     triad: float
     fill: float
 
+    def fma(self, bits: int) -> float:
+        """GFLOP/s in a type of so many bits."""
+        return self.fma_f64 if bits == 64 else self.fma_f32
+
     def seconds(self, flops: float, moved: float, bits: int = 32) -> float:
         """The least time for so many operations and bytes (the roofline of Williams, Waterman and Patterson 2009)."""
-        return max(flops / (self.fma_f64 if bits == 64 else self.fma_f32), moved / self.triad) / 1e9
+        return max(flops / self.fma(bits), moved / self.triad) / 1e9
 
     def record(self) -> dict[str, Any]:
         return {k: round(v, 2) if isinstance(v, float) else v for k, v in asdict(self).items()}
@@ -116,11 +172,27 @@ class Roof:
         )
 
 
+@dataclass(frozen=True)
+class Pace:
+    """What one core does in a cycle, whatever its frequency: vectors multiplied and added, vectors loaded; the cycles
+    of one multiply-add that waits for another; bytes read from the three caches, and streamed through memory (triad)
+    and into it (fill).  `cycles` a second are those of a chain of additions, one cycle each.
+    """
+
+    cycles: float
+    fma: float
+    loads: float
+    latency: float
+    near: tuple[float, float, float]
+    memory: float
+    fill: float
+
+
 class Meter:
     """Kernels and buffers made once; calling it takes one sample, in a fraction of a second."""
 
     def __init__(self, build: Build, vector_bytes: int = 32, stream_bytes: int = 96 << 20) -> None:
-        text = SOURCE % {"chains": CHAINS, "bytes": vector_bytes, "symbol": SYMBOL}
+        text = SOURCE % {"chains": CHAINS, "readers": READERS, "bytes": vector_bytes, "symbol": SYMBOL}
         self._native = build(text, SYMBOL, FLAGS)
         self._vector = vector_bytes
         self._cells = stream_bytes // 3 // 64 * 16
@@ -140,6 +212,39 @@ class Meter:
             for what, arrays in ((_TRIAD, 3), (_FILL, 1))
         ]
         return Roof(threads, rates[0], rates[1], moved[0], moved[1])
+
+    def pace(self, caches: tuple[int, int, int], *, rounds: int = 5, seconds: float = 0.02) -> Pace:
+        """One core, cycle by cycle; `caches` are the sizes of its three caches.  Each figure is the best of several
+        rounds, in each of which the frequency is measured anew: it may change between them.
+        """
+        return best_of([self._pace(caches, seconds) for _ in range(rounds)])
+
+    def _pace(self, caches: tuple[int, int, int], seconds: float) -> Pace:
+        n = 100_000
+        hz = 16.0 * n / self._best(self._prepared(_ADD, n, 1), seconds)
+
+        def cycles(what: int, size: int, *more: int) -> float:
+            return self._best(self._native.prepare(len(self._addresses), (what, size, *more), 1), seconds) * hz
+
+        l1, l2, l3 = caches
+        memory, fill = (self._stream(what, arrays, 1, seconds) * 1e9 / hz for what, arrays in ((_TRIAD, 3), (_FILL, 1)))
+        sizes = l1 // 2, max(l2 // 2, 2 * l1), max(l3 // 4, 2 * l2)
+        return Pace(
+            hz,
+            CHAINS * n / cycles(_FMA_F32, n),
+            2.0 * 64 * n / 10 / cycles(_DOT, n // 10),
+            cycles(_CHAIN, n) / (16.0 * n),
+            (self._near(sizes[0], cycles), self._near(sizes[1], cycles), self._near(sizes[2], cycles)),
+            memory,
+            fill,
+        )
+
+    def _near(self, size: int, cycles: Callable[..., float]) -> float:
+        """Bytes a cycle from a buffer of about so many bytes, read again and again."""
+        step = READERS * self._vector
+        held = max(step, min(size, 4 * self._cells) // step * step)
+        passes = max(2, (1 << 22) // held)
+        return held * passes / cycles(_READ, held // self._vector, passes)
 
     def _fma(self, what: int, lanes: int, threads: int, seconds: float) -> float:
         rounds = 1_000_000
@@ -163,6 +268,23 @@ class Meter:
             best = min(best, now - start)
             if now >= end:
                 return best
+
+
+def best_of(rounds: Sequence[Pace]) -> Pace:
+    """The most of every rate and the least of the latency: what disturbs a measurement only slows it down."""
+
+    def most(pick: Callable[[Pace], float]) -> float:
+        return max(pick(r) for r in rounds)
+
+    return Pace(
+        most(lambda r: r.cycles),
+        most(lambda r: r.fma),
+        most(lambda r: r.loads),
+        min(r.latency for r in rounds),
+        (most(lambda r: r.near[0]), most(lambda r: r.near[1]), most(lambda r: r.near[2])),
+        most(lambda r: r.memory),
+        most(lambda r: r.fill),
+    )
 
 
 def measure(build: Build, threads: tuple[int, ...] = (1,), vector_bytes: int = 32) -> dict[int, Roof]:

@@ -6,6 +6,7 @@ Members inside a parallel one stay serial: one level of parallelism, no nested r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from polyhedral.tree import Band, Filter, Leaf, Promote, Run, Sequence, Tree
@@ -28,3 +29,21 @@ def parallelise(tree: Tree) -> Tree:
                 return replace(tree, child=parallelise(child))
             marked = tuple(replace(m, run=Run.PARALLEL) if i == at else m for i, m in enumerate(members))
             return replace(tree, members=marked)
+
+
+def outermost_parallel(tree: Tree) -> Iterator[Tree]:
+    """Every tree in which one member of the outermost band runs on all cores; of several bands in sequence, all that
+    have such a member.  Proposals: nothing is known of what may run in parallel.
+    """
+    match tree:
+        case Band(members):
+            for at, m in enumerate(members):
+                marked = (*members[:at], replace(m, run=Run.PARALLEL), *members[at + 1 :])
+                yield replace(tree, members=marked)
+        case Sequence(children):
+            firsts = [next(outermost_parallel(c.child), c.child) for c in children]
+            yield Sequence(tuple(Filter(c.families, t) for c, t in zip(children, firsts, strict=True)))
+        case Filter(families, child):
+            yield from (Filter(families, t) for t in outermost_parallel(child))
+        case Leaf() | Promote():
+            return

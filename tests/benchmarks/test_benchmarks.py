@@ -14,12 +14,17 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import capsule, compare, latency, nests, run, table, timing
-from benchmarks.cases import CASES, case
+from benchmarks import capsule, compare, latency, nests, run
+from benchmarks.attention import seen
+from benchmarks.cases import CASES, SUITES, case
 from benchmarks.peers import contestants, optional
-from benchmarks.timing import native
 from codegen.runtime.native import address
 from codegen.runtime.roof import Meter, Roof, measure
+from frontend import timing
+from frontend.cli_bench import REGRESSION
+from frontend.measurements import OURS, load
+from frontend.tables import show
+from frontend.timing import native
 
 ROOF = Roof(1, 100.0, 50.0, 20.0, 25.0)
 
@@ -79,7 +84,21 @@ def test_every_order_of_the_plain_nest_is_right(name: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["CAP0", "CAP0-channels", "C2", "C4-nhwc", "DILATED", "BATCHED", "TROP", "BILIN", "LAYERNORM", "JACOBI"]
+    "name",
+    [
+        "CAP0",
+        "CAP0-channels",
+        "C2",
+        "C4-nhwc",
+        "DILATED",
+        "BATCHED",
+        "TROP",
+        "BILIN",
+        "LAYERNORM",
+        "JACOBI",
+        "INVO",
+        "ATTENTION-window",
+    ],
 )
 def test_numpy_peer(name: str):
     c = case(name, small=True)
@@ -91,40 +110,104 @@ def test_numpy_peer(name: str):
         assert c.error(peer.result(), c.expected(arrays)) <= 1e-5
 
 
+LAYERS = ("CAP0", "CAP0-channels", "C2", "C4-nhwc", "C2x16", "GROUPED", "DW2", "TCONV")
+OTHERS = ("SOFTMAX", "TROP", "INVO", "ATTENTION", "ATTENTION-window", "BILIN", "BATCHED")
+
+
 @pytest.mark.skipif(optional("torch") is None, reason="torch is not installed")
-@pytest.mark.parametrize("name", ["CAP0", "CAP0-channels", "C2", "C4-nhwc", "GROUPED", "DW2", "SOFTMAX"])
+@pytest.mark.parametrize("name", [*LAYERS, *OTHERS])
 def test_torch_peer(name: str):
     c = case(name, small=True)
     arrays = c.inputs()
-    for peer in contestants(c, arrays, 1, ("torch",))[0]:
+    found, notes = contestants(c, arrays, 1, ("torch",))
+    assert not notes
+    assert len({peer.name for peer in found}) == len(found)
+    for peer in found:
+        peer.run()
+        assert c.error(peer.result(), c.expected(arrays)) <= 1e-5, peer.name
+    assert ("torch prepacked" in [p.name for p in found]) == (name in LAYERS and name != "TCONV")
+
+
+@pytest.mark.skipif(optional("torch") is None, reason="torch is not installed")
+def test_weights_that_change_are_not_packed():
+    c = case("C2+fresh", small=True)
+    assert not c.constant
+    assert "torch prepacked" not in [p.name for p in contestants(c, c.inputs(), 1, ("torch",))[0]]
+
+
+@pytest.mark.skipif(optional("jax") is None, reason="jax is not installed")
+@pytest.mark.parametrize("name", [*LAYERS, *OTHERS, "JACOBI"])
+def test_jax_peer(name: str):
+    c = case(name, small=True)
+    arrays = c.inputs()
+    found, notes = contestants(c, arrays, 1, ("jax",))
+    assert not notes
+    for peer in found:
         peer.run()
         assert c.error(peer.result(), c.expected(arrays)) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["C2", "TCONV"])
+def test_polly_runs_or_says_why_not(name: str):
+    c = case(name, small=True)
+    arrays = c.inputs()
+    found, notes = contestants(c, arrays, 1, ("polly",))
+    assert len(found) + len(notes) == 1
+    for peer in found:
+        peer.run()
+        assert c.error(peer.result(), c.expected(arrays)) <= c.tolerance
+
+
+def test_a_plain_nest_leaves_threads_to_the_compiler():
+    c = case("C2", small=True)
+    order = next(nests.orders(c.nest))
+    assert "#pragma" in nests.text(c, order)
+    assert "#pragma" not in nests.text(c, order, plain=True)
+
+
+def test_which_operands_are_constant():
+    assert case("CAP0").constant == case("C2").constant == case("DW1", small=True).constant == ("W",)
+    for name in ("CAP0x16", "T2SP", "SGEMM512", "CAP0+fresh", "BILIN"):
+        assert case(name).constant == ()
+    assert case("T2SP+constant").constant == ("W",)
+    with pytest.raises(KeyError):
+        case("CAP0+sometimes")
+
+
+def test_suites_hold_every_case():
+    suites = {n for suite, names in SUITES.items() if suite != "all" for n in names}
+    assert suites == set(CASES) == set(SUITES["all"])
+
+
+def test_window_of_attention():
+    assert seen(4, 0).sum() == 10
+    assert seen(4, 2).sum() == 7
 
 
 @pytest.mark.parametrize("name", ["CAP0", "SEIDEL", "DGEMM512"])
 def test_a_measurement_is_a_line_of_json(name: str, capsys: pytest.CaptureFixture[str]):
     records = run.measure(case(name, small=True), StillMeter(), ("numpy", "c"), 1, 0.01)
-    assert records[0]["who"] == run.OURS
+    assert records[0]["who"] == OURS
     for r in records:
         assert json.loads(json.dumps(r)) == r
         assert r["error"] <= 1e-5
         assert r["median"] > 0
         assert r["of_roof"] > 0
-    table.show([{**r, "threads": 1} for r in records])
+    show([{**r, "threads": 1} for r in records])
     assert name in capsys.readouterr().out
 
 
 def test_run_writes_results_that_compare_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = tmp_path / "results.jsonl"
     assert run.main(["--case", "TALL", "--small", "--peers", "c", "--seconds", "0.01", "-o", str(file)]) == 0
-    records = table.load(file)
+    records = load(file)
     assert {"machine", "versions", "commit", "command", "roof", "iqr"} <= records[0].keys()
     assert compare.main([str(file), str(file)]) == 0
     slow = tmp_path / "slow.jsonl"
     slow.write_text("".join(json.dumps(r | {"of_roof": r["of_roof"] / 10, "iqr": 0.0}) + "\n" for r in records))
     steady = tmp_path / "steady.jsonl"
     steady.write_text("".join(json.dumps(r | {"iqr": 0.0}) + "\n" for r in records))
-    assert compare.main([str(steady), str(slow)]) == compare.REGRESSION
+    assert compare.main([str(steady), str(slow)]) == REGRESSION
     assert compare.main([str(slow), str(steady)]) == 0
     assert "slower" in capsys.readouterr().out
 

@@ -69,7 +69,7 @@ PROGRAMS = {
 @pytest.fixture
 def tiny_caches(monkeypatch: pytest.MonkeyPatch):
     """A machine on which every result is too large for the caches."""
-    monkeypatch.setattr(driver, "host", lambda cores: replace(target.host(cores), l3=0))
+    monkeypatch.setattr(driver, "_target", lambda root, cores: replace(target.host(cores), l3=0))
 
 
 def cases() -> dict[str, Program]:

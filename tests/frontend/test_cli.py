@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -63,7 +64,7 @@ STAGES = ("domains", "accesses", "deps", "schedule", "tiled", "layout", "ast", "
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "programs_of_cli.py").write_text(PROGRAMS)
     (tmp_path / "scaled.poly").write_text(POLY)
     (tmp_path / "broken_of_cli.py").write_text("def helper():\n    return undefined_here\n\nhelper()\n")
@@ -71,8 +72,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stops_of_cli.py").write_text("raise KeyboardInterrupt\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    return tmp_path
+    yield tmp_path
+    for name in ("programs_of_cli", "broken_of_cli", "syntax_of_cli", "stops_of_cli"):
+        sys.modules.pop(name, None)
 
 
 class Said:
@@ -268,6 +270,15 @@ def test_doctor_without_a_compiler(capsys: pytest.CaptureFixture[str], monkeypat
     failures = re.findall(r"^FAIL.*\n(.*)", said.out, re.MULTILINE)
     assert failures
     assert all(line.strip().startswith("fix:") for line in failures)
+
+
+def test_doctor_measures(here: Path, capsys: pytest.CaptureFixture[str]):
+    place = ("--cache-dir", str(here / "kernels"))
+    assert "measured: nothing yet" in Said(capsys, *place, "doctor").out
+    assert "multiply-adds of a vector" in Said(capsys, *place, "doctor", "--measure").out
+    assert re.search(r"^ok    measured: .* GHz", Said(capsys, *place, "doctor").out, re.MULTILINE)
+    next((here / "kernels").rglob("machine-*.json")).write_text("{}")
+    assert "measured: ignored" in Said(capsys, *place, "doctor").out
 
 
 def test_cache(here: Path, capsys: pytest.CaptureFixture[str]):

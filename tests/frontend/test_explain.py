@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
+import numpy as np
 import pytest
 
 import polyhedral as ph
 from frontend.explain import ask
 from frontend.usage import UsageError
+from frontend.why import CAUSES
+from polyhedral.cycles import Prediction
 from polyhedral.dim import j, k, t, x, y
 from polyhedral.errors import ArgumentError
 
@@ -35,7 +39,7 @@ def mm(A, B):
 
 KEYS = {
     "schema", "code", "question", "legal", "statement", "dims", "point", "sizes", "dependence", "distance", "deltas",
-    "answer", "chosen", "change", "hint",
+    "answer", "chosen", "change", "hint", "predicted",
 }  # fmt: skip
 
 
@@ -97,6 +101,56 @@ def test_questions_survive_register_tiles():
     assert answer
     assert any("(unroll)" in c for c in answer.chosen)
     assert any("fits L" in c for c in answer.chosen)
+
+
+def test_why_says_what_bounds_a_planned_statement():
+    low = mm.lower(A="f32[i:256, k:256]", B="f32[k:256, j:256]", threads=1)
+    answer = low.explain.why()
+    (found,) = answer.predicted
+    assert found["planned"] is True
+    causes: dict[str, dict[str, float]] = found["causes"]  # type: ignore[assignment]
+    assert set(causes) <= set(CAUSES.values())
+    assert {"multiply-adds", "loads", "latency", "copies of operands", "partial tiles"} <= set(causes)
+    assert found["bound"] == max(causes, key=lambda c: causes[c]["cycles"])
+    assert 0 < found["peak"] <= 1  # type: ignore[operator]
+    assert f"out is bound by {found['bound']}: predicted" in str(answer)
+    assert any("register tile" in line and "accumulators" in line for line in answer.chosen)
+    assert json.loads(json.dumps(answer.to_json()))["predicted"] == [found]
+
+
+def test_why_knows_what_is_relaid_once():
+    weights = np.ones((256, 256), np.float32)
+    bound = mm.bind(B=weights).lower(A="f32[i:256, k:256]", threads=1)
+    assert all("at each call" not in line for line in bound.explain.why().chosen if "B re-laid" in line)
+    assert bound.explain.why().predicted[0]["planned"] is True
+
+
+def test_why_of_statements_without_a_plan():
+    low = blur.lower(X="f32[y:64, x:64]", W="f32[k:3]", threads=1)
+    answer = low.explain.why("blur1")
+    (found,) = answer.predicted
+    assert (found["planned"], found["because"]) == (False, "it is small")
+    assert "at least" in str(answer)
+    assert any("plan_above=0" in c for c in answer.change)
+    assert set(found["causes"]) == {"arithmetic", "bandwidth of L3"}  # type: ignore[call-overload]
+    (symbolic,) = blur.lower().explain.why("blur1").predicted
+    assert symbolic["cycles"] is None
+    assert "-s fixes them" in symbolic["bound"]  # type: ignore[operator]
+
+
+@ph.function(X="x")
+def doubled(X):
+    return X * 2.0
+
+
+def test_why_of_what_reduces_nothing():
+    (found,) = doubled.lower(X=f"f32[x:{1 << 24}]", threads=1).explain.why().predicted
+    assert "reduces nothing" in str(found["because"])
+    assert found["bound"] == "bandwidth of memory"
+
+
+def test_every_cause_has_words_and_a_remedy():
+    assert {f.name for f in fields(Prediction)} - {"imbalance"} <= set(CAUSES)
 
 
 def test_json():

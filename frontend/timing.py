@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from codegen.runtime.build import build
 from codegen.runtime.native import Native
 from codegen.runtime.roof import Meter, Roof
 from frontend import driver
-from polyhedral.target import host
 
 TURN = 2e-3
 """Seconds that a contestant's turn should take at least: short calls are repeated within it."""
@@ -30,7 +30,7 @@ class Contestant:
 
     name: str
     run: Callable[[], object]
-    result: Callable[[], np.ndarray]
+    result: Callable[[], np.ndarray[Any, Any]]
     reset: Callable[[], object] | None = None
     note: str = ""
 
@@ -62,7 +62,8 @@ def native(text: str, symbol: str, flags: tuple[str, ...] = ()) -> Native:
 
 def meter() -> Meter:
     """The machine's ceilings, with vectors as wide as plans assume."""
-    return Meter(native, host(driver.session().threads).vector)
+    here = driver.session()
+    return Meter(native, here.target(here.options()).vector)
 
 
 def interleave(
@@ -73,8 +74,11 @@ def interleave(
     rounds: int = 25,
     least: int = 3,
     flush: Callable[[], object] | None = None,
+    tick: Callable[[float], object] = lambda _: None,
 ) -> tuple[dict[str, Times], tuple[Roof, ...]]:
-    """Rounds of one turn each, within a budget of seconds; a ceiling is sampled in every third round."""
+    """Rounds of one turn each, within a budget of seconds; a ceiling is sampled in every third round.  `tick` hears
+    what share of the rounds is done.
+    """
     repeats = {c.name: _repeats(c, flush) for c in contestants}
     times: dict[str, list[float]] = {c.name: [] for c in contestants}
     roofs = [sample()]
@@ -87,7 +91,9 @@ def interleave(
                 times[c.name].append(_turn(c, repeats[c.name], flush))
             if turn % 3 == 2:
                 roofs.append(sample())
-            if turn + 1 >= least and time.perf_counter() > end:
+            left = end - time.perf_counter()
+            tick(max((turn + 1) / rounds, 1 - left / seconds if seconds else 1.0))
+            if turn + 1 >= least and left < 0:
                 break
     finally:
         gc.enable()
@@ -96,8 +102,8 @@ def interleave(
 
 def _repeats(c: Contestant, flush: Callable[[], object] | None) -> int:
     """Two warm-up calls; then as many calls as fill a turn (one where each needs a reset or cold caches)."""
-    for _ in range(2):
-        once = _turn(c, 1, flush)
+    _turn(c, 1, flush)
+    once = _turn(c, 1, flush)
     return 1 if c.reset is not None or flush is not None else max(1, min(1000, int(TURN / max(once, 1e-7))))
 
 
