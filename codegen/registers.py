@@ -220,9 +220,12 @@ class Registers:
             parameters.append(f"{kind} {p}")
             arguments.append(text)
             names[old] = f"{p}[i]" if per_lane else p
+        if operands == [s.value] and family.kind is Kind.ASSIGN and names[s.value].endswith("[i]"):
+            return [cgen.Statement(f"{name} = {arguments[0]}")]
         function = self._step_function(family, array.dtype, operands, parameters, names)
         lines = list(self._named(arguments, operands))
-        return [*lines, cgen.Statement(f"{name} = {function}({', '.join([name, *arguments])})")]
+        given = arguments if family.kind is Kind.ASSIGN else [name, *arguments]
+        return [*lines, cgen.Statement(f"{name} = {function}({', '.join(given)})")]
 
     def _named(self, arguments: list[str], operands: list[ex.Expr]) -> Iterator[cgen.Generable]:
         """Vectors that take several loads get a name, for all steps of this iteration."""
@@ -407,19 +410,25 @@ class Registers:
         self, family: Family, t: DType, operands: list[ex.Expr], parameters: list[str], names: dict[ex.Expr, str]
     ) -> str:
         s = family.statement
-        assert s.op is not None
         kinds = "".join("v" if n.endswith("[i]") else "s" for n in names.values())
-        name = f"{self.spell(s.write.array)}_step" + (f"_{kinds}" if "s" in kinds or "v" not in kinds else "")
+        what = "value" if s.op is None else "step"
+        name = f"{self.spell(s.write.array)}_{what}" + (f"_{kinds}" if "s" in kinds or "v" not in kinds else "")
         vector = self._type(t)
         whole = self._whole(s.op, t, s.value, names)
         if whole is not None:
             body = f"  return {whole};"
         else:
             self.scalar.names, saved = dict(names), self.scalar.names
-            step = self.scalar.step(s.op, t, "acc[i]", s.value, strict=s.strict)
+            step = (
+                bare(self.scalar.value(s.value))
+                if s.op is None
+                else self.scalar.step(s.op, t, "acc[i]", s.value, strict=s.strict)
+            )
             self.scalar.names = saved
             body = f"  for (int i = 0; i < {self.lanes}; ++i) acc[i] = {step};\n  return acc;"
-        text = f"static inline {vector} {name}({', '.join([f'{vector} acc', *parameters])}) {{\n{body}\n}}"
+            body = f"  {vector} acc;\n{body}" if s.op is None else body
+        given = parameters if s.op is None else [f"{vector} acc", *parameters]
+        text = f"static inline {vector} {name}({', '.join(given) or 'void'}) {{\n{body}\n}}"
         while name in self.functions and self.functions[name] != text:
             text = text.replace(f" {name}(", f" {name}_(")
             name += "_"
@@ -428,7 +437,7 @@ class Registers:
 
     # --- whole vectors -----------------------------------------------------------------------------------------------
 
-    def _whole(self, op: str, t: DType, value: ex.Expr, names: Mapping[ex.Expr, str]) -> str | None:
+    def _whole(self, op: str | None, t: DType, value: ex.Expr, names: Mapping[ex.Expr, str]) -> str | None:
         """The step as operations on whole vectors, where C has them: sums, products, minima and maxima of one type."""
         if value_type(t) != STORAGE[t.name]:
             return None
@@ -436,6 +445,8 @@ class Registers:
             a, b = (self._vector(v, t, names) for v in (value.lhs, value.rhs))
             return None if a is None or b is None else f"{self._fma(t)}({bare(a)}, {bare(b)}, acc)"
         new = self._vector(value, t, names)
+        if op is None:
+            return None if new is None else bare(new)
         return None if new is None else bare(self._combined(ex.REDUCTIONS[op], t, "acc", new))
 
     def _vector(self, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> str | None:

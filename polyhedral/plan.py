@@ -17,6 +17,7 @@ from polyhedral.affine import TRUE, Affine
 from polyhedral.candidates import Choice, balanced, best, extents_of, kept
 from polyhedral.errors import Remark
 from polyhedral.layout import Layout, row_major
+from polyhedral.maps import map_plan, parts
 from polyhedral.operands import box
 from polyhedral.program import Program, Role, Statement, reads
 from polyhedral.register_plan import RegisterPlan
@@ -60,30 +61,51 @@ def plan_program(
     remarks: list[Remark] = []
     taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
     for s in p.statements:
+        if s.op is None:
+            for part, plan in _mapped(p, s, every, target, taken, small):
+                statements.append(part)
+                plans |= {part.name: plan} if plan else {}
+            continue
         reason = _unplannable(p, s, every, small)
         choice = None if reason else best(p, s, every, target, constants)
         if choice is None:
-            if reason and s.op is not None:
+            if reason:
                 remarks.append(Remark("no register tile", reason, s.name))
             statements.append(s)
             continue
         choices[s.name] = choice
-        made, parts = _rewritten(p, s, choice, taken, target)
+        made, pieces = _rewritten(p, s, choice, taken, target)
         for r in made:
             arrays.append(r.array)
-            statements.append(replace(r.copy, position=s.position, location=s.location))
             every[r.array.name] = row_major(r.array)
-        for part, plan in parts:
+            copy = replace(r.copy, position=s.position, location=s.location)
+            for part, plan in _mapped(replace(p, arrays=tuple(arrays)), copy, every, target, taken, small):
+                statements.append(part)
+                plans |= {part.name: plan} if plan else {}
+        for part, plan in pieces:
             statements.append(part)
             plans[part.name] = streamed(p, part, plan, every[part.write.array], target)
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     return Planned(program, plans, {n: lay for n, lay in every.items() if n not in layouts}, tuple(remarks), choices)
 
 
+def _mapped(
+    p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, taken: set[str], small: int
+) -> list[tuple[Statement, RegisterPlan | None]]:
+    """A statement that is no reduction in parts, those with whole tiles with a plan."""
+    plan = None if _unsuitable(p, s, layouts, small) else map_plan(p, s, layouts, target)
+    return [(s, None)] if plan is None else list(parts(s, plan, lambda d: _fresh(f"{s.name}_{d}", taken)))
+
+
 def _unplannable(p: Program, s: Statement, layouts: Mapping[str, Layout], small: int) -> str | None:
     """Why a statement keeps its plain nest, or None."""
     if s.op not in ("sum", "prod", "max", "min"):
         return "it is no sum, product, maximum or minimum"
+    return _unsuitable(p, s, layouts, small) or (None if kept(s) else "its result is a single value")
+
+
+def _unsuitable(p: Program, s: Statement, layouts: Mapping[str, Layout], small: int) -> str | None:
+    """Why no plan fits, whatever the statement computes, or None."""
     if s.strict or s.accumulate or s.ordered:
         return "its order is fixed"
     if s.domain.guard != TRUE or any(r.lo != aff.const(0) or not r.hi.is_const for r in s.domain.ranges):
@@ -98,8 +120,8 @@ def _unplannable(p: Program, s: Statement, layouts: Mapping[str, Layout], small:
     if any(not isinstance(st, int) for n in touched for _, st in layouts[n].strides):
         return "its strides are only known at run time"
     if ex.dtype_of(s.value).name not in ("f32", "f64", "i32", "i64", "u32", "u64"):
-        return f"its accumulator is {ex.dtype_of(s.value)}"
-    return None if kept(s) else "its result is a single value"
+        return f"it computes {ex.dtype_of(s.value)}"
+    return None
 
 
 # --- rewriting -------------------------------------------------------------------------------------------------------
@@ -119,10 +141,10 @@ def _rewritten(
         assert r is not None
         made.append(r)
         t = use(t, r)
-    parts = [(t, plan)]
+    pieces = [(t, plan)]
     for d in (plan.vector, *(d for d, _ in plan.rows)):
-        parts = [q for part, own in parts for q in _split(part, own, d, taken, target.cores)]
-    return made, parts
+        pieces = [q for part, own in pieces for q in _split(part, own, d, taken, target.cores)]
+    return made, pieces
 
 
 def _split(

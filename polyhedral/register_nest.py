@@ -24,24 +24,28 @@ from polyhedral.tree import Sequence as InOrder
 
 
 def register_nest(fs: Sequence[Family], plan: RegisterPlan) -> Tree:
-    """The nest for a reduction's initialisation and updates."""
-    init, main = fs
+    """The nest for a reduction's initialisation and updates, or for the one family of another statement."""
+    init, main = fs[0], fs[-1]
     points = tuple(d for d, r in plan.rows if r > 1)
     point = [_points(f, points, plan.vector) for f in fs]
+    if len(fs) == 1:
+        held = Promote(main.statement.write.array, point[0], plan.streams)
+        return Band(tuple(_tile_loops(fs, plan)), held, True)
     reduced = tuple(Member(d, ((main.id, aff.var(d)),)) for d in plan.order)
     update = Band(reduced, point[1], True) if reduced else point[1]
     body = InOrder((Filter((init.id,), point[0]), Filter((main.id,), update)))
-    return Band(tuple(_tile_loops(init, main, plan)), Promote(main.statement.write.array, body, plan.streams), True)
+    return Band(tuple(_tile_loops(fs, plan)), Promote(main.statement.write.array, body, plan.streams), True)
 
 
-def _tile_loops(init: Family, main: Family, plan: RegisterPlan) -> Iterator[Member]:
+def _tile_loops(fs: Sequence[Family], plan: RegisterPlan) -> Iterator[Member]:
+    *before, main = fs
     starts = {r.dim: r.lo.const for r in main.statement.domain.ranges}
     left = [x.dim for x in plan.loops]
     for n, loop in enumerate(plan.loops):
         left.remove(loop.dim)
         cut = loop.dim in plan.order
         at = _tile_of(loop, starts[loop.dim])
-        times = ((init.id, aff.const(0) if cut else at), (main.id, at))
+        times = (*((f.id, aff.const(0) if cut else at) for f in before), (main.id, at))
         name = loop.dim if loop.size == 1 else f"{loop.dim}_{'block' if cut or loop.dim in left else 'tile'}"
         yield Member(name, times, not cut, Run.PARALLEL if n < plan.parallel else Run.SERIAL)
 

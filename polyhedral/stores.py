@@ -105,31 +105,42 @@ def instructions(
 
 def contiguous(s: Statement, steps: tuple[Steps, ...], rows: Mapping[str, int], layout: Layout) -> tuple[Steps, ...]:
     """The steps that follow each other without a gap, from the first cell of a tile."""
-    every = list(steps)
-    for d, r in rows.items():
-        stride = along(s.write.index, d, layout)
-        if stride is not None and r > 1:
-            every.append(Steps(stride, r, False))
     found: list[Steps] = []
-    for x in sorted(every, key=lambda x: x.stride):
+    for x in sorted(_every(s, steps, rows, layout), key=lambda x: x.stride):
         if x.stride != prod(y.count for y in found):
             break
         found.append(x)
     return tuple(found)
 
 
+def _every(s: Statement, steps: tuple[Steps, ...], rows: Mapping[str, int], layout: Layout) -> list[Steps]:
+    """The steps of a whole tile, those of its vector first."""
+    found = list(steps)
+    for d, r in rows.items():
+        stride = along(s.write.index, d, layout)
+        if stride is not None and r > 1:
+            found.append(Steps(stride, r, False))
+    return found
+
+
 def storing(p: Program, s: Statement, target: Target) -> float:
     """Cycles that memory takes for a statement's results at least: 0 where the last cache keeps them."""
     a = p.array(s.write.array)
     size = prod(e.const for _, e in a.dims) * a.dtype.numpy.itemsize
-    again = any(a.name == load.array for other in p.statements for load in reads(other))
+    again = a.role is Role.TEMPORARY or any(a.name == load.array for other in p.statements for load in reads(other))
     return size / target.bytes_per_cycle if size > (target.l3 if again else target.l3 // 2) else 0.0
 
 
-def streamed(p: Program, s: Statement, plan: RegisterPlan, layout: Layout, target: Target) -> RegisterPlan:
-    """The plan with its results stored past the caches, page by page, where that pays."""
+def streamed(
+    p: Program, s: Statement, plan: RegisterPlan, layout: Layout, target: Target, *, ordered: bool = False
+) -> RegisterPlan:
+    """The plan with its results stored past the caches where that pays: page by page, unless the loops are `ordered`
+    already.
+    """
     if not _streams(p, s, plan, layout, target):
         return plan
+    if ordered:
+        return replace(plan, streams=True)
     jumps = _jumps(s, plan, layout)
     loops = sorted(plan.loops, key=lambda x: -abs(jumps[x.dim].const))
     trips = dict(zip(loops, replace(plan, loops=tuple(loops)).trips(extents_of(s)), strict=True))
@@ -155,10 +166,12 @@ def _whole_lines(s: Statement, plan: RegisterPlan, layout: Layout, line: int) ->
     steps = vector_steps(s, plan.vector, plan.width, layout)
     if steps is None or line == 0:
         return False
-    run = prod(x.count for x in contiguous(s, steps, dict(plan.rows), layout))
+    run = contiguous(s, steps, dict(plan.rows), layout)
+    apart = [aff.const(x.stride) for x in _every(s, steps, dict(plan.rows), layout) if x not in run]
     first = _place(s.write.index, layout, {r.dim: r.lo for r in s.domain.ranges})
     jumps = _jumps(s, plan, layout).values()
-    return run % line == 0 and all(x.is_const and x.const % line == 0 for x in (first, *jumps))
+    whole = prod(x.count for x in run) % line == 0
+    return whole and all(x.is_const and x.const % line == 0 for x in (first, *apart, *jumps))
 
 
 def _jumps(s: Statement, plan: RegisterPlan, layout: Layout) -> dict[str, Affine]:

@@ -49,7 +49,31 @@ def outer(n: int, m: int, t: str = "f32", op: str = "sum", order: str = "i j") -
     return parse(OUTER.format(n=n, m=m, t=t, op=op, order=", ".join(f"{d}: {sizes[d]}" for d in order.split())))
 
 
+MAP = """
+program map
+  input X: {t}[{order}]
+  input b: {t}[j: {m}]
+  output out: {t}[i: {n}, j: {m}]
+  S0: for i < {n}, j < {m}:  out = {value}
+"""
+
+
+def mapped(n: int, m: int, t: str = "f32", value: str = "X", order: str = "j i") -> Program:
+    sizes = {"i": n, "j": m}
+    shown = ", ".join(f"{d}: {sizes[d]}" for d in order.split())
+    return parse(MAP.format(n=n, m=m, t=t, order=shown, value=value))
+
+
 PROGRAMS = {
+    "transposed copy": mapped(32, 48),
+    "transposed with leftovers": mapped(37, 53),
+    "transposed below a vector": mapped(3, 64),
+    "transposed f64": mapped(16, 24, "f64", "X * X + b"),
+    "transposed integers": mapped(33, 34, "i32", "max(X, b)"),
+    "copy": mapped(5, 64, order="i j"),
+    "pointwise": mapped(7, 80, "f32", "X * b - min(X, b)", "i j"),
+    "pointwise with leftovers": mapped(7, 79, "f64", "X / (b * b + 1.0)", "i j"),
+    "scalars along the lanes": mapped(32, 16, "f32", "-X + 2.0", "i j"),
     "whole lines": votes(3, 4, 16, 4, 4),
     "through registers": votes(2, 1, 8, 4, 4),
     "pairs": votes(2, 3, 32, 2, 2),
