@@ -245,7 +245,7 @@ def _operand_forms(
             {d: (st if st is not None else 1 << 12) * o.itemsize for d, st in o.strides.items()},
             2.0 * lanes if direct is None else direct,
             o.itemsize,
-            guard=aff.condition_dims(o.guard),
+            guard=frozenset() if plan.vector in aff.condition_dims(o.guard) and direct else aff.condition_dims(o.guard),
         )
         mine: list[tuple[tuple[tuple[Operand, str, int], ...], Stream, float]] = [((), here, 0.0)]
         dims = [plan.vector] if plan.vector in o.dims else [d for d, r in plan.rows if d in o.dims and r > 2]
