@@ -170,14 +170,21 @@ def conv2d(
 
 
 def transposed(name: str, batch: int, h: int, cin: int, cout: int, kernel: int, stride: int, pad: int) -> Case:
-    """Every input adds to a window of results; written from the result's side, as the sum over what reaches it."""
+    """Every input adds to a window of results; written from the result's side, phase by phase of the stride, which must
+    divide the kernel and the result."""
     m = (h - 1) * stride - 2 * pad + kernel
+
+    reach = taps = kernel // stride
 
     @ph.function(X="b c y x", W="c o ky kx", returns="b o oy ox")
     def transposed_convolution(X, W):
+        qy, qx = ph.dims(qy=m // stride, qx=m // stride)  # results of one phase (py, px) of the stride
+        py, px, uy, ux = ph.dims(py=stride, px=stride, uy=taps, ux=taps)
+        near = X.pad(y=reach, x=reach)(y=qy + (py + pad) // stride - uy, x=qx + (px + pad) // stride - ux)
+        tap = W(ky=(py + pad) % stride + stride * uy, kx=(px + pad) % stride + stride * ux)
+        phases = ph.let((near * tap).sum(c, uy, ux), "phases")
         oy, ox = ph.dims(oy=m, ox=m)
-        reaches = (stride * y + ky == oy + pad) & (stride * x + kx == ox + pad)
-        return (X * W).sum(c, y, x, ky, kx, where=reaches)
+        return phases(qy=oy // stride, py=oy % stride, qx=ox // stride, px=ox % stride)
 
     def reference(X, W):
         full = np.zeros((batch, cout, m + 2 * pad, m + 2 * pad))

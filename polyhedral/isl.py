@@ -8,7 +8,7 @@ generated identifiers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -206,8 +206,8 @@ class NamedSet:
     def bounds(self, dim: str) -> tuple[Bound, Bound]:
         """(least, greatest) value of a dim as piecewise affine in the sizes; a missing bound has no pieces."""
         raw = self.only((dim,)).raw
-        low = raw.dim_min(0) if raw.dim_has_lower_bound(_S, 0) else None
-        high = raw.dim_max(0) if raw.dim_has_upper_bound(_S, 0) else None
+        low = _optimum(raw.dim_min) if raw.dim_has_lower_bound(_S, 0) else None
+        high = _optimum(raw.dim_max) if raw.dim_has_upper_bound(_S, 0) else None
         return self._pieces(low), self._pieces(high)
 
     def _pieces(self, pw: isl.PwAff | None) -> Bound:
@@ -244,6 +244,14 @@ class NamedSet:
             point = low.sample_point()
             names = (*some.sizes, *self.dims)
             return {name: point.get_coordinate_val(_S, i).to_python() for i, name in enumerate(names)}
+        return None
+
+
+def _optimum(of: Callable[[int], isl.PwAff]) -> isl.PwAff | None:
+    """The least or greatest value; None where isl finds, against its own word, that there is none for some sizes."""
+    try:
+        return of(0)
+    except isl.Error:
         return None
 
 
