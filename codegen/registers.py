@@ -16,9 +16,9 @@ from typing import cast
 import cgen
 
 from codegen import loops as lp
-from codegen import support
 from codegen.scalar import STORAGE, Scalar, bare, literal, value_type
 from codegen.shuffles import Shuffle, filled, weave
+from codegen.vectors import JOIN, WINDOW, Vectors
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Var
@@ -37,9 +37,6 @@ _FEW, _WRITTEN_OUT = 4, 160
 """Iterations and statements up to which an inner loop is unrolled."""
 _LONGEST_PAD = 2048
 """Elements of pad values that a kernel carries; longer reaches read one of them with stride 0."""
-
-_JOIN, _WINDOW = "join", "window"
-"""How the functions begin that load one vector from several places."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class _Open:
 
 @dataclass
 class Registers:
-    """Emits promoted regions of one kernel; `functions` collects the lane functions it defines."""
+    """Emits promoted regions of one kernel; `vectors` collects the types and functions it needs."""
 
     program: Program
     families: Mapping[str, Family]
@@ -97,21 +94,20 @@ class Registers:
     layouts: Mapping[str, Layout]
     vector_bytes: int
     windows: bool = True  # not where each index is tested: a window begins before what exists
-    functions: dict[str, str] = field(default_factory=dict[str, str])
-    types: dict[str, str] = field(default_factory=dict[str, str])
+    vectors: Vectors = field(default_factory=Vectors)
     pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
-    picks: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict[tuple[str, tuple[int, ...]], str])
-    lanes: int = 1
     open: list[_Open] = field(default_factory=list[_Open])
 
     def region(self, node: lp.Promoted) -> list[cgen.Generable]:
         """Accumulators, the body on them, and their stores."""
         array = self.program.array(node.array)
-        self.lanes = max(1, self.vector_bytes // (4 if value_type(array.dtype) == "float" else array.dtype.bits // 8))
+        self.vectors.lanes = max(
+            1, self.vector_bytes // (4 if value_type(array.dtype) == "float" else array.dtype.bits // 8)
+        )
         accumulators: _Accumulators = {}
         self.open = [_Open("", aff.const(0), aff.const(0))]
         body = self._node(node.body, array, {}, (), accumulators)
-        vector = self._type(array.dtype)
+        vector = self.vectors.type(array.dtype)
         names = [name for name, *_ in accumulators.values()]
         head: list[cgen.Generable] = [cgen.Statement(f"{vector} {', '.join(names)}")]
         stores = self._stores(array, accumulators, streams=node.streams)
@@ -132,7 +128,7 @@ class Registers:
                     for g in self._node(n.body, array, {**env, n.name: _lo(n, env) + i}, (*key, i), acc)
                 ]
             case lp.For(run=Run.VECTOR):
-                lanes = self.lanes
+                lanes = self.vectors.lanes
                 trips = _trips(n)
                 found: list[cgen.Generable] = []
                 for b in range(-(-trips // lanes)):
@@ -196,11 +192,8 @@ class Registers:
                 self.open[0].lines += self._fetch(array, *acc[tile.key])
         if family.kind is Kind.INIT:
             assert s.op is not None
-            return [
-                cgen.Statement(
-                    f"{name} = {self._splat(array.dtype)}({literal(ex.identity(s.op, array.dtype).value, array.dtype)})"
-                )
-            ]
+            start = literal(ex.identity(s.op, array.dtype).value, array.dtype)
+            return [cgen.Statement(f"{name} = {self.vectors.splat(array.dtype)}({start})")]
         return self._step(family, array, name, at, lane, tile)
 
     # --- one step ----------------------------------------------------------------------------------------------------
@@ -230,12 +223,12 @@ class Registers:
     def _named(self, arguments: list[str], operands: list[ex.Expr]) -> Iterator[cgen.Generable]:
         """Vectors that take several loads get a name, for all steps of this iteration."""
         for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
-            if text.startswith((_JOIN, _WINDOW)):
+            if text.startswith((JOIN, WINDOW)):
                 names = self.open[-1].joined
                 if text not in names:
                     load = next(n for n in ex.walk(e) if isinstance(n, ex.Load))
                     names[text] = f"vec_{self.spell(load.array)}_{sum(len(o.joined) for o in self.open)}"
-                    yield cgen.Initializer(cgen.Value(f"const {self._type(load.dtype)}", names[text]), text)
+                    yield cgen.Initializer(cgen.Value(f"const {self.vectors.type(load.dtype)}", names[text]), text)
                 arguments[k] = names[text]
 
     def _operand(self, e: ex.Expr, lane: str, tile: _Lanes) -> tuple[str, str, bool]:
@@ -243,14 +236,14 @@ class Registers:
         t = ex.dtype_of(e)
         if lane not in ex.dims_of(e):
             return self._padded_scalar(e) or bare(self.scalar.value(e)), value_type(t), False
-        vector = self._type(t)
+        vector = self.vectors.type(t)
         if isinstance(e, ex.Load):
             dense = self._dense(e, lane, tile)
             if dense is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
                 return f"*(const {vector} *)&{dense}", vector, True
             runs = self._runs(e, lane, tile)
             if runs is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
-                return f"{self._join(t, len(runs))}({', '.join(f'&{cell}' for cell in runs)})", vector, True
+                return f"{self.vectors.join(t, len(runs))}({', '.join(f'&{cell}' for cell in runs)})", vector, True
         seen = self._window(e, lane, tile) if self.windows else None
         if seen is not None:
             return seen, vector, True
@@ -270,13 +263,7 @@ class Registers:
         where = aff.map_condition(w.where, self._decided)
         if where != aff.TRUE:
             last = f"{self.scalar.condition(where)} ? {last} : 0"
-        vector, scalar = self._type(t), STORAGE[t.name]
-        name = f"{_WINDOW}{'' if w.step == 1 else w.step}_{vector}"
-        self.functions[f"{_WINDOW}_{vector}"] = support.vector_window(
-            f"{_WINDOW}_{vector}", vector, scalar, t.bits // 8, self.lanes
-        )
-        if w.step > 1:
-            self.functions[name] = support.vector_every_other(name, f"{_WINDOW}_{vector}", vector, scalar, self.lanes)
+        name = self.vectors.window(t, w.step)
         pad = literal(w.pad.value, w.pad.dtype) if w.pad is not None else literal(0, t)
         return f"{name}(&{self.cell(w.array, list(w.index))}, {first}, {last}, {pad})"
 
@@ -353,20 +340,26 @@ class Registers:
         name = self.pads.setdefault(pad, (f"pad_{len(self.pads)}", 0))[0]
         longest = self.pads[pad] = name, max(self.pads[pad][1], reach + 1)
         value = self.scalar.to_storage(pad.dtype, literal(pad.value, pad.dtype))
-        self.functions[name] = f"static const {storage} {name}[{longest[1]}] = {{[0 ... {longest[1] - 1}] = {value}}};"
+        self.vectors.functions[name] = (
+            f"static const {storage} {name}[{longest[1]}] = {{[0 ... {longest[1] - 1}] = {value}}};"
+        )
         return name
 
     def _dense(self, e: ex.Load, lane: str, tile: _Lanes) -> str | None:
         """The first cell, if the lanes read consecutive ones and all of them exist."""
         near = self._near(e, lane)
-        return near if tile.valid == self.lanes or (near is not None and self._padded(e, lane, self.lanes)) else None
+        return (
+            near
+            if tile.valid == self.vectors.lanes or (near is not None and self._padded(e, lane, self.vectors.lanes))
+            else None
+        )
 
     def _near(self, e: ex.Load, lane: str) -> str | None:
         """The first cell, if the lanes read consecutive ones."""
         index = [(d, i) for d, i in e.index if isinstance(i, Affine)]
         first = [(d, aff.substitute(i, {lane: aff.const(0)})) for d, i in index]
         base = self.address(e.array, first)
-        for i in range(1, self.lanes):
+        for i in range(1, self.vectors.lanes):
             there = self.address(e.array, [(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in index])
             if base is None or there is None or there - base != aff.const(i):
                 return None
@@ -374,29 +367,22 @@ class Registers:
 
     def _runs(self, e: ex.Load, lane: str, tile: _Lanes) -> list[str] | None:
         """The first cell of each run, if the lanes read a few runs of as many consecutive cells, 2^n of them."""
-        if tile.valid < self.lanes:
+        if tile.valid < self.vectors.lanes:
             return None
         index = [(d, i) for d, i in e.index if isinstance(i, Affine)]
-        at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in index] for i in range(self.lanes)]
+        at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in index] for i in range(self.vectors.lanes)]
         places = [self.address(e.array, i) for i in at]
         apart = [b - a if a is not None and b is not None else aff.const(0) for a, b in pairwise(places)]
-        length = next((i for i, step in enumerate(apart, 1) if step != aff.const(1)), self.lanes)
-        if length < 2 or self.lanes % length or (self.lanes // length) & (self.lanes // length - 1):
+        length = next((i for i, step in enumerate(apart, 1) if step != aff.const(1)), self.vectors.lanes)
+        if (
+            length < 2
+            or self.vectors.lanes % length
+            or (self.vectors.lanes // length) & (self.vectors.lanes // length - 1)
+        ):
             return None
         if any(step != aff.const(1) for i, step in enumerate(apart, 1) if i % length):
             return None
-        return [self.cell(e.array, at[i]) for i in range(0, self.lanes, length)]
-
-    def _join(self, t: DType, count: int) -> str:
-        """A function that loads a vector from so many places."""
-        vector = self._type(t)
-        name = f"{_JOIN}{count}_{vector}"
-        for n in range(count.bit_length() - 1):
-            lanes = self.lanes >> (n + 1)
-            part = f"{t.name}x{lanes}"
-            self.types[part] = vector_typedef(part, STORAGE[t.name], t.bits // 8, lanes)
-        self.functions[name] = support.vector_join(name, t.name, STORAGE[t.name], self.lanes, count)
-        return name
+        return [self.cell(e.array, at[i]) for i in range(0, self.vectors.lanes, length)]
 
     def _padded(self, e: ex.Load, lane: str, lanes: int) -> bool:
         """Whether lanes beyond the last result still lie inside the array: a panel is whole vectors wide."""
@@ -413,7 +399,7 @@ class Registers:
         kinds = "".join("v" if n.endswith("[i]") else "s" for n in names.values())
         what = "value" if s.op is None else "step"
         name = f"{self.spell(s.write.array)}_{what}" + (f"_{kinds}" if "s" in kinds or "v" not in kinds else "")
-        vector = self._type(t)
+        vector = self.vectors.type(t)
         whole = self._whole(s.op, t, s.value, names)
         if whole is not None:
             body = f"  return {whole};"
@@ -425,14 +411,14 @@ class Registers:
                 else self.scalar.step(s.op, t, "acc[i]", s.value, strict=s.strict)
             )
             self.scalar.names = saved
-            body = f"  for (int i = 0; i < {self.lanes}; ++i) acc[i] = {step};\n  return acc;"
+            body = f"  for (int i = 0; i < {self.vectors.lanes}; ++i) acc[i] = {step};\n  return acc;"
             body = f"  {vector} acc;\n{body}" if s.op is None else body
         given = parameters if s.op is None else [f"{vector} acc", *parameters]
         text = f"static inline {vector} {name}({', '.join(given) or 'void'}) {{\n{body}\n}}"
-        while name in self.functions and self.functions[name] != text:
+        while name in self.vectors.functions and self.vectors.functions[name] != text:
             text = text.replace(f" {name}(", f" {name}_(")
             name += "_"
-        self.functions[name] = text
+        self.vectors.functions[name] = text
         return name
 
     # --- whole vectors -----------------------------------------------------------------------------------------------
@@ -443,17 +429,17 @@ class Registers:
             return None
         if op == "sum" and t.is_float and isinstance(value, ex.Binary) and value.op == "*" and value not in names:
             a, b = (self._vector(v, t, names) for v in (value.lhs, value.rhs))
-            return None if a is None or b is None else f"{self._fma(t)}({bare(a)}, {bare(b)}, acc)"
+            return None if a is None or b is None else f"{self.vectors.fma(t)}({bare(a)}, {bare(b)}, acc)"
         new = self._vector(value, t, names)
         if op is None:
             return None if new is None else bare(new)
-        return None if new is None else bare(self._combined(ex.REDUCTIONS[op], t, "acc", new))
+        return None if new is None else bare(self.vectors.combined(ex.REDUCTIONS[op], t, "acc", new))
 
     def _vector(self, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> str | None:
         """A value in all lanes; `x - zero` spreads a scalar without touching its sign."""
         if ex.dtype_of(e) != t:
             return None
-        spread = f" - ({self._type(t)}){{0}})"
+        spread = f" - ({self.vectors.type(t)}){{0}})"
         if e in names:
             name = names[e]
             return name.removesuffix("[i]") if name.endswith("[i]") else f"({name}{spread}"
@@ -462,33 +448,12 @@ class Registers:
                 return f"({literal(v, t)}{spread}"
             case ex.Binary(op, lhs, rhs) if op in ("+", "-", "*", "min", "max") or (op == "/" and t.is_float):
                 a, b = self._vector(lhs, t, names), self._vector(rhs, t, names)
-                return None if a is None or b is None else self._combined(op, t, a, b)
+                return None if a is None or b is None else self.vectors.combined(op, t, a, b)
             case ex.Unary("-", arg) if t.is_float:
                 a = self._vector(arg, t, names)
                 return None if a is None else f"(-{a})"
             case _:
                 return None
-
-    def _combined(self, op: str, t: DType, a: str, b: str) -> str:
-        if op not in ("min", "max"):
-            return f"({a} {op} {b})"
-        return f"{self._extreme(op, t)}({bare(a)}, {bare(b)})"
-
-    def _extreme(self, op: str, t: DType) -> str:
-        """min or max of vectors; NaN wins, as in the scalar functions."""
-        vector = self._type(t)
-        name = f"{op}_{vector}"
-        mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
-        self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
-        self.functions[name] = support.vector_extreme(name, op, vector, mask, t.bits, self.lanes, floats=t.is_float)
-        return name
-
-    def _fma(self, t: DType) -> str:
-        """A fused multiply-add of vectors: the machine's instruction where the compiler names it, lanes elsewhere."""
-        vector = self._type(t)
-        name = f"fma_{vector}"
-        self.functions[name] = support.vector_fma(name, vector, t.bits, self.lanes)
-        return name
 
     # --- memory ------------------------------------------------------------------------------------------------------
 
@@ -497,11 +462,11 @@ class Registers:
     ) -> Iterator[cgen.Generable]:
         """An accumulator as the last portion of its reduction left it."""
         load = ex.Load(array.name, tuple(target), array.dtype)
-        dense = self._dense(load, lane, tile) if tile.valid == self.lanes else None
+        dense = self._dense(load, lane, tile) if tile.valid == self.vectors.lanes else None
         if dense is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
-            yield cgen.Statement(f"{name} = *(const {self._type(array.dtype)} *)&{dense}")
+            yield cgen.Statement(f"{name} = *(const {self.vectors.type(array.dtype)} *)&{dense}")
             return
-        yield cgen.Statement(f"{name} = {self._splat(array.dtype)}(0)")
+        yield cgen.Statement(f"{name} = {self.vectors.splat(array.dtype)}(0)")
         cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
         body = cgen.Statement(f"{name}[lane] = {self.scalar.from_storage(array.dtype, cell)}")
         yield loop("int lane = 0", f"lane < {tile.valid}", "++lane", body)
@@ -511,40 +476,44 @@ class Registers:
         woven = self._woven(array, acc)
         if woven is None:
             return [line for entry in acc.values() for line in self._store(array, *entry)]
-        vector = self._type(array.dtype)
+        vector = self.vectors.type(array.dtype)
         made: list[cgen.Generable] = []
         for s in woven.shuffles:
-            text = f"{self._pick(array.dtype, s.lanes)}({s.first}, {s.second})"
+            text = f"{self.vectors.pick(array.dtype, s.lanes)}({s.first}, {s.second})"
             made.append(cgen.Initializer(cgen.Value(f"const {vector}", s.made), text))
         for name, cell in woven.lines:
-            if woven.count < self.lanes:
-                place = f"{self._part(array.dtype, woven.count)}(&{cell}, {name})"
+            if woven.count < self.vectors.lanes:
+                place = f"{self.vectors.part(array.dtype, woven.count)}(&{cell}, {name})"
             else:
-                place = f"{self._stream(array.dtype)}(&{cell}, {name})" if streams else f"*({vector} *)&{cell} = {name}"
+                place = (
+                    f"{self.vectors.stream(array.dtype)}(&{cell}, {name})"
+                    if streams
+                    else f"*({vector} *)&{cell} = {name}"
+                )
             made.append(cgen.Statement(place))
         return made
 
     def _woven(self, array: Array, acc: _Accumulators) -> _Lines | None:
         """The shuffles, and each register with its first cell; None where a tile has no such form."""
-        whole = all(tile.valid == self.lanes for _, _, tile, _ in acc.values())
+        whole = all(tile.valid == self.vectors.lanes for _, _, tile, _ in acc.values())
         if not whole or array.planes or value_type(array.dtype) != STORAGE[array.dtype.name]:
             return None
         origin: Affine | None = None
         cells: dict[str, tuple[int, ...]] = {}
         index: dict[int, list[tuple[str, Affine]]] = {}
         for name, target, _, lane in acc.values():
-            at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in target] for i in range(self.lanes)]
+            at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in target] for i in range(self.vectors.lanes)]
             places = [self.address(array.name, i) for i in at]
             origin = places[0] if origin is None else origin
             apart = [None if origin is None or p is None else p - origin for p in places]
             known = [a.const for a in apart if a is not None and a.is_const]
-            if len(known) < self.lanes:
+            if len(known) < self.vectors.lanes:
                 return None
             cells[name] = tuple(known)
             index.update(zip(known, at, strict=True))
         prefix = f"{self.spell(array.name)}_line_"
         copies: dict[str, str] = {}
-        count = self.lanes
+        count = self.vectors.lanes
         woven = weave(cells, prefix)
         if woven is None and (more := filled(cells)) is not None:
             registers, copies, count = more
@@ -557,65 +526,23 @@ class Registers:
         )
         return _Lines(shuffles, tuple((n, self.cell(array.name, index[first])) for n, first in woven.lines), count)
 
-    def _pick(self, t: DType, lanes: tuple[int, ...]) -> str:
-        """A function that picks lanes of two vectors; one for each pattern."""
-        vector = self._type(t)
-        name = self.picks.setdefault((vector, lanes), f"pick{len(self.picks)}_{vector}")
-        mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
-        self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
-        self.functions[name] = support.vector_pick(name, vector, mask, lanes)
-        return name
-
-    def _part(self, t: DType, count: int) -> str:
-        vector = self._type(t)
-        name = f"store{count}_{vector}"
-        self.functions[name] = support.vector_part(name, vector, STORAGE[t.name], t.bits // 8, self.lanes, count)
-        return name
-
-    def _stream(self, t: DType) -> str:
-        vector = self._type(t)
-        name = f"stream_{vector}"
-        self.functions[name] = support.vector_stream(name, vector, STORAGE[t.name], t.bits // 8 * self.lanes)
-        return name
-
     def _store(
         self, array: Array, name: str, target: list[tuple[str, Affine]], tile: _Lanes, lane: str
     ) -> Iterator[cgen.Generable]:
         load = ex.Load(array.name, tuple(target), array.dtype)
-        dense = self._dense(load, lane, tile) if tile.valid == self.lanes else None
+        dense = self._dense(load, lane, tile) if tile.valid == self.vectors.lanes else None
         if dense is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
-            yield cgen.Statement(f"*({self._type(array.dtype)} *)&{dense} = {name}")
+            yield cgen.Statement(f"*({self.vectors.type(array.dtype)} *)&{dense} = {name}")
             return
-        near = self._near(load, lane) if 1 < tile.valid < self.lanes else None
+        near = self._near(load, lane) if 1 < tile.valid < self.vectors.lanes else None
         if near is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
-            yield cgen.Statement(f"{self._part(array.dtype, tile.valid)}(&{near}, {name})")
+            yield cgen.Statement(f"{self.vectors.part(array.dtype, tile.valid)}(&{near}, {name})")
             return
         cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
         body = cgen.Statement(f"{cell} = {self.scalar.to_storage(array.dtype, f'{name}[lane]')}")
         yield loop("int lane = 0", f"lane < {tile.valid}", "++lane", body)
 
     # --- types -------------------------------------------------------------------------------------------------------
-
-    def _type(self, t: DType) -> str:
-        """The vector type of as many values of `t` as results have lanes."""
-        scalar = value_type(t)
-        name = f"{'f32' if scalar == 'float' else t.name}x{self.lanes}"
-        size = 4 if scalar == "float" else t.bits // 8
-        self.types[name] = vector_typedef(name, scalar, size, self.lanes)
-        return name
-
-    def _splat(self, t: DType) -> str:
-        vector = self._type(t)
-        name = f"all_{vector}"
-        self.functions[name] = (
-            f"static inline {vector} {name}({value_type(t)} x) {{\n"
-            f"  {vector} v;\n  for (int i = 0; i < {self.lanes}; ++i) v[i] = x;\n  return v;\n}}"
-        )
-        return name
-
-    def head(self) -> list[str]:
-        """Types and lane functions, to stand before the kernel."""
-        return [*self.types.values(), *self.functions.values()]
 
 
 def loop(start: str, condition: str, update: str, body: cgen.Generable) -> cgen.Generable:
@@ -628,11 +555,6 @@ def branch(condition: str, then: cgen.Generable, other: cgen.Generable | None) -
     """`if (condition) then else other`; cgen takes text for the condition, but does not say so."""
     made = cast("Callable[..., cgen.Generable]", cgen.If)
     return made(condition, then, other)
-
-
-def vector_typedef(name: str, scalar: str, size: int, lanes: int) -> str:
-    """A vector type that may be loaded from any element's address."""
-    return f"typedef {scalar} {name} __attribute__((vector_size({size * lanes}), aligned({size}), may_alias));"
 
 
 def _short(last: Affine, body: Sequence[cgen.Generable]) -> bool:

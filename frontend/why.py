@@ -29,6 +29,7 @@ CAUSES = {
     "l2": "bandwidth of L2",
     "l3": "bandwidth of L3",
     "memory": "bandwidth of memory",
+    "floor": "memory for the results",
     "control": "loop control",
     "ends": "result stores",
     "copies": "copies of operands",

@@ -110,7 +110,7 @@ def test_why_says_what_bounds_a_planned_statement():
     assert found["planned"] is True
     causes: dict[str, dict[str, float]] = found["causes"]  # type: ignore[assignment]
     assert set(causes) <= set(CAUSES.values())
-    assert {"multiply-adds", "loads", "latency", "copies of operands", "partial tiles"} <= set(causes)
+    assert {"multiply-adds", "loads", "latency", "partial tiles"} <= set(causes)
     assert found["bound"] == max(causes, key=lambda c: causes[c]["cycles"])
     assert 0 < found["peak"] <= 1  # type: ignore[operator]
     assert f"out is bound by {found['bound']}: predicted" in str(answer)
