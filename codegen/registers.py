@@ -16,9 +16,9 @@ from typing import cast
 import cgen
 
 from codegen import loops as lp
-from codegen import support
 from codegen.scalar import STORAGE, Scalar, bare, literal, value_type
 from codegen.shuffles import Shuffle, weave
+from codegen.vectors import JOIN, Vectors
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Var
@@ -34,12 +34,9 @@ LANE = "\0lane"
 _LONGEST_PAD = 2048
 """Elements of pad values that a kernel carries; longer reaches read one of them with stride 0."""
 
-_JOIN = "join"
-"""How the functions begin that load one vector from several places."""
-
 
 @dataclass(frozen=True)
-class _Lanes:
+class Lanes:
     """One vector of results: the values of the unrolled dims, the first lane's index along the vector dim, and how many
     lanes count."""
 
@@ -49,7 +46,7 @@ class _Lanes:
     key: tuple[int, ...]
 
 
-_Accumulators = dict[tuple[int, ...], tuple[str, list[tuple[str, Affine]], _Lanes, str]]
+_Accumulators = dict[tuple[int, ...], tuple[str, list[tuple[str, Affine]], Lanes, str]]
 """By tile: the variable, the cells it is stored to, its lanes and their loop."""
 
 
@@ -57,7 +54,7 @@ _Pointers = dict[tuple[tuple[ex.Expr, str], Affine], tuple[str, int]]
 
 
 @dataclass
-class _Open:
+class Open:
     """A loop around the statement being emitted, with what is computed once in each of its iterations: pointers, by
     condition and address, with the offset each was made for; vectors that were joined, by text.  The region itself is
     the loop without a name."""
@@ -72,7 +69,7 @@ class _Open:
 
 @dataclass
 class Registers:
-    """Emits promoted regions of one kernel; `functions` collects the lane functions it defines."""
+    """Emits promoted regions of one kernel; `vectors` collects the types and functions it needs."""
 
     program: Program
     families: Mapping[str, Family]
@@ -82,25 +79,28 @@ class Registers:
     address: Callable[[str, list[tuple[str, Affine]]], Affine | None]
     bound: Callable[[lp.Bound], str]
     vector_bytes: int
-    functions: dict[str, str] = field(default_factory=dict[str, str])
-    types: dict[str, str] = field(default_factory=dict[str, str])
+    vectors: Vectors = field(default_factory=Vectors)
     pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
-    picks: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict[tuple[str, tuple[int, ...]], str])
-    lanes: int = 1
-    open: list[_Open] = field(default_factory=list[_Open])
+    open: list[Open] = field(default_factory=list[Open])
 
     def region(self, node: lp.Promoted) -> list[cgen.Generable]:
         """Accumulators, the body on them, and their stores."""
         array = self.program.array(node.array)
-        self.lanes = max(1, self.vector_bytes // (4 if value_type(array.dtype) == "float" else array.dtype.bits // 8))
+        self.begin(array)
         accumulators: _Accumulators = {}
-        self.open = [_Open("", aff.const(0), aff.const(0))]
         body = self._node(node.body, array, {}, (), accumulators)
-        vector = self._type(array.dtype)
+        vector = self.vectors.type(array.dtype)
         names = [name for name, *_ in accumulators.values()]
         head: list[cgen.Generable] = [cgen.Statement(f"{vector} {', '.join(names)}")]
         stores = self._stores(array, accumulators, streams=node.streams)
         return [*head, *self.open[0].lines, *body, *stores]
+
+    def begin(self, array: Array) -> None:
+        """A region that holds cells of an array."""
+        self.vectors.lanes = max(
+            1, self.vector_bytes // (4 if value_type(array.dtype) == "float" else array.dtype.bits // 8)
+        )
+        self.open = [Open("", aff.const(0), aff.const(0))]
 
     # --- walking -----------------------------------------------------------------------------------------------------
 
@@ -117,18 +117,18 @@ class Registers:
                     for g in self._node(n.body, array, {**env, n.name: _lo(n, env) + i}, (*key, i), acc)
                 ]
             case lp.For(run=Run.VECTOR):
-                lanes = self.lanes
+                lanes = self.vectors.lanes
                 trips = _trips(n)
                 found: list[cgen.Generable] = []
                 for b in range(-(-trips // lanes)):
                     start = _lo(n, env) + b * lanes
-                    tile = _Lanes(((n.name, start),), b, min(lanes, trips - b * lanes), (*key, b))
+                    tile = Lanes(((n.name, start),), b, min(lanes, trips - b * lanes), (*key, b))
                     found += self._exec(n.body, array, n.name, env, tile, acc)
                 return found
             case lp.For():
                 name = self.spell(n.name)
                 lo = aff.substitute(_affine(n.lo), env)
-                self.open.append(_Open(n.name, lo, aff.substitute(_widest(n.hi, lo), env)))
+                self.open.append(Open(n.name, lo, aff.substitute(_widest(n.hi, lo), env)))
                 body = self._node(n.body, array, env, key, acc)
                 lines = self.open.pop().lines
                 end = f"< {self.bound(n.hi + 1)}" if isinstance(n.hi, Affine) else f"<= {self.bound(n.hi)}"
@@ -137,7 +137,7 @@ class Registers:
             case lp.If(condition, then, None):
                 return self._begun(condition, then, array, env, key, acc)
             case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
-                tile = _Lanes((("", aff.const(0)),), 0, 1, (*key, 0))
+                tile = Lanes((("", aff.const(0)),), 0, 1, (*key, 0))
                 return self._exec(n, array, "", env, tile, acc)
             case lp.If() | lp.Promoted():
                 raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
@@ -159,7 +159,7 @@ class Registers:
         return [branch(test, cgen.Block(starts), cgen.Block(found))]
 
     def _exec(
-        self, n: lp.Node, array: Array, vector: str, env: Mapping[str, Affine], tile: _Lanes, acc: _Accumulators
+        self, n: lp.Node, array: Array, vector: str, env: Mapping[str, Affine], tile: Lanes, acc: _Accumulators
     ) -> list[cgen.Generable]:
         if isinstance(n, lp.Block) and len(n.children) == 1:
             n = n.children[0]
@@ -177,17 +177,14 @@ class Registers:
                 self.open[0].lines += self._fetch(array, *acc[tile.key])
         if family.kind is Kind.INIT:
             assert s.op is not None
-            return [
-                cgen.Statement(
-                    f"{name} = {self._splat(array.dtype)}({literal(ex.identity(s.op, array.dtype).value, array.dtype)})"
-                )
-            ]
-        return self._step(family, array, name, at, lane, tile)
+            start = literal(ex.identity(s.op, array.dtype).value, array.dtype)
+            return [cgen.Statement(f"{name} = {self.vectors.splat(array.dtype)}({start})")]
+        return self.step(family, array, name, at, lane, tile)
 
     # --- one step ----------------------------------------------------------------------------------------------------
 
-    def _step(
-        self, family: Family, array: Array, name: str, at: Mapping[str, Affine], lane: str, tile: _Lanes
+    def step(
+        self, family: Family, array: Array, name: str, at: Mapping[str, Affine], lane: str, tile: Lanes
     ) -> list[cgen.Generable]:
         """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside."""
         s = family.statement
@@ -211,27 +208,27 @@ class Registers:
     def _named(self, arguments: list[str], operands: list[ex.Expr]) -> Iterator[cgen.Generable]:
         """Vectors that take several loads get a name, for all steps of this iteration."""
         for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
-            if text.startswith(_JOIN):
+            if text.startswith(JOIN):
                 names = self.open[-1].joined
                 if text not in names:
                     assert isinstance(e, ex.Load)
                     names[text] = f"vec_{self.spell(e.array)}_{sum(len(o.joined) for o in self.open)}"
-                    yield cgen.Initializer(cgen.Value(f"const {self._type(e.dtype)}", names[text]), text)
+                    yield cgen.Initializer(cgen.Value(f"const {self.vectors.type(e.dtype)}", names[text]), text)
                 arguments[k] = names[text]
 
-    def _operand(self, e: ex.Expr, lane: str, tile: _Lanes) -> tuple[str, str, bool]:
+    def _operand(self, e: ex.Expr, lane: str, tile: Lanes) -> tuple[str, str, bool]:
         """(argument text, parameter type, whether it differs between lanes)."""
         t = ex.dtype_of(e)
         if lane not in ex.dims_of(e):
             return self._padded_scalar(e) or bare(self.scalar.value(e)), value_type(t), False
-        vector = self._type(t)
+        vector = self.vectors.type(t)
         if isinstance(e, ex.Load):
             dense = self._dense(e, lane, tile)
             if dense is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
                 return f"*(const {vector} *)&{dense}", vector, True
             runs = self._runs(e, lane, tile)
             if runs is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
-                return f"{self._join(t, len(runs))}({', '.join(f'&{cell}' for cell in runs)})", vector, True
+                return f"{self.vectors.join(t, len(runs))}({', '.join(f'&{cell}' for cell in runs)})", vector, True
         items = [bare(self.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
         return f"({vector}){{{', '.join(items)}}}", vector, True
 
@@ -308,15 +305,17 @@ class Registers:
         name = self.pads.setdefault(pad, (f"pad_{len(self.pads)}", 0))[0]
         longest = self.pads[pad] = name, max(self.pads[pad][1], reach + 1)
         value = self.scalar.to_storage(pad.dtype, literal(pad.value, pad.dtype))
-        self.functions[name] = f"static const {storage} {name}[{longest[1]}] = {{[0 ... {longest[1] - 1}] = {value}}};"
+        self.vectors.functions[name] = (
+            f"static const {storage} {name}[{longest[1]}] = {{[0 ... {longest[1] - 1}] = {value}}};"
+        )
         return name
 
-    def _dense(self, e: ex.Load, lane: str, tile: _Lanes) -> str | None:
+    def _dense(self, e: ex.Load, lane: str, tile: Lanes) -> str | None:
         """The first cell, if the lanes read consecutive ones and all of them exist."""
         index = [(d, i) for d, i in e.index if isinstance(i, Affine)]
         first = [(d, aff.substitute(i, {lane: aff.const(0)})) for d, i in index]
         base = self.address(e.array, first)
-        lanes = self.lanes
+        lanes = self.vectors.lanes
         for i in range(1, lanes):
             there = self.address(e.array, [(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in index])
             if base is None or there is None or there - base != aff.const(i):
@@ -325,31 +324,24 @@ class Registers:
             return None
         return self.cell(e.array, first)
 
-    def _runs(self, e: ex.Load, lane: str, tile: _Lanes) -> list[str] | None:
+    def _runs(self, e: ex.Load, lane: str, tile: Lanes) -> list[str] | None:
         """The first cell of each run, if the lanes read a few runs of as many consecutive cells, 2^n of them."""
-        if tile.valid < self.lanes:
+        if tile.valid < self.vectors.lanes:
             return None
         index = [(d, i) for d, i in e.index if isinstance(i, Affine)]
-        at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in index] for i in range(self.lanes)]
+        at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in index] for i in range(self.vectors.lanes)]
         places = [self.address(e.array, i) for i in at]
         apart = [b - a if a is not None and b is not None else aff.const(0) for a, b in pairwise(places)]
-        length = next((i for i, step in enumerate(apart, 1) if step != aff.const(1)), self.lanes)
-        if length < 2 or self.lanes % length or (self.lanes // length) & (self.lanes // length - 1):
+        length = next((i for i, step in enumerate(apart, 1) if step != aff.const(1)), self.vectors.lanes)
+        if (
+            length < 2
+            or self.vectors.lanes % length
+            or (self.vectors.lanes // length) & (self.vectors.lanes // length - 1)
+        ):
             return None
         if any(step != aff.const(1) for i, step in enumerate(apart, 1) if i % length):
             return None
-        return [self.cell(e.array, at[i]) for i in range(0, self.lanes, length)]
-
-    def _join(self, t: DType, count: int) -> str:
-        """A function that loads a vector from so many places."""
-        vector = self._type(t)
-        name = f"{_JOIN}{count}_{vector}"
-        for n in range(count.bit_length() - 1):
-            lanes = self.lanes >> (n + 1)
-            part = f"{t.name}x{lanes}"
-            self.types[part] = vector_typedef(part, STORAGE[t.name], t.bits // 8, lanes)
-        self.functions[name] = support.vector_join(name, t.name, STORAGE[t.name], self.lanes, count)
-        return name
+        return [self.cell(e.array, at[i]) for i in range(0, self.vectors.lanes, length)]
 
     def _padded(self, e: ex.Load, lane: str, lanes: int) -> bool:
         """Whether lanes beyond the last result still lie inside the array: a panel is whole vectors wide."""
@@ -366,7 +358,7 @@ class Registers:
         kinds = "".join("v" if n.endswith("[i]") else "s" for n in names.values())
         what = "value" if s.op is None else "step"
         name = f"{self.spell(s.write.array)}_{what}" + (f"_{kinds}" if "s" in kinds or "v" not in kinds else "")
-        vector = self._type(t)
+        vector = self.vectors.type(t)
         whole = self._whole(s.op, t, s.value, names)
         if whole is not None:
             body = f"  return {whole};"
@@ -378,14 +370,14 @@ class Registers:
                 else self.scalar.step(s.op, t, "acc[i]", s.value, strict=s.strict)
             )
             self.scalar.names = saved
-            body = f"  for (int i = 0; i < {self.lanes}; ++i) acc[i] = {step};\n  return acc;"
+            body = f"  for (int i = 0; i < {self.vectors.lanes}; ++i) acc[i] = {step};\n  return acc;"
             body = f"  {vector} acc;\n{body}" if s.op is None else body
         given = parameters if s.op is None else [f"{vector} acc", *parameters]
         text = f"static inline {vector} {name}({', '.join(given) or 'void'}) {{\n{body}\n}}"
-        while name in self.functions and self.functions[name] != text:
+        while name in self.vectors.functions and self.vectors.functions[name] != text:
             text = text.replace(f" {name}(", f" {name}_(")
             name += "_"
-        self.functions[name] = text
+        self.vectors.functions[name] = text
         return name
 
     # --- whole vectors -----------------------------------------------------------------------------------------------
@@ -396,17 +388,17 @@ class Registers:
             return None
         if op == "sum" and t.is_float and isinstance(value, ex.Binary) and value.op == "*" and value not in names:
             a, b = (self._vector(v, t, names) for v in (value.lhs, value.rhs))
-            return None if a is None or b is None else f"{self._fma(t)}({bare(a)}, {bare(b)}, acc)"
+            return None if a is None or b is None else f"{self.vectors.fma(t)}({bare(a)}, {bare(b)}, acc)"
         new = self._vector(value, t, names)
         if op is None:
             return None if new is None else bare(new)
-        return None if new is None else bare(self._combined(ex.REDUCTIONS[op], t, "acc", new))
+        return None if new is None else bare(self.vectors.combined(ex.REDUCTIONS[op], t, "acc", new))
 
     def _vector(self, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> str | None:
         """A value in all lanes; `x - zero` spreads a scalar without touching its sign."""
         if ex.dtype_of(e) != t:
             return None
-        spread = f" - ({self._type(t)}){{0}})"
+        spread = f" - ({self.vectors.type(t)}){{0}})"
         if e in names:
             name = names[e]
             return name.removesuffix("[i]") if name.endswith("[i]") else f"({name}{spread}"
@@ -415,52 +407,25 @@ class Registers:
                 return f"({literal(v, t)}{spread}"
             case ex.Binary(op, lhs, rhs) if op in ("+", "-", "*", "min", "max") or (op == "/" and t.is_float):
                 a, b = self._vector(lhs, t, names), self._vector(rhs, t, names)
-                return None if a is None or b is None else self._combined(op, t, a, b)
+                return None if a is None or b is None else self.vectors.combined(op, t, a, b)
             case ex.Unary("-", arg) if t.is_float:
                 a = self._vector(arg, t, names)
                 return None if a is None else f"(-{a})"
             case _:
                 return None
 
-    def _combined(self, op: str, t: DType, a: str, b: str) -> str:
-        if op not in ("min", "max"):
-            return f"({a} {op} {b})"
-        return f"{self._extreme(op, t)}({bare(a)}, {bare(b)})"
-
-    def _extreme(self, op: str, t: DType) -> str:
-        """min or max of vectors; NaN wins, as in the scalar functions."""
-        vector = self._type(t)
-        name = f"{op}_{vector}"
-        less = "<" if op == "min" else ">"
-        lines = [f"  for (int i = 0; i < {self.lanes}; ++i) r[i] = a[i] {less} b[i] ? a[i] : b[i];"]
-        if t.is_float:
-            mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
-            self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
-            lines.append(f"  const {mask} number = ({mask})(a == a);")
-            lines.append(f"  r = ({vector})((number & ({mask})r) | (~number & ({mask})a));")
-        body = "\n".join([f"  {vector} r;", *lines, "  return r;"])
-        self.functions[name] = f"static inline {vector} {name}({vector} a, {vector} b) {{\n{body}\n}}"
-        return name
-
-    def _fma(self, t: DType) -> str:
-        """A fused multiply-add of vectors: the machine's instruction where the compiler names it, lanes elsewhere."""
-        vector = self._type(t)
-        name = f"fma_{vector}"
-        self.functions[name] = support.vector_fma(name, vector, t.bits, self.lanes)
-        return name
-
     # --- memory ------------------------------------------------------------------------------------------------------
 
     def _fetch(
-        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: _Lanes, lane: str
+        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: Lanes, lane: str
     ) -> Iterator[cgen.Generable]:
         """An accumulator as the last portion of its reduction left it."""
         load = ex.Load(array.name, tuple(target), array.dtype)
-        dense = self._dense(load, lane, tile) if tile.valid == self.lanes else None
+        dense = self._dense(load, lane, tile) if tile.valid == self.vectors.lanes else None
         if dense is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
-            yield cgen.Statement(f"{name} = *(const {self._type(array.dtype)} *)&{dense}")
+            yield cgen.Statement(f"{name} = *(const {self.vectors.type(array.dtype)} *)&{dense}")
             return
-        yield cgen.Statement(f"{name} = {self._splat(array.dtype)}(0)")
+        yield cgen.Statement(f"{name} = {self.vectors.splat(array.dtype)}(0)")
         cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
         body = cgen.Statement(f"{name}[lane] = {self.scalar.from_storage(array.dtype, cell)}")
         yield loop("int lane = 0", f"lane < {tile.valid}", "++lane", body)
@@ -471,31 +436,33 @@ class Registers:
         if woven is None:
             return [line for entry in acc.values() for line in self._store(array, *entry)]
         shuffled, lines = woven
-        vector = self._type(array.dtype)
+        vector = self.vectors.type(array.dtype)
         made: list[cgen.Generable] = []
         for s in shuffled:
-            text = f"{self._pick(array.dtype, s.lanes)}({s.first}, {s.second})"
+            text = f"{self.vectors.pick(array.dtype, s.lanes)}({s.first}, {s.second})"
             made.append(cgen.Initializer(cgen.Value(f"const {vector}", s.made), text))
         for name, cell in lines:
-            place = f"{self._stream(array.dtype)}(&{cell}, {name})" if streams else f"*({vector} *)&{cell} = {name}"
+            place = (
+                f"{self.vectors.stream(array.dtype)}(&{cell}, {name})" if streams else f"*({vector} *)&{cell} = {name}"
+            )
             made.append(cgen.Statement(place))
         return made
 
     def _woven(self, array: Array, acc: _Accumulators) -> tuple[tuple[Shuffle, ...], list[tuple[str, str]]] | None:
         """The shuffles, and each register with its first cell; None where a tile has no such form."""
-        whole = all(tile.valid == self.lanes for _, _, tile, _ in acc.values())
+        whole = all(tile.valid == self.vectors.lanes for _, _, tile, _ in acc.values())
         if not whole or array.planes or value_type(array.dtype) != STORAGE[array.dtype.name]:
             return None
         origin: Affine | None = None
         cells: dict[str, tuple[int, ...]] = {}
         index: dict[int, list[tuple[str, Affine]]] = {}
         for name, target, _, lane in acc.values():
-            at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in target] for i in range(self.lanes)]
+            at = [[(d, aff.substitute(x, {lane: aff.const(i)})) for d, x in target] for i in range(self.vectors.lanes)]
             places = [self.address(array.name, i) for i in at]
             origin = places[0] if origin is None else origin
             apart = [None if origin is None or p is None else p - origin for p in places]
             known = [a.const for a in apart if a is not None and a.is_const]
-            if len(known) < self.lanes:
+            if len(known) < self.vectors.lanes:
                 return None
             cells[name] = tuple(known)
             index.update(zip(known, at, strict=True))
@@ -504,55 +471,17 @@ class Registers:
             return None
         return woven.shuffles, [(name, self.cell(array.name, index[first])) for name, first in woven.lines]
 
-    def _pick(self, t: DType, lanes: tuple[int, ...]) -> str:
-        """A function that picks lanes of two vectors; one for each pattern."""
-        vector = self._type(t)
-        name = self.picks.setdefault((vector, lanes), f"pick{len(self.picks)}_{vector}")
-        mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
-        self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
-        self.functions[name] = support.vector_pick(name, vector, mask, lanes)
-        return name
-
-    def _stream(self, t: DType) -> str:
-        vector = self._type(t)
-        name = f"stream_{vector}"
-        self.functions[name] = support.vector_stream(name, vector, STORAGE[t.name], t.bits // 8 * self.lanes)
-        return name
-
     def _store(
-        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: _Lanes, lane: str
+        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: Lanes, lane: str
     ) -> Iterator[cgen.Generable]:
         load = ex.Load(array.name, tuple(target), array.dtype)
-        dense = self._dense(load, lane, tile) if tile.valid == self.lanes else None
+        dense = self._dense(load, lane, tile) if tile.valid == self.vectors.lanes else None
         if dense is not None and value_type(array.dtype) == STORAGE[array.dtype.name]:
-            yield cgen.Statement(f"*({self._type(array.dtype)} *)&{dense} = {name}")
+            yield cgen.Statement(f"*({self.vectors.type(array.dtype)} *)&{dense} = {name}")
             return
         cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
         body = cgen.Statement(f"{cell} = {self.scalar.to_storage(array.dtype, f'{name}[lane]')}")
         yield loop("int lane = 0", f"lane < {tile.valid}", "++lane", body)
-
-    # --- types -------------------------------------------------------------------------------------------------------
-
-    def _type(self, t: DType) -> str:
-        """The vector type of as many values of `t` as results have lanes."""
-        scalar = value_type(t)
-        name = f"{'f32' if scalar == 'float' else t.name}x{self.lanes}"
-        size = 4 if scalar == "float" else t.bits // 8
-        self.types[name] = vector_typedef(name, scalar, size, self.lanes)
-        return name
-
-    def _splat(self, t: DType) -> str:
-        vector = self._type(t)
-        name = f"all_{vector}"
-        self.functions[name] = (
-            f"static inline {vector} {name}({value_type(t)} x) {{\n"
-            f"  {vector} v;\n  for (int i = 0; i < {self.lanes}; ++i) v[i] = x;\n  return v;\n}}"
-        )
-        return name
-
-    def head(self) -> list[str]:
-        """Types and lane functions, to stand before the kernel."""
-        return [*self.types.values(), *self.functions.values()]
 
 
 def loop(start: str, condition: str, update: str, body: cgen.Generable) -> cgen.Generable:
@@ -565,11 +494,6 @@ def branch(condition: str, then: cgen.Generable, other: cgen.Generable | None) -
     """`if (condition) then else other`; cgen takes text for the condition, but does not say so."""
     made = cast("Callable[..., cgen.Generable]", cgen.If)
     return made(condition, then, other)
-
-
-def vector_typedef(name: str, scalar: str, size: int, lanes: int) -> str:
-    """A vector type that may be loaded from any element's address."""
-    return f"typedef {scalar} {name} __attribute__((vector_size({size * lanes}), aligned({size}), may_alias));"
 
 
 def _affine(b: lp.Bound) -> Affine:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Vectors in C: their types, and the small functions over them that a kernel turns out to need.
+
+One definition each, by name; what they are for is `codegen.registers`' and `codegen.partials`' business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from codegen import support
+from codegen.scalar import STORAGE, bare, value_type
+from polyhedral import expr as ex
+from polyhedral.dtypes import DType
+
+JOIN = "join"
+"""How the functions begin that load one vector from several places."""
+
+
+@dataclass
+class Vectors:
+    """Vectors of `lanes` values; collects the types and functions that are used."""
+
+    functions: dict[str, str] = field(default_factory=dict[str, str])
+    types: dict[str, str] = field(default_factory=dict[str, str])
+    picks: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict[tuple[str, tuple[int, ...]], str])
+    lanes: int = 1
+
+    def combined(self, op: str, t: DType, a: str, b: str) -> str:
+        if op not in ("min", "max"):
+            return f"({a} {op} {b})"
+        return f"{self._extreme(op, t)}({bare(a)}, {bare(b)})"
+
+    def folded(self, op: str, t: DType) -> str:
+        """A function that combines all lanes of a vector, the upper half with the lower until one is left."""
+        vector = self.type(t)
+        name = f"{op}_of_{vector}"
+        lines: list[str] = []
+        half = self.lanes // 2
+        while half:
+            upper = tuple(half + i % half for i in range(self.lanes))
+            halves = self.combined(ex.REDUCTIONS[op], t, "v", f"{self.pick(t, upper)}(v, v)")
+            lines.append(f"  v = {bare(halves)};")
+            half //= 2
+        body = "\n".join([*lines, "  return v[0];"])
+        self.functions[name] = f"static inline {value_type(t)} {name}({vector} v) {{\n{body}\n}}"
+        return name
+
+    def _extreme(self, op: str, t: DType) -> str:
+        """min or max of vectors; NaN wins, as in the scalar functions."""
+        vector = self.type(t)
+        name = f"{op}_{vector}"
+        less = "<" if op == "min" else ">"
+        lines = [f"  for (int i = 0; i < {self.lanes}; ++i) r[i] = a[i] {less} b[i] ? a[i] : b[i];"]
+        if t.is_float:
+            mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
+            self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
+            lines.append(f"  const {mask} number = ({mask})(a == a);")
+            lines.append(f"  r = ({vector})((number & ({mask})r) | (~number & ({mask})a));")
+        body = "\n".join([f"  {vector} r;", *lines, "  return r;"])
+        self.functions[name] = f"static inline {vector} {name}({vector} a, {vector} b) {{\n{body}\n}}"
+        return name
+
+    def fma(self, t: DType) -> str:
+        """A fused multiply-add of vectors: the machine's instruction where the compiler names it, lanes elsewhere."""
+        vector = self.type(t)
+        name = f"fma_{vector}"
+        self.functions[name] = support.vector_fma(name, vector, t.bits, self.lanes)
+        return name
+
+    def join(self, t: DType, count: int) -> str:
+        """A function that loads a vector from so many places."""
+        vector = self.type(t)
+        name = f"{JOIN}{count}_{vector}"
+        for n in range(count.bit_length() - 1):
+            lanes = self.lanes >> (n + 1)
+            part = f"{t.name}x{lanes}"
+            self.types[part] = vector_typedef(part, STORAGE[t.name], t.bits // 8, lanes)
+        self.functions[name] = support.vector_join(name, t.name, STORAGE[t.name], self.lanes, count)
+        return name
+
+    def pick(self, t: DType, lanes: tuple[int, ...]) -> str:
+        """A function that picks lanes of two vectors; one for each pattern."""
+        vector = self.type(t)
+        name = self.picks.setdefault((vector, lanes), f"pick{len(self.picks)}_{vector}")
+        mask = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"
+        self.types[mask] = vector_typedef(mask, f"int{t.bits}_t", t.bits // 8, self.lanes)
+        self.functions[name] = support.vector_pick(name, vector, mask, lanes)
+        return name
+
+    def stream(self, t: DType) -> str:
+        vector = self.type(t)
+        name = f"stream_{vector}"
+        self.functions[name] = support.vector_stream(name, vector, STORAGE[t.name], t.bits // 8 * self.lanes)
+        return name
+
+    def type(self, t: DType) -> str:
+        """The vector type of as many values of `t` as results have lanes."""
+        scalar = value_type(t)
+        name = f"{'f32' if scalar == 'float' else t.name}x{self.lanes}"
+        size = 4 if scalar == "float" else t.bits // 8
+        self.types[name] = vector_typedef(name, scalar, size, self.lanes)
+        return name
+
+    def splat(self, t: DType) -> str:
+        vector = self.type(t)
+        name = f"all_{vector}"
+        self.functions[name] = (
+            f"static inline {vector} {name}({value_type(t)} x) {{\n"
+            f"  {vector} v;\n  for (int i = 0; i < {self.lanes}; ++i) v[i] = x;\n  return v;\n}}"
+        )
+        return name
+
+    def head(self) -> list[str]:
+        """Types and lane functions, to stand before the kernel."""
+        return [*self.types.values(), *self.functions.values()]
+
+
+def vector_typedef(name: str, scalar: str, size: int, lanes: int) -> str:
+    """A vector type that may be loaded from any element's address."""
+    return f"typedef {scalar} {name} __attribute__((vector_size({size * lanes}), aligned({size}), may_alias));"
