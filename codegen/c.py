@@ -17,6 +17,7 @@ import numpy as np
 
 from codegen import loops as lp
 from codegen import support
+from codegen.partials import has_lanes, partial_region
 from codegen.registers import LANE, Registers, branch, loop
 from codegen.scalar import STORAGE, Scalar, bare, c_name, integer, literal
 from polyhedral import affine as aff
@@ -219,7 +220,8 @@ class _Emitter:
             case lp.For():
                 return self._for(n, shared=shared)
             case lp.Promoted():
-                return [cgen.Block(self.registers.region(n))]
+                made = partial_region(self.registers, n) if has_lanes(n) else self.registers.region(n)
+                return [cgen.Block(made)]
             case lp.Exec():
                 return self.execute(n)
 

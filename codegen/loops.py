@@ -2,8 +2,8 @@
 """The loop AST: what every target prints.
 
     node  := For(name, lo, hi, step, run, body) | If(condition, then, orelse) | Block(nodes) | Exec(family, at)
-           | Promoted(array, body, streams)      (cells of array live in registers while the body runs, then
-                                                  are stored: past the caches if `streams`)
+           | Promoted(array, body, streams, partials)   (cells of array live in registers while the body runs, then
+                                        are stored, past the caches if `streams`; along lanes, in so many partials)
     bound := affine | min(bounds) | max(bounds)
 
 All indices are quasi-affine in loop variables and sizes; `hi` is inclusive.  How to make it is `codegen.lower`'s
@@ -70,6 +70,7 @@ class Promoted:
     array: str
     body: Node
     streams: bool = False
+    partials: int = 1
 
 
 Node = For | If | Block | Exec | Promoted

@@ -25,8 +25,8 @@ _OP = cast("Any", isl.ast_expr_op_type)  # islpy's stubs lack the names that end
 _TYPES = cast("Any", isl.ast_node_type)
 
 
-_Region = tuple[str, bool, tuple[str, ...]]
-"""One Promote: its array, whether it streams, and its families."""
+_Region = tuple[str, bool, int, tuple[str, ...]]
+"""One Promote: its array, whether it streams, its partial results, and its families."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ def lower(fr: Frame, tree: Tree) -> Node:
     ast = build.node_from_schedule(schedule)
     members = {f.id: members_of(tree, f.id) for f in fr.families}
     sizes = {p: aff.size(n) for p, n in zip(fr.params, fr.program.sizes, strict=True)}
-    regions = {(p.array, f): (p.array, p.streams, inside) for p, inside, _ in promotions(tree) for f in inside}
+    regions = {
+        (p.array, f): (p.array, p.streams, p.partials, inside) for p, inside, _ in promotions(tree) for f in inside
+    }
     kept = {f.id: tuple((at, regions[array, f.id]) for at, array in held(tree, f.id)) for f in fr.families}
     return _node(ast, _Scope(fr, members, sizes, kept))
 
@@ -65,8 +67,8 @@ def _promoted(node: isl.AstNode, scope: _Scope) -> tuple[_Region, ...]:
 
 
 def _in_registers(regions: Sequence[_Region], made: Node) -> Node:
-    for array, past, _ in reversed(regions):
-        made = Promoted(array, made, past)
+    for array, past, partials, _ in reversed(regions):
+        made = Promoted(array, made, past, partials)
     return made
 
 

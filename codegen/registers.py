@@ -40,7 +40,7 @@ _LONGEST_PAD = 2048
 
 
 @dataclass(frozen=True)
-class _Lanes:
+class Lanes:
     """One vector of results: the values of the unrolled dims, the first lane's index along the vector dim, and how many
     lanes count."""
 
@@ -50,7 +50,7 @@ class _Lanes:
     key: tuple[int, ...]
 
 
-_Accumulators = dict[tuple[int, ...], tuple[str, list[tuple[str, Affine]], _Lanes, str]]
+_Accumulators = dict[tuple[int, ...], tuple[str, list[tuple[str, Affine]], Lanes, str]]
 """By tile: the variable, the cells it is stored to, its lanes and their loop."""
 
 
@@ -67,7 +67,7 @@ _Pointers = dict[tuple[tuple[ex.Expr, str], Affine], tuple[str, int]]
 
 
 @dataclass
-class _Open:
+class Open:
     """A loop around the statement being emitted, with what is computed once in each of its iterations: pointers, by
     condition and address, with the offset each was made for; vectors that were joined, by text.  The region itself is
     the loop without a name."""
@@ -96,22 +96,26 @@ class Registers:
     windows: bool = True  # not where each index is tested: a window begins before what exists
     vectors: Vectors = field(default_factory=Vectors)
     pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
-    open: list[_Open] = field(default_factory=list[_Open])
+    open: list[Open] = field(default_factory=list[Open])
 
     def region(self, node: lp.Promoted) -> list[cgen.Generable]:
         """Accumulators, the body on them, and their stores."""
         array = self.program.array(node.array)
-        self.vectors.lanes = max(
-            1, self.vector_bytes // (4 if value_type(array.dtype) == "float" else array.dtype.bits // 8)
-        )
+        self.begin(array)
         accumulators: _Accumulators = {}
-        self.open = [_Open("", aff.const(0), aff.const(0))]
         body = self._node(node.body, array, {}, (), accumulators)
         vector = self.vectors.type(array.dtype)
         names = [name for name, *_ in accumulators.values()]
         head: list[cgen.Generable] = [cgen.Statement(f"{vector} {', '.join(names)}")]
         stores = self._stores(array, accumulators, streams=node.streams)
         return [*head, *self.open[0].lines, *body, *stores]
+
+    def begin(self, array: Array) -> None:
+        """A region that holds cells of an array."""
+        self.vectors.lanes = max(
+            1, self.vector_bytes // (4 if value_type(array.dtype) == "float" else array.dtype.bits // 8)
+        )
+        self.open = [Open("", aff.const(0), aff.const(0))]
 
     # --- walking -----------------------------------------------------------------------------------------------------
 
@@ -133,13 +137,13 @@ class Registers:
                 found: list[cgen.Generable] = []
                 for b in range(-(-trips // lanes)):
                     start = _lo(n, env) + b * lanes
-                    tile = _Lanes(((n.name, start),), b, min(lanes, trips - b * lanes), (*key, b))
+                    tile = Lanes(((n.name, start),), b, min(lanes, trips - b * lanes), (*key, b))
                     found += self._exec(n.body, array, n.name, env, tile, acc)
                 return found
             case lp.For():
                 name = self.spell(n.name)
                 lo = aff.substitute(_affine(n.lo), env)
-                self.open.append(_Open(n.name, lo, aff.substitute(_widest(n.hi, lo), env)))
+                self.open.append(Open(n.name, lo, aff.substitute(_widest(n.hi, lo), env)))
                 body = self._node(n.body, array, env, key, acc)
                 lines = self.open.pop().lines
                 end = f"< {self.bound(n.hi + 1)}" if isinstance(n.hi, Affine) else f"<= {self.bound(n.hi)}"
@@ -152,7 +156,7 @@ class Registers:
             case lp.If(condition, then, None):
                 return self._begun(condition, then, array, env, key, acc)
             case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
-                tile = _Lanes((("", aff.const(0)),), 0, 1, (*key, 0))
+                tile = Lanes((("", aff.const(0)),), 0, 1, (*key, 0))
                 return self._exec(n, array, "", env, tile, acc)
             case lp.If() | lp.Promoted():
                 raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
@@ -174,7 +178,7 @@ class Registers:
         return [branch(test, cgen.Block(starts), cgen.Block(found))]
 
     def _exec(
-        self, n: lp.Node, array: Array, vector: str, env: Mapping[str, Affine], tile: _Lanes, acc: _Accumulators
+        self, n: lp.Node, array: Array, vector: str, env: Mapping[str, Affine], tile: Lanes, acc: _Accumulators
     ) -> list[cgen.Generable]:
         if isinstance(n, lp.Block) and len(n.children) == 1:
             n = n.children[0]
@@ -194,12 +198,12 @@ class Registers:
             assert s.op is not None
             start = literal(ex.identity(s.op, array.dtype).value, array.dtype)
             return [cgen.Statement(f"{name} = {self.vectors.splat(array.dtype)}({start})")]
-        return self._step(family, array, name, at, lane, tile)
+        return self.step(family, array, name, at, lane, tile)
 
     # --- one step ----------------------------------------------------------------------------------------------------
 
-    def _step(
-        self, family: Family, array: Array, name: str, at: Mapping[str, Affine], lane: str, tile: _Lanes
+    def step(
+        self, family: Family, array: Array, name: str, at: Mapping[str, Affine], lane: str, tile: Lanes
     ) -> list[cgen.Generable]:
         """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside."""
         s = family.statement
@@ -231,7 +235,7 @@ class Registers:
                     yield cgen.Initializer(cgen.Value(f"const {self.vectors.type(load.dtype)}", names[text]), text)
                 arguments[k] = names[text]
 
-    def _operand(self, e: ex.Expr, lane: str, tile: _Lanes) -> tuple[str, str, bool]:
+    def _operand(self, e: ex.Expr, lane: str, tile: Lanes) -> tuple[str, str, bool]:
         """(argument text, parameter type, whether it differs between lanes)."""
         t = ex.dtype_of(e)
         if lane not in ex.dims_of(e):
@@ -250,7 +254,7 @@ class Registers:
         items = [bare(self.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
         return f"({vector}){{{', '.join(items)}}}", vector, True
 
-    def _window(self, e: ex.Expr, lane: str, tile: _Lanes) -> str | None:
+    def _window(self, e: ex.Expr, lane: str, tile: Lanes) -> str | None:
         """A masked load of what exists of a row, padding elsewhere."""
         t = ex.dtype_of(e)
         load = next((n for n in ex.walk(e) if isinstance(n, ex.Load)), None)
@@ -345,7 +349,7 @@ class Registers:
         )
         return name
 
-    def _dense(self, e: ex.Load, lane: str, tile: _Lanes) -> str | None:
+    def _dense(self, e: ex.Load, lane: str, tile: Lanes) -> str | None:
         """The first cell, if the lanes read consecutive ones and all of them exist."""
         near = self._near(e, lane)
         return (
@@ -365,7 +369,7 @@ class Registers:
                 return None
         return self.cell(e.array, first)
 
-    def _runs(self, e: ex.Load, lane: str, tile: _Lanes) -> list[str] | None:
+    def _runs(self, e: ex.Load, lane: str, tile: Lanes) -> list[str] | None:
         """The first cell of each run, if the lanes read a few runs of as many consecutive cells, 2^n of them."""
         if tile.valid < self.vectors.lanes:
             return None
@@ -458,7 +462,7 @@ class Registers:
     # --- memory ------------------------------------------------------------------------------------------------------
 
     def _fetch(
-        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: _Lanes, lane: str
+        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: Lanes, lane: str
     ) -> Iterator[cgen.Generable]:
         """An accumulator as the last portion of its reduction left it."""
         load = ex.Load(array.name, tuple(target), array.dtype)
@@ -527,7 +531,7 @@ class Registers:
         return _Lines(shuffles, tuple((n, self.cell(array.name, index[first])) for n, first in woven.lines), count)
 
     def _store(
-        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: _Lanes, lane: str
+        self, array: Array, name: str, target: list[tuple[str, Affine]], tile: Lanes, lane: str
     ) -> Iterator[cgen.Generable]:
         load = ex.Load(array.name, tuple(target), array.dtype)
         dense = self._dense(load, lane, tile) if tile.valid == self.vectors.lanes else None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from codegen import support
 from codegen.scalar import STORAGE, bare, value_type
+from polyhedral import expr as ex
 from polyhedral.dtypes import DType
 
 JOIN, WINDOW = "join", "window"
@@ -29,6 +30,21 @@ class Vectors:
         if op not in ("min", "max"):
             return f"({a} {op} {b})"
         return f"{self._extreme(op, t)}({bare(a)}, {bare(b)})"
+
+    def folded(self, op: str, t: DType) -> str:
+        """A function that combines all lanes of a vector, the upper half with the lower until one is left."""
+        vector = self.type(t)
+        name = f"{op}_of_{vector}"
+        lines: list[str] = []
+        half = self.lanes // 2
+        while half:
+            upper = tuple(half + i % half for i in range(self.lanes))
+            halves = self.combined(ex.REDUCTIONS[op], t, "v", f"{self.pick(t, upper)}(v, v)")
+            lines.append(f"  v = {bare(halves)};")
+            half //= 2
+        body = "\n".join([*lines, "  return v[0];"])
+        self.functions[name] = f"static inline {value_type(t)} {name}({vector} v) {{\n{body}\n}}"
+        return name
 
     def _extreme(self, op: str, t: DType) -> str:
         """min or max of vectors; NaN wins, as in the scalar functions."""

@@ -173,7 +173,7 @@ def _broken(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> 
         later = prime(tb, pair.then.dims) - ta
         if later.is_const and later.const > 0 and run is Run.SERIAL and not pair.relaxed:
             return None
-        apart = run in (Run.PARALLEL, Run.VECTOR)
+        apart = run in (Run.PARALLEL, Run.VECTOR) or (run is Run.LANES and not pair.relaxed)
         if apart and later != aff.const(0):
             crossing = _first_nonempty(left, aff.at_least(later, 1), aff.at_least(-later, 1))
             if crossing is not None:

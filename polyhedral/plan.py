@@ -16,6 +16,7 @@ from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine
 from polyhedral.candidates import Choice, balanced, best, extents_of, kept
 from polyhedral.errors import Remark
+from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
 from polyhedral.operands import box
@@ -67,8 +68,14 @@ def plan_program(
                 plans |= {part.name: plan} if plan else {}
             continue
         reason = _unplannable(p, s, every, small)
-        choice = None if reason else best(p, s, every, target, constants)
+        along = None if reason else lane_plan(s, every, target)
+        choice = None if reason or not kept(s) else best(p, s, every, target, constants)
+        if along is not None and (choice is None or along.cycles < choice.prediction.total):
+            statements.append(s)
+            plans[s.name] = along
+            continue
         if choice is None:
+            reason = reason or (None if kept(s) else "its result is a single value")
             if reason:
                 remarks.append(Remark("no register tile", reason, s.name))
             statements.append(s)
@@ -101,7 +108,7 @@ def _unplannable(p: Program, s: Statement, layouts: Mapping[str, Layout], small:
     """Why a statement keeps its plain nest, or None."""
     if s.op not in ("sum", "prod", "max", "min"):
         return "it is no sum, product, maximum or minimum"
-    return _unsuitable(p, s, layouts, small) or (None if kept(s) else "its result is a single value")
+    return _unsuitable(p, s, layouts, small)
 
 
 def _unsuitable(p: Program, s: Statement, layouts: Mapping[str, Layout], small: int) -> str | None:

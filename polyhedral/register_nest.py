@@ -31,10 +31,27 @@ def register_nest(fs: Sequence[Family], plan: RegisterPlan) -> Tree:
     if len(fs) == 1:
         held = Promote(main.statement.write.array, point[0], plan.streams)
         return Band(tuple(_tile_loops(fs, plan)), held, True)
+    if plan.vector in main.statement.reduced:
+        return _along_lanes(init, main, points, plan)
     reduced = tuple(Member(d, ((main.id, aff.var(d)),)) for d in plan.order)
     update = Band(reduced, point[1], True) if reduced else point[1]
     body = InOrder((Filter((init.id,), point[0]), Filter((main.id,), update)))
     return Band(tuple(_tile_loops(fs, plan)), Promote(main.statement.write.array, body, plan.streams), True)
+
+
+def _along_lanes(init: Family, main: Family, rows: Sequence[str], plan: RegisterPlan) -> Tree:
+    """Rows of partial results, set and updated together; the reduced dim of the lanes is outside the rows."""
+
+    def unrolled(f: Family) -> tuple[Member, ...]:
+        return tuple(Member(d, ((f.id, aff.var(d)),), True, Run.UNROLL) for d in rows)
+
+    steps = tuple(Member(d, ((main.id, aff.var(d)),)) for d in plan.order)
+    lanes = Member(plan.vector, ((main.id, aff.var(plan.vector)),), False, Run.LANES)
+    start = Band(unrolled(init), Leaf(), True) if rows else Leaf()
+    update = Band((*steps, lanes, *unrolled(main)), Leaf(), True)
+    body = InOrder((Filter((init.id,), start), Filter((main.id,), update)))
+    held = Promote(main.statement.write.array, body, plan.streams, plan.partials)
+    return Band(tuple(_tile_loops((init, main), plan)), held, True) if plan.loops else held
 
 
 def _tile_loops(fs: Sequence[Family], plan: RegisterPlan) -> Iterator[Member]:

@@ -24,7 +24,8 @@ class RegisterPlan:
     """The nest of one reduction: `width` elements of `vector` times a tile of `rows`, unrolled in this order, are
     accumulated in registers over the reduced dims of `order`; `loops` are those around it from the outermost in, the
     first `parallel` of them run on all cores.  A loop over a reduced dim cuts the reduction: results are stored, and
-    loaded for its next part.  Where it `streams`, results are stored past the caches.
+    loaded for its next part.  Where it `streams`, results are stored past the caches.  A reduced `vector` runs along
+    the lanes of `partials` vectors of partial results.
     """
 
     vector: str
@@ -35,6 +36,7 @@ class RegisterPlan:
     parallel: int = 1
     cycles: float = 0.0
     streams: bool = False
+    partials: int = 1
 
     def tile(self, dim: str) -> int:
         return self.width if dim == self.vector else dict(self.rows).get(dim, 1)

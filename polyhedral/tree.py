@@ -24,6 +24,8 @@ class Run(Enum):
     PARALLEL = "parallel"
     VECTOR = "vector"
     UNROLL = "unroll"
+    LANES = "lanes"
+    """Along vector lanes, in any order and several at once: each lane with a partial result, combined at the end."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,14 @@ class Sequence:
 @dataclass(frozen=True)
 class Promote:
     """The cells of `array` that the child updates are held in registers while it runs: set there, or loaded where the
-    child does not begin by setting them, and written back after; past the caches where it `streams`.
+    child does not begin by setting them, and written back after; past the caches where it `streams`.  Along lanes,
+    each cell is held in `partials` vectors of partial results.
     """
 
     array: str
     child: Tree
     streams: bool = False
+    partials: int = 1
 
 
 @dataclass(frozen=True)

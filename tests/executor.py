@@ -120,15 +120,15 @@ class Executor:
 
     def loop(self, n: For, env: dict[str, int]) -> None:
         values = list(range(self.bound(n.lo, env), self.bound(n.hi, env) + 1, n.step))
-        if n.run not in APART or self.iterations == "forward":
+        if n.run not in (*APART, Run.LANES) or self.iterations == "forward":
             for v in values:
                 self.node(n.body, {**env, n.name: v})
             return
-        if self.iterations == "snapshot":
+        if self.iterations == "snapshot" and n.run in APART:
             self.at_once(n, values, env)
             return
         values.reverse()
-        if self.iterations == "shuffled":
+        if self.iterations in ("shuffled", "snapshot"):
             self.rng.shuffle(values)
         for v in values:
             self.node(n.body, {**env, n.name: v})

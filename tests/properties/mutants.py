@@ -102,6 +102,7 @@ GENERAL: Mapping[str, Callable[[Tree], Tree]] = {
     "first member parallel": lambda t: marked(t, 0, Run.PARALLEL),
     "second member parallel": lambda t: marked(t, 1, Run.PARALLEL),
     "last member vector": lambda t: marked(marked(t, 2, Run.VECTOR), 1, Run.VECTOR),
+    "last member in lanes": lambda t: marked(marked(t, 2, Run.LANES), 1, Run.LANES),
     "tiled": lambda t: _tiled(t, 2),
     "tiles of rotated": lambda t: _tiled(_rotated(t), 2),
     "wave backwards": lambda t: backwards(map_bands(t, lambda b: wavefront(b) if len(b.members) > 1 else b)),
@@ -148,6 +149,8 @@ def crafted() -> Iterator[Fault]:
     p, sizes = _case("dot")
     strict = sequence((("S0i",), Leaf()), (("S0",), band(("S0",), (aff.var("i") * -1,))))
     yield Fault("strict sum backwards", p, sizes, strict)
+    strict = sequence((("S0i",), Leaf()), (("S0",), band(("S0",), ("i",), runs={0: Run.LANES})))
+    yield Fault("strict sum along the lanes", p, sizes, strict)
     strict = sequence((("S0i",), Leaf()), (("S0",), tile(_plain(("S0",), (aff.var("i") % 2, "i")), [0, 0])))
     yield Fault("strict sum in two strands", p, sizes, strict)
     p, sizes = _case("softmax")
@@ -224,6 +227,7 @@ def _stencils() -> Iterator[Fault]:
     yield Fault("wave of one sweep only", p, sizes, band(("S0",), wave))
     p, sizes = _case("scan2d")
     yield Fault("scan: parallel", p, sizes, band(("S0",), ("i", "j"), runs={0: Run.PARALLEL}))
+    yield Fault("scan: lanes", p, sizes, band(("S0",), ("i", "j"), runs={1: Run.LANES}))
     yield Fault("scan: vector", p, sizes, band(("S0",), ("i", "j"), runs={1: Run.VECTOR}))
     wave = (aff.var("i") - aff.var("j"), "j")
     yield Fault("scan: wrong wave", p, sizes, band(("S0",), wave))

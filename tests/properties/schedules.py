@@ -117,7 +117,7 @@ def _wavefront(b: Band, rng: random.Random) -> Tree:
 
 
 def _mark(b: Band, rng: random.Random) -> Tree:
-    at, run = rng.randrange(len(b.members)), rng.choice((Run.PARALLEL, Run.PARALLEL, Run.VECTOR, Run.UNROLL))
+    at, run = rng.randrange(len(b.members)), rng.choice((Run.PARALLEL, Run.PARALLEL, Run.VECTOR, Run.LANES, Run.UNROLL))
     return replace(b, members=tuple(replace(m, run=run) if i == at else m for i, m in enumerate(b.members)))
 
 

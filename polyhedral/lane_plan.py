@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""Plans of reductions whose dense dim is a reduced one: it runs along the lanes, with partial results.
+
+Sums of rows, norms, products with a vector: what has no other dim along which operands are dense, or would have to be
+re-laid for one.  Compared by cycles with the plans of `polyhedral.candidates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.candidates import balanced
+from polyhedral.cycles import FAR
+from polyhedral.layout import Layout
+from polyhedral.operands import operands
+from polyhedral.program import Statement
+from polyhedral.register_plan import Loop, RegisterPlan
+from polyhedral.stores import extents_of
+from polyhedral.target import Target
+
+PARTIALS = 4
+"""Vectors of partial results: enough to hide the latency of what combines them."""
+FOLD = 24.0
+"""Cycles to combine the lanes of one result."""
+
+
+def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> RegisterPlan | None:
+    """The plan with the longest reduced dim along which every operand is dense or does not move, or None."""
+    lanes = target.lanes(ex.dtype_of(s.value).bits // 8)
+    extents = extents_of(s)
+    every = operands(s, layouts)
+    free = [d for d in s.reduced if extents[d] >= lanes and any(o.dense(d) for o in every)]
+    free = [d for d in free if all(d not in o.dims or o.dense(d) for o in every)]
+    tests = frozenset[str]().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, (ex.Test, ex.Index))))
+    free = [d for d in free if d not in tests]
+    if not free:
+        return None
+    vector = max(free, key=lambda d: (extents[d], d))
+    kept = [d for d in s.dims if d not in s.reduced]
+    partials = min(PARTIALS, extents[vector] // lanes)
+    rows = _rows(kept, extents, PARTIALS // partials)
+    order = tuple(d for d in s.reduced if d != vector)
+    plan = RegisterPlan(vector, partials * lanes, rows, order, (), 1, partials=partials)
+    index, out = dict(s.write.index), layouts[s.write.array].order
+    rank = {d: next((i for i, a in enumerate(out) if d in aff.dims_of(index[a])), 0) for d in kept}
+    plan = replace(plan, loops=tuple(Loop(d, plan.tile(d)) for d in sorted(kept, key=lambda d: rank[d])))
+    if kept:
+        loops, parallel = balanced(plan, extents, target.cores)
+        plan = replace(plan, loops=loops, parallel=parallel)
+    vectors = prod(extents.values()) / lanes
+    loads = sum(o.itemsize for o in every) / ex.dtype_of(s.value).numpy.itemsize
+    read = sum(prod(extents[d] for d in o.dims) * o.itemsize for o in every)
+    fetch = read / target.bytes_per_cycle if read > target.l3 // 2 else FAR * read / target.line
+    cells = prod(extents[d] for d in kept)
+    return replace(plan, cycles=vectors * (loads / target.loads_per_cycle + 0.5) + cells * FOLD + fetch)
+
+
+def _rows(kept: list[str], extents: Mapping[str, int], most: int) -> tuple[tuple[str, int], ...]:
+    """A few results at once where there are too few partial ones of each."""
+    found = [(d, r) for d in kept for r in range(2, most + 1) if extents[d] % r == 0]
+    return (max(found, key=lambda x: x[1]),) if found else ()
