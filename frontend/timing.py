@@ -22,6 +22,8 @@ from frontend import driver
 
 TURN = 2e-3
 """Seconds that a contestant's turn should take at least: short calls are repeated within it."""
+PAUSE = 0.03
+"""Seconds between turns: the idle threads of a library keep a core busy for up to twenty milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,10 @@ def interleave(
     try:
         for turn in range(rounds):
             for c in contestants:
+                _settle(c, flush)
                 times[c.name].append(_turn(c, repeats[c.name], flush))
             if turn % 3 == 2:
+                time.sleep(PAUSE)
                 roofs.append(sample())
             left = end - time.perf_counter()
             tick(max((turn + 1) / rounds, 1 - left / seconds if seconds else 1.0))
@@ -105,6 +109,13 @@ def _repeats(c: Contestant, flush: Callable[[], object] | None) -> int:
     _turn(c, 1, flush)
     once = _turn(c, 1, flush)
     return 1 if c.reset is not None or flush is not None else max(1, min(1000, int(TURN / max(once, 1e-7))))
+
+
+def _settle(c: Contestant, flush: Callable[[], object] | None) -> None:
+    """Let the threads of the one before fall asleep, and wake those of this one."""
+    time.sleep(PAUSE)
+    if c.reset is None and flush is None:
+        c.run()
 
 
 def _turn(c: Contestant, repeats: int, flush: Callable[[], object] | None) -> float:
