@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from unittest.mock import patch
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from polyhedral.legality import Pairs, obligations, violation
 from polyhedral.pipeline import Analyzed, analyze
 from polyhedral.program import Array, Domain, Program, Range, Role, Statement
 from polyhedral.schedule import original
+from polyhedral.target import Target, host
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.wavefront import wavefront
 from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Tree, bands
@@ -38,8 +40,11 @@ COMPILED = {
     "serial": Options(threads=1, parallel=False, tile=0),
     "small tiles": Options(threads=2, tile=2),
     "register tiles": Options(threads=2, plan_above=1),
+    "narrow vectors": Options(threads=2, plan_above=1),
     "checked": Options(threads=1, checked=True),
 }
+NARROW = Target("narrow", vector=16, registers=16, l3=0, cores=2, masked=True)
+"""Short vectors, so that small extents fill them, and no last cache, so that every result may be stored past it."""
 
 
 @dataclass
@@ -238,7 +243,9 @@ def compiled(p: Program, sizes: Mapping[str, int], inputs, expected, rng: random
     outside = [a for a in p.arrays if a.role not in (Role.TEMPORARY, Role.CONSTANT)]
     strides = {a.name: draw_strides(rng, a, sizes, plain=rng.random() < 0.4) for a in outside}
     at_run_time = bool(sizes) or rng.random() < 0.15
-    built = driver.lower(p, layouts_of(p, strides, at_run_time=at_run_time), COMPILED[what])
+    machine = NARROW if what == "narrow vectors" else host(2)
+    with patch.object(driver, "_target", lambda root, cores: replace(machine, cores=cores)):
+        built = driver.lower(p, layouts_of(p, strides, at_run_time=at_run_time), COMPILED[what])
     for a in built.program.arrays:
         if a.name not in strides:
             strides[a.name] = _own(a, built.layouts[a.name], sizes)
