@@ -116,8 +116,18 @@ class Prediction:
         return sum(c**OVERLAP for c in together) ** (1 / OVERLAP)
 
     @property
+    def work(self) -> float:
+        """What the busiest core takes, times the cores, without copies."""
+        return (self.busy + self.control + self.ends) * self.imbalance
+
+    @property
+    def fills_memory(self) -> bool:
+        """Whether storing the results is a good part of the time, so that how they are stored matters most."""
+        return self.floor > self.work / 2
+
+    @property
     def total(self) -> float:
-        work = (self.busy + self.control + self.ends) * self.imbalance
+        work = self.work
         hidden = WEIGHT * work if self.floor > work else 0.0
         return max(work, self.floor) + hidden + self.copies
 

@@ -91,7 +91,8 @@ def plan_program(
                 plans |= {part.name: plan} if plan else {}
         for part, plan in pieces:
             statements.append(part)
-            plans[part.name] = streamed(p, part, plan, every[part.write.array], target)
+            past = choice.prediction.fills_memory
+            plans[part.name] = streamed(p, part, plan, every[part.write.array], target) if past else plan
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     return Planned(program, plans, {n: lay for n, lay in every.items() if n not in layouts}, tuple(remarks), choices)
 
