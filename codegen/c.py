@@ -19,7 +19,7 @@ from codegen import loops as lp
 from codegen import support
 from codegen.partials import has_lanes, partial_region
 from codegen.registers import LANE, Registers, branch, loop
-from codegen.scalar import STORAGE, Scalar, bare, c_name, integer, literal
+from codegen.scalar import NARROW, STORAGE, Scalar, bare, c_name, integer, literal
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
@@ -186,11 +186,7 @@ class _Emitter:
             plain = isinstance(node, (ex.Const, ex.Index, ex.Test))
             if uses.get(node, 0) > 1 and not plain and node not in self.scalar.names:
                 name = f"v{len(self.scalar.names)}"
-                kind = (
-                    STORAGE["f32"]
-                    if ex.dtype_of(node).name in ("f16", "bf16", "f8e4m3", "f8e5m2")
-                    else STORAGE[ex.dtype_of(node).name]
-                )
+                kind = STORAGE["f32"] if ex.dtype_of(node).name in NARROW else STORAGE[ex.dtype_of(node).name]
                 lines.append(cgen.Initializer(cgen.Value(f"const {kind}", name), bare(self.scalar.value(node))))
                 self.scalar.names[node] = name
         return lines, dict(self.scalar.names)

@@ -16,7 +16,7 @@ from typing import cast
 import cgen
 
 from codegen import loops as lp
-from codegen.scalar import STORAGE, Scalar, bare, literal, value_type
+from codegen.scalar import NARROW, STORAGE, Scalar, bare, literal, value_type
 from codegen.shuffles import Shuffle, filled, weave
 from codegen.vectors import JOIN, WINDOW, Vectors
 from polyhedral import affine as aff
@@ -243,10 +243,10 @@ class Registers:
         vector = self.vectors.type(t)
         if isinstance(e, ex.Load):
             dense = self._dense(e, lane, tile)
-            if dense is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
+            if dense is not None and t.name not in NARROW:
                 return f"*(const {vector} *)&{dense}", vector, True
             runs = self._runs(e, lane, tile)
-            if runs is not None and t.name not in ("f16", "bf16", "f8e4m3", "f8e5m2"):
+            if runs is not None and t.name not in NARROW:
                 return f"{self.vectors.join(t, len(runs))}({', '.join(f'&{cell}' for cell in runs)})", vector, True
         seen = self._window(e, lane, tile) if self.windows else None
         if seen is not None:
@@ -352,11 +352,8 @@ class Registers:
     def _dense(self, e: ex.Load, lane: str, tile: Lanes) -> str | None:
         """The first cell, if the lanes read consecutive ones and all of them exist."""
         near = self._near(e, lane)
-        return (
-            near
-            if tile.valid == self.vectors.lanes or (near is not None and self._padded(e, lane, self.vectors.lanes))
-            else None
-        )
+        exist = near is not None and (tile.valid == self.vectors.lanes or self._padded(e, lane, self.vectors.lanes))
+        return near if exist else None
 
     def _near(self, e: ex.Load, lane: str) -> str | None:
         """The first cell, if the lanes read consecutive ones."""
@@ -378,11 +375,8 @@ class Registers:
         places = [self.address(e.array, i) for i in at]
         apart = [b - a if a is not None and b is not None else aff.const(0) for a, b in pairwise(places)]
         length = next((i for i, step in enumerate(apart, 1) if step != aff.const(1)), self.vectors.lanes)
-        if (
-            length < 2
-            or self.vectors.lanes % length
-            or (self.vectors.lanes // length) & (self.vectors.lanes // length - 1)
-        ):
+        count = self.vectors.lanes // length
+        if length < 2 or self.vectors.lanes % length or count & (count - 1):
             return None
         if any(step != aff.const(1) for i, step in enumerate(apart, 1) if i % length):
             return None
@@ -488,12 +482,10 @@ class Registers:
         for name, cell in woven.lines:
             if woven.count < self.vectors.lanes:
                 place = f"{self.vectors.part(array.dtype, woven.count)}(&{cell}, {name})"
+            elif streams:
+                place = f"{self.vectors.stream(array.dtype)}(&{cell}, {name})"
             else:
-                place = (
-                    f"{self.vectors.stream(array.dtype)}(&{cell}, {name})"
-                    if streams
-                    else f"*({vector} *)&{cell} = {name}"
-                )
+                place = f"*({vector} *)&{cell} = {name}"
             made.append(cgen.Statement(place))
         return made
 
@@ -545,8 +537,6 @@ class Registers:
         cell = self.cell(array.name, [(d, aff.substitute(x, {lane: aff.var(LANE)})) for d, x in target])
         body = cgen.Statement(f"{cell} = {self.scalar.to_storage(array.dtype, f'{name}[lane]')}")
         yield loop("int lane = 0", f"lane < {tile.valid}", "++lane", body)
-
-    # --- types -------------------------------------------------------------------------------------------------------
 
 
 def loop(start: str, condition: str, update: str, body: cgen.Generable) -> cgen.Generable:

@@ -18,9 +18,9 @@ from polyhedral import expr as ex
 from polyhedral.affine import TRUE
 from polyhedral.cycles import Prediction, Stream, predict
 from polyhedral.layout import Layout, row_major
-from polyhedral.operands import Operand, along, box, operands
+from polyhedral.operands import Operand, along, box, extents_of, operands
 from polyhedral.program import Program, Statement
-from polyhedral.register_plan import Loop, RegisterPlan
+from polyhedral.register_plan import EVEN, Loop, RegisterPlan, balance
 from polyhedral.rewrites.fuse_dims import fuse_dims
 from polyhedral.rewrites.relay import Relaid, relay
 from polyhedral.stores import instructions, lane_steps, loading, storing, vector_steps
@@ -39,8 +39,6 @@ TRANSPOSE = 2.5
 """Cycles to move one cell of an operand to another order."""
 BARRIER = 4000.0
 """Cycles that every core waits at the end of a copy."""
-EVEN = 0.9
-"""The balance from which a loop is good enough to run on all cores."""
 PORTIONS = (128, 256, 512)
 """Steps of a long reduction that are done at once."""
 PANELS = (2, 4, 8)
@@ -99,10 +97,6 @@ def _itemsize(s: Statement) -> int:
 
 def kept(s: Statement) -> tuple[str, ...]:
     return tuple(d for d in s.dims if d not in s.reduced)
-
-
-def extents_of(s: Statement) -> dict[str, int]:
-    return {r.dim: r.hi.const - r.lo.const for r in s.domain.ranges}
 
 
 # --- vector dims -----------------------------------------------------------------------------------------------------
@@ -224,11 +218,11 @@ def _choices(q: _Setting, t: _Tile) -> Iterator[Choice]:
     stored = instructions(s, vector_steps(s, t.vector, plan.width, out), dict(t.rows), out, lanes)
     result = Stream(strides, stored, _itemsize(s))
     floor = storing(q.program, s, q.target)
-    for loops, parallel in _orders(q, s, plan, extents):
-        ordered = replace(plan, loops=loops, parallel=parallel)
+    for loops in _orders(q, s, plan, extents):
+        ordered = replace(plan, loops=loops)
         for relaid, streams, copies in _operand_forms(q, s, ordered, every):
             found = predict(ordered, extents, lanes, streams, result, q.target, copies, floor)
-            yield Choice(s, replace(ordered, cycles=found.total), relaid, found)
+            yield Choice(s, ordered, relaid, found)
 
 
 def _operand_forms(
@@ -325,9 +319,7 @@ def reduce_order(s: Statement, every: Sequence[Operand], vector: str) -> tuple[s
     return tuple(sorted(s.reduced, key=lambda d: (d not in tested, -stride(d))))
 
 
-def _orders(
-    q: _Setting, s: Statement, plan: RegisterPlan, extents: Mapping[str, int]
-) -> Iterator[tuple[tuple[Loop, ...], int]]:
+def _orders(q: _Setting, s: Statement, plan: RegisterPlan, extents: Mapping[str, int]) -> Iterator[tuple[Loop, ...]]:
     """Tile loops: one with enough trips for all cores first, then the vector's first or last, long reductions in
     portions, several panels of the vector dim in turn; the rest as the result lies in memory.
     """
@@ -340,8 +332,8 @@ def _orders(
     loops = {d: Loop(d, plan.tile(d)) for d in kept(s)}
     plain = [loops[d] for d in (plan.vector, *rest)]
     trips = dict(zip(plain, replace(plan, loops=tuple(plain)).trips(extents), strict=True))
-    if _balance(trips[plain[0]], q.target.cores) > EVEN:
-        yield tuple(plain), 1
+    if balance(trips[plain[0]], q.target.cores) > EVEN:
+        yield tuple(plain)
     for order in (plain, [*plain[1:], plain[0]]):
         yield balanced(replace(plan, loops=tuple(order)), extents, q.target.cores)
     guarded = any(o.guard != TRUE for o in operands(s, q.layouts))
@@ -352,20 +344,14 @@ def _orders(
         if panels * plan.width < extents[plan.vector] and portion < extents[longest]:
             cut = [Loop(longest, portion)] if portion else []
             group = Loop(plan.vector, panels * plan.width)
-            yield (group, *cut, *(loops[d] for d in rest), loops[plan.vector]), 1
+            yield (group, *cut, *(loops[d] for d in rest), loops[plan.vector])
 
 
-def balanced(plan: RegisterPlan, extents: Mapping[str, int], cores: int) -> tuple[tuple[Loop, ...], int]:
-    """The loops with one that keeps all cores busy in front, and how many of them run in parallel."""
+def balanced(plan: RegisterPlan, extents: Mapping[str, int], cores: int) -> tuple[Loop, ...]:
+    """The loops with one that keeps all cores busy in front."""
     trips = dict(zip(plan.loops, plan.trips(extents), strict=True))
-
     free = [loop for loop in plan.loops if loop.dim not in plan.order]
-    candidates = [x for x in free if x.dim != plan.vector and _balance(trips[x], cores) > EVEN]
-    candidates = candidates or [max(free, key=lambda x: _balance(trips[x], cores))]
+    candidates = [x for x in free if x.dim != plan.vector and balance(trips[x], cores) > EVEN]
+    candidates = candidates or [max(free, key=lambda x: balance(trips[x], cores))]
     first = max(candidates, key=lambda x: min(trips[x], 8 * cores))
-    return (first, *(x for x in plan.loops if x != first)), 1
-
-
-def _balance(trips: int, cores: int) -> float:
-    """The mean load of all cores over that of the busiest."""
-    return trips / (-(-trips // cores) * cores)
+    return (first, *(x for x in plan.loops if x != first))

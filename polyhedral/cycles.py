@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd, prod
 
-from polyhedral.register_plan import RegisterPlan
+from polyhedral.register_plan import RegisterPlan, balance
 from polyhedral.target import Target
 
 OVERLAP = 4.0
@@ -169,7 +169,7 @@ def predict(
         ends=executions * (_end(plan, trips, result) * accumulators + 4.0)
         + _remainders(plan, extents, streams, target),
         copies=copies,
-        imbalance=_imbalance(prod(trips[: plan.parallel]), target.cores),
+        imbalance=1 / balance(trips[0], target.cores),
         floor=floor,
     )
 
@@ -192,10 +192,6 @@ def _crowded(operands: Sequence[Stream], rows: Mapping[str, int]) -> float:
         prod(r for d, r in rows.items() if o.strides.get(d, 0) and abs(o.strides[d]) % ALIGNED == 0) for o in operands
     )
     return CROWD * max(0, meeting - ROOM - len(operands))
-
-
-def _imbalance(trips: int, cores: int) -> float:
-    return -(-trips // cores) * cores / trips
 
 
 def _inner(plan: RegisterPlan, extents: Mapping[str, int]) -> dict[str, int]:

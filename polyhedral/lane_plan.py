@@ -16,10 +16,9 @@ from polyhedral import expr as ex
 from polyhedral.candidates import balanced
 from polyhedral.cycles import FAR
 from polyhedral.layout import Layout
-from polyhedral.operands import operands
+from polyhedral.operands import extents_of, operands
 from polyhedral.program import Statement
 from polyhedral.register_plan import Loop, RegisterPlan
-from polyhedral.stores import extents_of
 from polyhedral.target import Target
 
 PARTIALS = 4
@@ -28,8 +27,8 @@ FOLD = 24.0
 """Cycles to combine the lanes of one result."""
 
 
-def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> RegisterPlan | None:
-    """The plan with the longest reduced dim along which every operand is dense or does not move, or None."""
+def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> tuple[RegisterPlan, float] | None:
+    """The plan with the longest reduced dim along which every operand is dense or does not move, and its cycles."""
     lanes = target.lanes(ex.dtype_of(s.value).bits // 8)
     extents = extents_of(s)
     every = operands(s, layouts)
@@ -44,19 +43,18 @@ def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> Re
     partials = min(PARTIALS, extents[vector] // lanes)
     rows = _rows(kept, extents, PARTIALS // partials)
     order = tuple(d for d in s.reduced if d != vector)
-    plan = RegisterPlan(vector, partials * lanes, rows, order, (), 1, partials=partials)
+    plan = RegisterPlan(vector, partials * lanes, rows, order, (), partials=partials)
     index, out = dict(s.write.index), layouts[s.write.array].order
     rank = {d: next((i for i, a in enumerate(out) if d in aff.dims_of(index[a])), 0) for d in kept}
     plan = replace(plan, loops=tuple(Loop(d, plan.tile(d)) for d in sorted(kept, key=lambda d: rank[d])))
     if kept:
-        loops, parallel = balanced(plan, extents, target.cores)
-        plan = replace(plan, loops=loops, parallel=parallel)
+        plan = replace(plan, loops=balanced(plan, extents, target.cores))
     vectors = prod(extents.values()) / lanes
     loads = sum(o.itemsize for o in every) / ex.dtype_of(s.value).numpy.itemsize
     read = sum(prod(extents[d] for d in o.dims) * o.itemsize for o in every)
     fetch = read / target.bytes_per_cycle if read > target.l3 // 2 else FAR * read / target.line
     cells = prod(extents[d] for d in kept)
-    return replace(plan, cycles=vectors * (loads / target.loads_per_cycle + 0.5) + cells * FOLD + fetch)
+    return plan, vectors * (loads / target.loads_per_cycle + 0.5) + cells * FOLD + fetch
 
 
 def _rows(kept: list[str], extents: Mapping[str, int], most: int) -> tuple[tuple[str, int], ...]:

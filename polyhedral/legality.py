@@ -77,22 +77,20 @@ def _pairs(p: Program, a: Reference, b: Reference) -> Iterator[Pairs]:
         return
     if is_memory(p, a.array):
         order = precedes(a.family, b.family, PRIME)
-        if _same_statement(a, b) and a.family.kind is Kind.INIT and b.family.kind is Kind.UPDATE:
+        if _same_statement(a.family, b.family) and a.family.kind is Kind.INIT and b.family.kind is Kind.UPDATE:
             order = aff.either(order, _same_position(a.family, b.family))
         if order != aff.FALSE:
             yield from _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, order)))
         return
     if not a.writes:
         return
-    if not b.writes or (_same_statement(a, b) and a.family.kind is Kind.INIT and b.family.kind is Kind.UPDATE):
+    if not b.writes or (
+        _same_statement(a.family, b.family) and a.family.kind is Kind.INIT and b.family.kind is Kind.UPDATE
+    ):
         yield from _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, aff.TRUE)))
 
 
-def _same_statement(a: Reference, b: Reference) -> bool:
-    return _one_statement(a.family, b.family)
-
-
-def _one_statement(a: Family, b: Family) -> bool:
+def _same_statement(a: Family, b: Family) -> bool:
     return a.statement.name == b.statement.name
 
 
@@ -149,12 +147,35 @@ def violation(p: Program, tree: Tree, pairs: tuple[Pairs, ...] | None = None) ->
         found = _broken(pair, at[pair.first.id], at[pair.then.id])
         if found is not None:
             return found
-    for held, inside, _ in promotions(tree):
-        array = held.array
+    for held, inside, depth in promotions(tree):
         for pair in every:
-            if pair.array == array and pair.first.id in inside and pair.then.id in inside and not _combines(pair):
-                why = f"{array} is held in registers, and {pair.then.shown} would read it from memory"
-                return _explain(pair, pair.points, why)
+            if pair.array == held.array and pair.first.id in inside and pair.then.id in inside:
+                found = _held_apart(pair, at[pair.first.id], at[pair.then.id], depth)
+                if found is not None:
+                    return found
+    return None
+
+
+def _held_apart(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...], depth: int) -> Violation | None:
+    """Whether one execution of a region that holds cells in registers would see another value than memory does: through
+    a read from memory, or through a register for each of several unrolled iterations that share a cell.
+    """
+    if not _combines(pair):
+        why = f"{pair.array} is held in registers, and {pair.then.shown} would read it from memory"
+        return _explain(pair, pair.points, why)
+    here = pair.points.where(
+        aff.both(
+            *(aff.equal(prime(tb, pair.then.dims) - ta) for (ta, _), (tb, _) in zip(a[:depth], b[:depth], strict=True))
+        )
+    )
+    mine, others = ([t for t, run in c[depth:] if run in (Run.UNROLL, Run.VECTOR)] for c in (a, b))
+    if len(mine) != len(others):
+        return _explain(pair, here, f"{pair.array} is held in registers, but not in the same ones for both")
+    for ta, tb in zip(mine, others, strict=True):
+        apart = prime(tb, pair.then.dims) - ta
+        crossing = _first_nonempty(here, aff.at_least(apart, 1), aff.at_least(-apart, 1))
+        if crossing is not None:
+            return _explain(pair, crossing, f"{pair.array} is held in a register for each, but both need the same cell")
     return None
 
 
@@ -163,7 +184,7 @@ def _combines(pair: Pairs) -> bool:
     their cells in memory and find them there, so the order of instances says the rest.
     """
     read = any(r.array == pair.array and not r.writes for f in (pair.first, pair.then) for r in references(f))
-    return _one_statement(pair.first, pair.then) and not read
+    return _same_statement(pair.first, pair.then) and not read
 
 
 def _broken(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> Violation | None:

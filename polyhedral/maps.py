@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.layout import Layout
-from polyhedral.operands import along, operands
+from polyhedral.operands import along, extents_of, operands
 from polyhedral.program import Program, Statement
 from polyhedral.register_plan import Loop, RegisterPlan
 from polyhedral.rewrites.split import split
-from polyhedral.stores import extents_of, instructions, lane_steps, loading, streamed, vector_steps
+from polyhedral.stores import instructions, lane_steps, loading, streamed, vector_steps
 from polyhedral.target import Target
 
 BLOCKS = 4

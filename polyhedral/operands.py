@@ -86,6 +86,11 @@ def along(index: Sequence[tuple[str, Affine | ex.Expr]], dim: str, layout: Layou
     return None if dim in aff.dims_of(total - aff.var(dim) * c) else c
 
 
+def extents_of(s: Statement) -> dict[str, int]:
+    """How far each dim of a statement goes; its bounds are numbers."""
+    return {r.dim: r.hi.const - r.lo.const for r in s.domain.ranges}
+
+
 def box(domain: Domain) -> dict[str, Interval]:
     """The least and greatest value of each dim of a domain whose bounds are numbers."""
     return {r.dim: (r.lo.const, r.hi.const - 1) for r in domain.ranges}

@@ -14,12 +14,13 @@ from math import prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine
-from polyhedral.candidates import Choice, balanced, best, extents_of, kept
+from polyhedral.candidates import Choice, balanced, best, kept
 from polyhedral.errors import Remark
+from polyhedral.isl import named
 from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
-from polyhedral.operands import box
+from polyhedral.operands import box, extents_of
 from polyhedral.program import Program, Role, Statement, reads
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.rewrites.relay import Relaid, relay, use
@@ -70,9 +71,9 @@ def plan_program(
         reason = _unplannable(p, s, every, small)
         along = None if reason else lane_plan(s, every, target)
         choice = None if reason or not kept(s) else best(p, s, every, target, constants)
-        if along is not None and (choice is None or along.cycles < choice.prediction.total):
+        if along is not None and (choice is None or along[1] < choice.prediction.total):
             statements.append(s)
-            plans[s.name] = along
+            plans[s.name] = along[0]
             continue
         if choice is None:
             reason = reason or (None if kept(s) else "its result is a single value")
@@ -129,7 +130,23 @@ def _unsuitable(p: Program, s: Statement, layouts: Mapping[str, Layout], small: 
         return "its strides are only known at run time"
     if ex.dtype_of(s.value).name not in ("f32", "f64", "i32", "i64", "u32", "u64"):
         return f"it computes {ex.dtype_of(s.value)}"
-    return None
+    return None if _own_cells(s) else "several of its rows share a cell"
+
+
+def _own_cells(s: Statement) -> bool:
+    """Whether every row of a statement has a cell of its own: tiles, and the parts it is split into, take that for
+    granted.
+    """
+    rows = kept(s)
+    alone = {d for _, i in s.write.index for d in aff.dims_of(i) if i.as_var() == d}
+    if alone.issuperset(rows):
+        return True
+    other = {d: aff.var(f"{d}'") for d in rows}
+    box_of = aff.both(*(aff.between(r.lo, aff.var(r.dim), r.hi) for r in s.domain.ranges if r.dim in other))
+    both = aff.both(box_of, aff.map_affine(box_of, lambda e: aff.substitute(e, other)))
+    meet = aff.both(*(aff.equal(i - aff.substitute(i, other)) for _, i in s.write.index))
+    differ = aff.either(*(aff.negate(aff.equal(aff.var(d) - other[d])) for d in rows))
+    return named((*rows, *(f"{d}'" for d in rows)), (), aff.both(both, meet, differ)).is_empty()
 
 
 # --- rewriting -------------------------------------------------------------------------------------------------------
@@ -173,10 +190,9 @@ def _split(
 def _in_balance(s: Statement, plan: RegisterPlan, cores: int) -> RegisterPlan:
     """The plan of a part whose parallel loop may have become too short, with a longer one in front."""
     extents = extents_of(s)
-    if min(plan.trips(extents)[: plan.parallel]) >= cores:
+    if plan.trips(extents)[0] >= cores:
         return plan
-    loops, parallel = balanced(plan, extents, cores)
-    return replace(plan, loops=loops, parallel=parallel)
+    return replace(plan, loops=balanced(plan, extents, cores))
 
 
 def _with_tile(plan: RegisterPlan, dim: str, size: int) -> RegisterPlan:

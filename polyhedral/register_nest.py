@@ -64,7 +64,7 @@ def _tile_loops(fs: Sequence[Family], plan: RegisterPlan) -> Iterator[Member]:
         at = _tile_of(loop, starts[loop.dim])
         times = (*((f.id, aff.const(0) if cut else at) for f in before), (main.id, at))
         name = loop.dim if loop.size == 1 else f"{loop.dim}_{'block' if cut or loop.dim in left else 'tile'}"
-        yield Member(name, times, not cut, Run.PARALLEL if n < plan.parallel else Run.SERIAL)
+        yield Member(name, times, not cut, Run.PARALLEL if n == 0 else Run.SERIAL)
 
 
 def _tile_of(loop: Loop, start: int) -> Affine:

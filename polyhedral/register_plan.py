@@ -23,7 +23,7 @@ class Loop:
 class RegisterPlan:
     """The nest of one reduction: `width` elements of `vector` times a tile of `rows`, unrolled in this order, are
     accumulated in registers over the reduced dims of `order`; `loops` are those around it from the outermost in, the
-    first `parallel` of them run on all cores.  A loop over a reduced dim cuts the reduction: results are stored, and
+    first of them on all cores.  A loop over a reduced dim cuts the reduction: results are stored, and
     loaded for its next part.  Where it `streams`, results are stored past the caches.  A reduced `vector` runs along
     the lanes of `partials` vectors of partial results.
     """
@@ -33,8 +33,6 @@ class RegisterPlan:
     rows: tuple[tuple[str, int], ...]
     order: tuple[str, ...]
     loops: tuple[Loop, ...]
-    parallel: int = 1
-    cycles: float = 0.0
     streams: bool = False
     partials: int = 1
 
@@ -54,3 +52,12 @@ class RegisterPlan:
             found.append(-(-inside[loop.dim] // loop.size))
             inside[loop.dim] = min(loop.size, inside[loop.dim])
         return tuple(found)
+
+
+EVEN = 0.9
+"""The balance from which a loop is good enough to run on all cores."""
+
+
+def balance(trips: int, cores: int) -> float:
+    """The mean load of all cores over that of the busiest, when each takes as many iterations as any other."""
+    return trips / (-(-trips // cores) * cores)

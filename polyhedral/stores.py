@@ -13,13 +13,10 @@ from math import log2, prod
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
 from polyhedral.layout import Layout
-from polyhedral.operands import Operand, along
+from polyhedral.operands import Operand, along, extents_of
 from polyhedral.program import Program, Role, Statement, reads
-from polyhedral.register_plan import RegisterPlan
+from polyhedral.register_plan import EVEN, RegisterPlan, balance
 from polyhedral.target import Target
-
-EVEN = 0.9
-"""The least share of time that all cores are busy in the parallel loop of results that stream."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +62,6 @@ def _place(index: Sequence[tuple[str, Affine]], layout: Layout, at: Mapping[str,
         stride = layout.stride(d)
         place = place + aff.substitute(i, at) * (stride if isinstance(stride, int) else 0)
     return place
-
-
-def extents_of(s: Statement) -> dict[str, int]:
-    return {r.dim: r.hi.const - r.lo.const for r in s.domain.ranges}
 
 
 def _steps_of(at: list[int]) -> tuple[Steps, ...] | None:
@@ -144,9 +137,9 @@ def streamed(
     jumps = _jumps(s, plan, layout)
     loops = sorted(plan.loops, key=lambda x: -abs(jumps[x.dim].const))
     trips = dict(zip(loops, replace(plan, loops=tuple(loops)).trips(extents_of(s)), strict=True))
-    even = [x for x in loops if trips[x] >= EVEN * (-(-trips[x] // target.cores) * target.cores)]
+    even = [x for x in loops if balance(trips[x], target.cores) >= EVEN]
     first = even[0] if even else max(loops, key=lambda x: trips[x])
-    return replace(plan, loops=(first, *(x for x in loops if x != first)), parallel=1, streams=True)
+    return replace(plan, loops=(first, *(x for x in loops if x != first)), streams=True)
 
 
 def _streams(p: Program, s: Statement, plan: RegisterPlan, layout: Layout, target: Target) -> bool:
