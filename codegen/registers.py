@@ -289,7 +289,7 @@ class Registers:
         moving = Affine(tuple(steps))
         if aff.dims_of(offset - moving) & inner.keys():
             return None
-        key = (test, load.array), offset - moving - offset.const
+        key = (test, load.array), offset - offset.const
         reach = sum(c * (inner[t.name].hi - inner[t.name].lo).const for t, c in steps)
         if any(
             c < 0 or not (inner[t.name].hi - inner[t.name].lo).is_const or inner[t.name].lo != aff.const(0)
@@ -299,8 +299,8 @@ class Registers:
         pointers = self.open[level].pointers
         name, base = pointers.get(key, ("", offset.const))
         apart = offset.const - base
-        scaled = reach + apart >= _LONGEST_PAD
-        if not 0 <= apart < _LONGEST_PAD:
+        scaled = reach >= _LONGEST_PAD // 2  # of all that share the pointer
+        if not 0 <= apart < _LONGEST_PAD // 2:
             return None
         condition = aff.map_condition(test.condition, self._decided)
         if condition == aff.TRUE:

@@ -80,6 +80,13 @@ def best(
     p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, constants: frozenset[str]
 ) -> Choice | None:
     """The plan with the least predicted cycles; `constants` are arrays whose re-laying costs nothing at a call."""
+    return min(choices(p, s, layouts, target, constants), key=lambda c: c.prediction.total, default=None)
+
+
+def choices(
+    p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, constants: frozenset[str]
+) -> list[Choice]:
+    """Every plan that is weighed."""
     setting = _Setting(p, layouts, target, constants)
     tiles: list[_Tile] = []
     for fused, vector in _vectors(s, layouts, target.lanes(_itemsize(s))):
@@ -87,8 +94,7 @@ def best(
         tiles += sorted(_tiles(setting, t, vector), key=lambda x: x.cycles)[:FINALISTS]
     tiles.sort(key=lambda x: x.cycles)
     good = [t for t in tiles if t.cycles <= 1.5 * tiles[0].cycles][: 2 * FINALISTS]
-    choices = [c for t in good for c in _choices(setting, t)]
-    return min(choices, key=lambda c: c.prediction.total, default=None)
+    return [c for t in good for c in _choices(setting, t)]
 
 
 def _itemsize(s: Statement) -> int:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Several rows of a reduction share a cell (`O(i=i//2) = sum A`): each unrolled row had a register of its own for it,
-and the last one stored won.  The oracle had come to accept that, and parts of a split statement may overwrite each other.
+and the last one stored won.  The oracle had come to accept that; parts of a split statement may overwrite each other.
 """
 
 from __future__ import annotations

@@ -39,7 +39,11 @@ GUARD = 16
 
 @dataclass(frozen=True)
 class Kernel:
-    """One schedule of one program as C, and everything needed to run and judge it; `arrays` are those of the kernel."""
+    """One schedule of one program as C, and everything needed to run and judge it; `arrays` are those of the kernel.
+
+    Where there are `bounds`, results may be as far from those expected, and the equations are not asked.  Arrays begin
+    `skew` elements after a cache line, or anywhere.
+    """
 
     program: Program
     arrays: Sequence[Array]
@@ -50,6 +54,8 @@ class Kernel:
     expected: Arrays
     what: str
     threads: int = 1
+    bounds: Arrays | None = None
+    skew: int | None = None
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------
@@ -82,15 +88,20 @@ def layouts_of(p: Program, strides: Mapping[str, Mapping[str, int]], *, at_run_t
     }
 
 
-def guarded(shape: Sequence[int], strides: Sequence[int], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(memory, view, guards): `guards` marks the cells around and between those of the view."""
+def guarded(
+    shape: Sequence[int], strides: Sequence[int], dtype: np.dtype, skew: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(memory, view, guards): `guards` marks the cells around and between those of the view, whose first cell in memory
+    lies `skew` elements after the begin of a cache line."""
     low = sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s < 0 and n > 0)
     high = sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s > 0 and n > 0)
-    memory = np.frombuffer(bytearray(b"\x4d" * ((high - low + 1 + 2 * GUARD) * dtype.itemsize)), dtype).copy()
+    line = 64 // dtype.itemsize
+    memory = np.frombuffer(bytearray(b"\x4d" * ((high - low + 1 + line + 2 * GUARD) * dtype.itemsize)), dtype).copy()
     guards = np.ones(memory.shape, bool)
+    begin = GUARD if skew is None else GUARD + (skew - address(memory) // dtype.itemsize - GUARD) % line
 
     def view(base: np.ndarray) -> np.ndarray:
-        start = base[GUARD - low :]
+        start = base[begin - low :]
         return np.lib.stride_tricks.as_strided(start, shape, [s * base.itemsize for s in strides])
 
     view(guards)[...] = False
@@ -177,7 +188,7 @@ def run(k: Kernel, native: Native) -> str | None:
             continue
         shape = tuple(max(0, aff.evaluate(e, {}, k.sizes)) for _, e in a.stored)
         strides = [k.strides[a.name][d] for d in a.dim_names]
-        memory[a.name], views[a.name], guards[a.name] = guarded(shape, strides, a.dtype.numpy)
+        memory[a.name], views[a.name], guards[a.name] = guarded(shape, strides, a.dtype.numpy, k.skew)
         if a.name in k.inputs:
             views[a.name][...] = k.inputs[a.name]
     values = [k.sizes[n] if n in k.sizes else _stride(k, n) for n in k.source.sizes]
@@ -189,6 +200,11 @@ def run(k: Kernel, native: Native) -> str | None:
         if m[guards[n]].tobytes() != before[n]:
             return f"{n}: cells outside the array were written"
     got = {a.name: views[a.name] for a in k.program.with_role(Role.OUTPUT, Role.INOUT)}
+    for n, value in k.inputs.items():
+        if n not in got and not same(views[n], value):
+            return f"{n}: an input was written"
+    if k.bounds is not None:
+        return next((x for n in got if (x := beyond(n, got[n], k.expected[n], k.bounds[n])) is not None), None)
     return mismatch(k.program, k.inputs, k.sizes, got, k.expected)
 
 
@@ -219,6 +235,18 @@ def mismatch(p: Program, inputs: Arrays, sizes: Mapping[str, int], got: Arrays, 
     memory = Memory(sizes, shapes, values, {})
     with np.errstate(all="ignore"):
         return next((found for s in p.statements if (found := _equation(memory, s)) is not None), None)
+
+
+def beyond(name: str, got: np.ndarray, want: np.ndarray, bound: np.ndarray) -> str | None:
+    """The first cell that is further from what it should be than the bound: what is not finite must be the same."""
+    equal = (got == want) | ((got != got) & (want != want))
+    with np.errstate(all="ignore"):
+        close = np.abs(got.astype(np.longdouble) - want.astype(np.longdouble)) <= bound
+    wrong = np.argwhere(~(equal | (np.isfinite(want) & close)))
+    if not len(wrong):
+        return None
+    at = tuple(int(i) for i in wrong[0])
+    return f"{name}: {len(wrong)} of {want.size} cells differ; {name}{list(at)} = {got[at]} should be {want[at]}"
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:

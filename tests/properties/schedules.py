@@ -248,12 +248,12 @@ def compiled(p: Program, sizes: Mapping[str, int], inputs, expected, rng: random
         built = driver.lower(p, layouts_of(p, strides, at_run_time=at_run_time), COMPILED[what])
     for a in built.program.arrays:
         if a.name not in strides:
-            strides[a.name] = _own(a, built.layouts[a.name], sizes)
+            strides[a.name] = own_strides(a, built.layouts[a.name], sizes)
     described = f"{what}{' (symbolic)' if sizes else ''}"
     return Kernel(p, built.program.arrays, sizes, built.source, strides, inputs, expected, described, rng.randint(1, 2))
 
 
-def _own(a: Array, layout: Layout, sizes: Mapping[str, int]) -> dict[str, int]:
+def own_strides(a: Array, layout: Layout, sizes: Mapping[str, int]) -> dict[str, int]:
     """The strides of a layout that the driver chose; those it left to run time are dense in its order."""
     strides: dict[str, int] = {}
     step = 1
