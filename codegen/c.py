@@ -211,8 +211,12 @@ class _Emitter:
             case lp.Block(children):
                 return [g for c in children for g in self.node(c, shared=shared)]
             case lp.If(condition, then, orelse):
-                other = None if orelse is None else _block(self.node(orelse, shared=shared))
-                return [branch(self.scalar.condition(condition), _block(self.node(then, shared=shared)), other)]
+                first = self.node(then, shared=shared)
+                if orelse is None:
+                    return [branch(self.scalar.condition(condition), _block(first), None)]
+                # in braces: an else belongs to the nearest if, also to one at the end of what stands before it
+                other = _block(self.node(orelse, shared=shared))
+                return [branch(self.scalar.condition(condition), _braced(first), other)]
             case lp.For():
                 return self._for(n, shared=shared)
             case lp.Promoted():
@@ -270,6 +274,12 @@ def _always(value: ex.Expr) -> list[ex.Expr]:
 def _block(parts: Sequence[cgen.Generable]) -> cgen.Generable:
     """One statement needs no braces."""
     return parts[0] if len(parts) == 1 else cgen.Block(list(parts))
+
+
+def _braced(parts: Sequence[cgen.Generable]) -> cgen.Generable:
+    """In braces, unless it is one simple statement, or in braces already."""
+    plain = len(parts) == 1 and isinstance(parts[0], (cgen.Block, cgen.Assign, cgen.Statement))
+    return parts[0] if plain else cgen.Block(list(parts))
 
 
 def _text(block: cgen.Generable) -> str:
@@ -344,7 +354,9 @@ def _functions(
     pointers = [_pointer(a, emitter) for a in arrays]
     scalars = [f"const int64_t {emitter.spell(n)}" for n in (*p.sizes, *strides)]
     fault = ["int32_t *fault"] if "gather" in emitter.scalar.used else []
-    head = f"static __attribute__((noinline)) void {symbol}_body({', '.join([*pointers, *scalars, *fault]) or 'void'})"
+    taken = ", ".join([*pointers, *scalars, *fault]) or "void"
+    # noipa: gcc 12 may rewrite addresses so that it takes the body for one without effect, and drops the call
+    head = f"static __attribute__((noinline, noipa)) void {symbol}_body({taken})"
     args = (
         [f"buffers[{i}]" for i in range(len(arrays))]
         + [f"sizes[{i}]" for i in range(len(scalars))]

@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_accumulation_body(const double *restrict X, double *restrict A, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride) {
+static __attribute__((noinline, noipa)) void ph_accumulation_body(const double *restrict X, double *restrict A, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride) {
   #pragma omp for schedule(static)
   for (int64_t i = 0; i < X_i; ++i)
     for (int64_t k = 0; k < X_k; ++k)

@@ -4,7 +4,7 @@
 
 static inline float fmax_f32(float a, float b) { return a > b || a != a ? a : b; }
 
-static __attribute__((noinline)) void ph_arg_max_body(const float *restrict X, float *restrict m, int64_t *restrict out, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride) {
+static __attribute__((noinline, noipa)) void ph_arg_max_body(const float *restrict X, float *restrict m, int64_t *restrict out, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride) {
   if (X_k >= 0) {
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < X_i; ++i) {

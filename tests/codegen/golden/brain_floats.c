@@ -7,7 +7,7 @@ static inline float bits_f32(uint32_t u) { union { uint32_t u; float f; } v = {u
 static inline float bf16_to_f32(uint16_t h) { return bits_f32((uint32_t)h << 16); }
 static inline uint16_t f32_to_bf16(float x) { uint32_t u = f32_bits(x); if (x != x) return (uint16_t)((u >> 16) | 0x40); return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16); }
 
-static __attribute__((noinline)) void ph_brain_floats_body(const uint16_t *restrict A, const uint16_t *restrict B, uint16_t *restrict out, const int64_t A_i) {
+static __attribute__((noinline, noipa)) void ph_brain_floats_body(const uint16_t *restrict A, const uint16_t *restrict B, uint16_t *restrict out, const int64_t A_i) {
   #pragma omp simd
   for (int64_t i = 0; i < A_i; ++i)
     out[i] = f32_to_bf16(bf16_to_f32(f32_to_bf16(bf16_to_f32(f32_to_bf16(bf16_to_f32(A[i]) * bf16_to_f32(B[i]))) + 1.0f)));

@@ -6,7 +6,7 @@ static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static __attribute__((noinline)) void ph_cholesky_body(double *restrict A, const int64_t A_i, const int64_t A_i_stride) {
+static __attribute__((noinline, noipa)) void ph_cholesky_body(double *restrict A, const int64_t A_i, const int64_t A_i_stride) {
   if (A_i > 0)
     for (int64_t wave = -2; wave < floord(3 * A_i + 29, 32); ++wave) {
       #pragma omp for schedule(static)

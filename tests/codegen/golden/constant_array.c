@@ -4,7 +4,7 @@
 
 static const float K[] = {0.25f, 0.5f, 0.25f};
 
-static __attribute__((noinline)) void ph_constant_array_body(const float *restrict X, float *restrict out, const int64_t X_x) {
+static __attribute__((noinline, noipa)) void ph_constant_array_body(const float *restrict X, float *restrict out, const int64_t X_x) {
   #pragma omp simd
   for (int64_t x = 0; x < X_x - 2; ++x)
     out[x] = 0.0f;

@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_conv_padded_body(const float *restrict X, const float *restrict W, float *restrict out, const int64_t X_x) {
+static __attribute__((noinline, noipa)) void ph_conv_padded_body(const float *restrict X, const float *restrict W, float *restrict out, const int64_t X_x) {
   #pragma omp simd
   for (int64_t x = 0; x < X_x; ++x)
     out[x] = 0.0f;

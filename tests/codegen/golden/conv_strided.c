@@ -4,7 +4,7 @@
 
 static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
-static __attribute__((noinline)) void ph_conv_strided_body(const float *restrict X, const float *restrict W, float *restrict out, const int64_t X_c, const int64_t X_y, const int64_t X_x, const int64_t W_o, const int64_t W_ky, const int64_t W_kx, const int64_t X_c_stride, const int64_t X_y_stride, const int64_t W_o_stride, const int64_t W_c_stride, const int64_t W_ky_stride, const int64_t out_o_stride, const int64_t out_y_stride) {
+static __attribute__((noinline, noipa)) void ph_conv_strided_body(const float *restrict X, const float *restrict W, float *restrict out, const int64_t X_c, const int64_t X_y, const int64_t X_x, const int64_t W_o, const int64_t W_ky, const int64_t W_kx, const int64_t X_c_stride, const int64_t X_y_stride, const int64_t W_o_stride, const int64_t W_c_stride, const int64_t W_ky_stride, const int64_t out_o_stride, const int64_t out_y_stride) {
   if (X_c >= 0 && W_ky >= 0 && W_kx >= 0) {
     #pragma omp for schedule(static)
     for (int64_t o = 0; o < W_o; ++o)

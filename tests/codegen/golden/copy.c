@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_copy_body(const float *restrict X, float *restrict out, const int64_t X_y, const int64_t X_x, const int64_t X_y_stride, const int64_t out_y_stride) {
+static __attribute__((noinline, noipa)) void ph_copy_body(const float *restrict X, float *restrict out, const int64_t X_y, const int64_t X_x, const int64_t X_y_stride, const int64_t out_y_stride) {
   #pragma omp for schedule(static)
   for (int64_t y = 0; y < X_y; ++y) {
     #pragma omp simd

@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_diagonal_body(const double *restrict X, double *restrict out, const int64_t X_i, const int64_t X_j, const int64_t X_i_stride) {
+static __attribute__((noinline, noipa)) void ph_diagonal_body(const double *restrict X, double *restrict out, const int64_t X_i, const int64_t X_j, const int64_t X_i_stride) {
   if (X_j == X_i) {
     #pragma omp simd
     for (int64_t i = 0; i < X_i; ++i)

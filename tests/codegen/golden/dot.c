@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_dot_body(const float *restrict A, const float *restrict B, float *restrict out, const int64_t A_i) {
+static __attribute__((noinline, noipa)) void ph_dot_body(const float *restrict A, const float *restrict B, float *restrict out, const int64_t A_i) {
   if (A_i >= 0)
     out[0] = 0.0f;
   for (int64_t i = 0; i < A_i; ++i)

@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_empty_body(const float *restrict X, float *restrict out, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride) {
+static __attribute__((noinline, noipa)) void ph_empty_body(const float *restrict X, float *restrict out, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride) {
   if (X_k >= 0) {
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < X_i; ++i) {

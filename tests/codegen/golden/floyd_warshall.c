@@ -6,7 +6,7 @@ static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static __attribute__((noinline)) void ph_floyd_warshall_body(int32_t *restrict D, const int64_t D_i, const int64_t D_i_stride) {
+static __attribute__((noinline, noipa)) void ph_floyd_warshall_body(int32_t *restrict D, const int64_t D_i, const int64_t D_i_stride) {
   for (int64_t k = 0; k < D_i; ++k)
     for (int64_t wave = 0; wave < floord(D_i + 15, 16); ++wave) {
       #pragma omp for schedule(static)

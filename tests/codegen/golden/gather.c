@@ -8,7 +8,7 @@ static inline int64_t gather(int64_t i, int64_t extent, int32_t site, int32_t *f
   return 0;
 }
 
-static __attribute__((noinline)) void ph_gather_body(const float *restrict X, const int64_t *restrict idx, float *restrict out, const int64_t X_n, const int64_t idx_i, int32_t *fault) {
+static __attribute__((noinline, noipa)) void ph_gather_body(const float *restrict X, const int64_t *restrict idx, float *restrict out, const int64_t X_n, const int64_t idx_i, int32_t *fault) {
   if (X_n >= 0) {
     #pragma omp simd
     for (int64_t i = 0; i < idx_i; ++i)

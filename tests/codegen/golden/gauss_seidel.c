@@ -6,7 +6,7 @@ static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static __attribute__((noinline)) void ph_gauss_seidel_body(double *restrict u, const int64_t u_y, const int64_t u_x, const int64_t steps, const int64_t u_y_stride) {
+static __attribute__((noinline, noipa)) void ph_gauss_seidel_body(double *restrict u, const int64_t u_y, const int64_t u_x, const int64_t steps, const int64_t u_y_stride) {
   for (int64_t wave = 0; wave < floord(3 * steps + u_x + u_y + 25, 32); ++wave) {
     #pragma omp for schedule(static)
     for (int64_t t_y_tile = imax(imax(imax(0, wave + floord(-2 * steps - u_x + 3, 32) + 1), floord(32 * wave - steps - u_x + 2, 64) + 1), floord(32 * wave - u_x + 67, 96)); t_y_tile <= imin(imin(wave, floord(steps + u_y + 29, 32) - 1), floord(16 * wave + u_y + 28, 48)); ++t_y_tile)

@@ -6,7 +6,7 @@ static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static __attribute__((noinline)) void ph_jacobi2d_body(const double *restrict u0, double *restrict u, double *restrict out, const int64_t u0_y, const int64_t u0_x, const int64_t steps, const int64_t u0_y_stride, const int64_t u_t_stride, const int64_t u_y_stride, const int64_t out_y_stride) {
+static __attribute__((noinline, noipa)) void ph_jacobi2d_body(const double *restrict u0, double *restrict u, double *restrict out, const int64_t u0_y, const int64_t u0_x, const int64_t steps, const int64_t u0_y_stride, const int64_t u_t_stride, const int64_t u_y_stride, const int64_t out_y_stride) {
   if (steps >= 0) {
     #pragma omp for schedule(static)
     for (int64_t y = 0; y < u0_y; ++y) {

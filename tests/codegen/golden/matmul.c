@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_matmul_body(const float *restrict A, const float *restrict B, float *restrict out, const int64_t A_i, const int64_t A_k, const int64_t B_j, const int64_t A_i_stride, const int64_t B_k_stride, const int64_t out_i_stride) {
+static __attribute__((noinline, noipa)) void ph_matmul_body(const float *restrict A, const float *restrict B, float *restrict out, const int64_t A_i, const int64_t A_k, const int64_t B_j, const int64_t A_i_stride, const int64_t B_k_stride, const int64_t out_i_stride) {
   if (A_k >= 0) {
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < A_i; ++i) {

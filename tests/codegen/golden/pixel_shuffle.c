@@ -4,7 +4,7 @@
 
 static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
-static __attribute__((noinline)) void ph_pixel_shuffle_body(const float *restrict X, float *restrict out, const int64_t X_c, const int64_t X_y, const int64_t X_x, const int64_t X_c_stride, const int64_t X_y_stride, const int64_t out_c_stride, const int64_t out_y_stride) {
+static __attribute__((noinline, noipa)) void ph_pixel_shuffle_body(const float *restrict X, float *restrict out, const int64_t X_c, const int64_t X_y, const int64_t X_x, const int64_t X_c_stride, const int64_t X_y_stride, const int64_t out_c_stride, const int64_t out_y_stride) {
   #pragma omp for schedule(static)
   for (int64_t c = 0; c < floord(X_c, 4); ++c)
     for (int64_t y = 0; y < 2 * X_y; ++y) {

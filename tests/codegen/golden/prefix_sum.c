@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_prefix_sum_body(const int64_t *restrict X, int64_t *restrict out, const int64_t X_i) {
+static __attribute__((noinline, noipa)) void ph_prefix_sum_body(const int64_t *restrict X, int64_t *restrict out, const int64_t X_i) {
   for (int64_t i = 0; i < X_i; ++i)
     out[i] = (int64_t)((uint64_t)((i > 0) ? out[i - 1] : INT64_C(0)) + (uint64_t)X[i]);
 }

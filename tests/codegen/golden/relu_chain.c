@@ -4,7 +4,7 @@
 
 static inline float fmax_f32(float a, float b) { return a > b || a != a ? a : b; }
 
-static __attribute__((noinline)) void ph_relu_chain_body(const float *restrict X, const float *restrict W, const float *restrict b, float *restrict h, float *restrict out, const int64_t X_i, const int64_t X_k, const int64_t W_j, const int64_t X_i_stride, const int64_t W_k_stride, const int64_t h_i_stride, const int64_t out_i_stride) {
+static __attribute__((noinline, noipa)) void ph_relu_chain_body(const float *restrict X, const float *restrict W, const float *restrict b, float *restrict h, float *restrict out, const int64_t X_i, const int64_t X_k, const int64_t W_j, const int64_t X_i_stride, const int64_t W_k_stride, const int64_t h_i_stride, const int64_t out_i_stride) {
   if (X_k >= 0) {
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < X_i; ++i) {

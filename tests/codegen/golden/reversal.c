@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_reversal_body(const int32_t *restrict X, int32_t *restrict out, const int64_t X_i) {
+static __attribute__((noinline, noipa)) void ph_reversal_body(const int32_t *restrict X, int32_t *restrict out, const int64_t X_i) {
   #pragma omp simd
   for (int64_t i = 0; i < X_i; ++i)
     out[i] = X[X_i - i - 1];

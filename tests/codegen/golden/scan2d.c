@@ -6,7 +6,7 @@ static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static __attribute__((noinline)) void ph_scan2d_body(const double *restrict X, double *restrict out, const int64_t X_i, const int64_t X_j, const int64_t X_i_stride, const int64_t out_i_stride) {
+static __attribute__((noinline, noipa)) void ph_scan2d_body(const double *restrict X, double *restrict out, const int64_t X_i, const int64_t X_j, const int64_t X_i_stride, const int64_t out_i_stride) {
   for (int64_t wave = 0; wave < floord(X_i + X_j + 30, 32); ++wave) {
     #pragma omp for schedule(static)
     for (int64_t j_tile = imax(0, wave + floord(-X_i, 32) + 1); j_tile <= imin(wave, floord(X_j + 31, 32) - 1); ++j_tile)

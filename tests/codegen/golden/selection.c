@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <math.h>
 
-static __attribute__((noinline)) void ph_selection_body(const float *restrict X, float *restrict out, const int64_t X_i, const int64_t X_j, const int64_t X_i_stride, const int64_t out_i_stride) {
+static __attribute__((noinline, noipa)) void ph_selection_body(const float *restrict X, float *restrict out, const int64_t X_i, const int64_t X_j, const int64_t X_i_stride, const int64_t out_i_stride) {
   #pragma omp for schedule(static)
   for (int64_t i = 0; i < X_i; ++i) {
     #pragma omp simd

@@ -4,7 +4,7 @@
 
 static inline double fmax_f64(double a, double b) { return a > b || a != a ? a : b; }
 
-static __attribute__((noinline)) void ph_softmax_body(const double *restrict X, double *restrict m, double *restrict e, double *restrict s, double *restrict out, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride, const int64_t e_i_stride, const int64_t out_i_stride) {
+static __attribute__((noinline, noipa)) void ph_softmax_body(const double *restrict X, double *restrict m, double *restrict e, double *restrict s, double *restrict out, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride, const int64_t e_i_stride, const int64_t out_i_stride) {
   if (X_k >= 0) {
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < X_i; ++i) {

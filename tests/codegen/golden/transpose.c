@@ -5,7 +5,7 @@
 static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static __attribute__((noinline)) void ph_transpose_body(const float *restrict X, float *restrict out, const int64_t X_i, const int64_t X_j, const int64_t X_i_stride, const int64_t out_i_stride) {
+static __attribute__((noinline, noipa)) void ph_transpose_body(const float *restrict X, float *restrict out, const int64_t X_i, const int64_t X_j, const int64_t X_i_stride, const int64_t out_i_stride) {
   #pragma omp for schedule(static)
   for (int64_t i_tile = 0; i_tile < floord(X_j + 31, 32); ++i_tile)
     for (int64_t j_tile = 0; j_tile < floord(X_i + 31, 32); ++j_tile)

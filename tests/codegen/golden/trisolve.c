@@ -6,7 +6,7 @@ static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static __attribute__((noinline)) void ph_trisolve_body(const double *restrict L, const double *restrict b, double *restrict t, double *restrict out, const int64_t L_i, const int64_t L_i_stride) {
+static __attribute__((noinline, noipa)) void ph_trisolve_body(const double *restrict L, const double *restrict b, double *restrict t, double *restrict out, const int64_t L_i, const int64_t L_i_stride) {
   #pragma omp for schedule(static)
   for (int64_t i = 0; i < L_i; ++i)
     t[i] = 0.0;

@@ -4,7 +4,7 @@
 
 static inline float fmax_f32(float a, float b) { return a > b || a != a ? a : b; }
 
-static __attribute__((noinline)) void ph_two_outputs_body(const float *restrict X, float *restrict out, float *restrict top, const int64_t X_i) {
+static __attribute__((noinline, noipa)) void ph_two_outputs_body(const float *restrict X, float *restrict out, float *restrict top, const int64_t X_i) {
   #pragma omp simd
   for (int64_t i = 0; i < X_i; ++i) {
     const float v0 = X[i];

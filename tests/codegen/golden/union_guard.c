@@ -5,7 +5,7 @@
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static __attribute__((noinline)) void ph_union_guard_body(const float *restrict X, float *restrict out, const int64_t X_i) {
+static __attribute__((noinline, noipa)) void ph_union_guard_body(const float *restrict X, float *restrict out, const int64_t X_i) {
   #pragma omp simd
   for (int64_t i = 0; i <= imin(1, X_i - 1); ++i)
     out[i] = X[i];
