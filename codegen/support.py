@@ -92,9 +92,15 @@ static inline float bits_f32(uint32_t u) { union { uint32_t u; float f; } v = {u
         store="uint32_t u = f32_bits(x); if (x != x) return (uint16_t)((u >> 16) | 0x40);"
         " return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);",
     ),
+    # clang has _Float16 on x86 from version 15 on, and __fp16 for storage before
     "f16": """\
-static inline float f16_to_f32(uint16_t h) { union { uint16_t u; _Float16 f; } v = {h}; return (float)v.f; }
-static inline uint16_t f32_to_f16(float x) { union { _Float16 f; uint16_t u; } v = {(_Float16)x}; return v.u; }""",
+#if defined(__FLT16_MAX__)
+typedef _Float16 f16;
+#else
+typedef __fp16 f16;
+#endif
+static inline float f16_to_f32(uint16_t h) { union { uint16_t u; f16 f; } v = {h}; return (float)v.f; }
+static inline uint16_t f32_to_f16(float x) { union { f16 f; uint16_t u; } v = {(f16)x}; return v.u; }""",
     "f8": """\
 static inline uint8_t f32_to_f8(float x, int mantissa, int bias, uint32_t top, uint8_t inf, uint8_t nan) {
   uint32_t u = f32_bits(x);

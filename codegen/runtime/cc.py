@@ -30,8 +30,7 @@ from polyhedral.errors import ToolchainError
 # Safe for values: no NaN, infinity, signed zero or denormal changes its meaning under these.  `-fno-math-errno` lets
 # sqrt be one instruction, `-fno-trapping-math` only forgets the exception flags that nobody reads; both are needed
 # before gcc vectorises conditionals.  `-ffp-contract=off` keeps every a*b + c of the program as two roundings: where a
-# reduction may fuse them, the generated text says fma.  `-fno-predictive-commoning` is for correctness: gcc 12 delays
-# the stores of a loop by some iterations, and writes cells of the neighbouring thread back as it had read them.
+# reduction may fuse them, the generated text says fma.
 FLAGS = (
     "-std=gnu11",
     "-O3",
@@ -39,9 +38,14 @@ FLAGS = (
     "-fPIC",
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-fno-predictive-commoning",
     "-ffp-contract=off",
 )
+
+Kind = Literal["gcc", "clang"]
+
+# For correctness, and unknown to the other kind: gcc 12 delays the stores of a loop by some iterations, and writes
+# cells of the neighbouring thread back as it had read them.
+OWN_FLAGS: Mapping[Kind, tuple[str, ...]] = {"gcc": ("-fno-predictive-commoning",), "clang": ()}
 MEMORY_LIMIT = 8 << 30
 
 _LINES = 8
@@ -73,7 +77,7 @@ class Compiler:
     """
 
     path: str
-    kind: Literal["gcc", "clang"]
+    kind: Kind
     version: str
     flags: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
@@ -173,12 +177,12 @@ def _environment(env: Mapping[str, str], path: str, candidate: _Candidate) -> tu
     return tuple(sorted({**kept, "LANG": "C", "LC_ALL": "C"}.items()))
 
 
-def _flags(candidate: _Candidate, native: bool) -> tuple[str, ...]:
+def _flags(candidate: _Candidate, kind: Kind, native: bool) -> tuple[str, ...]:
     """No `-mprefer-vector-width=512`: streaming loops ran no faster with it on Zen 4 (gcc 12), stencils 12 % slower,
     and register tiles have explicit vector types, which it does not concern."""
     named_by_cpu = platform.machine().startswith(("aarch64", "arm", "ppc"))
     march = ("-mcpu=native",) if named_by_cpu else ("-march=native",)
-    return (*candidate.arguments, *FLAGS, *(march if native else ()))
+    return (*candidate.arguments, *FLAGS, *OWN_FLAGS[kind], *(march if native else ()))
 
 
 def _probed(
@@ -191,9 +195,9 @@ def _probed(
     """Try the candidate on a small OpenMP program, tuned to this machine if it can be; failures go to `tried`."""
     try:
         version = _version(candidate, run_env, timeout)
-        kind: Literal["gcc", "clang"] = "clang" if any(w in version for w in ("clang", "Intel")) else "gcc"
+        kind: Kind = "clang" if any(w in version for w in ("clang", "Intel")) else "gcc"
         for native in (True, False):
-            compiler = Compiler(candidate.path, kind, version, _flags(candidate, native), run_env)
+            compiler = Compiler(candidate.path, kind, version, _flags(candidate, kind, native), run_env)
             try:
                 compile_shared(_PROBE, compiler, timeout=timeout)
             except ToolchainError as error:
@@ -221,7 +225,9 @@ def _probe_key(candidate: _Candidate, run_env: tuple[tuple[str, str], ...]) -> s
     real = Path(candidate.path).resolve()
     at = real.stat()
     stamp = f"{real} {at.st_mtime_ns} {at.st_size}"
-    return key_of(candidate.path, stamp, *candidate.arguments, repr(run_env), repr(FLAGS), machine_identity())
+    return key_of(
+        candidate.path, stamp, *candidate.arguments, repr(run_env), repr((FLAGS, OWN_FLAGS)), machine_identity()
+    )
 
 
 def _remembered(
@@ -233,8 +239,8 @@ def _remembered(
         return None
     match (read_json(cache_file) or {}).get(_probe_key(candidate, run_env)):
         case {"schema": "polyhedral.compiler/1", "kind": str(kind), "version": str(version), "native": bool(native)}:
-            known: Literal["gcc", "clang"] = "clang" if kind == "clang" else "gcc"
-            return Compiler(candidate.path, known, version, _flags(candidate, native), run_env)
+            known: Kind = "clang" if kind == "clang" else "gcc"
+            return Compiler(candidate.path, known, version, _flags(candidate, known, native), run_env)
         case _:
             return None
 

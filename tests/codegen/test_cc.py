@@ -72,6 +72,22 @@ def test_finds_a_compiler_that_links_openmp(compiler: Compiler):
     assert not any("fast-math" in f for f in compiler.flags)
 
 
+def test_each_kind_gets_its_own_flags_alone(tmp_path: Path, compiler: Compiler):
+    """clang refuses an option of gcc's optimiser, gcc needs it."""
+    body = f"""
+        case "$*" in
+          *--version*) echo "clang version 1"; exit 0;;
+          *predictive-commoning*) echo "unknown argument" >&2; exit 1;;
+        esac
+        exec {shlex.quote(compiler.path)} "$@"
+        """
+    memory = tmp_path / "compilers.json"
+    for _ in ("probed", "remembered"):
+        found = find_compiler({**os.environ, "CC": script(tmp_path, body)}, memory)
+        assert found.kind == "clang"
+        assert compile_shared(SOURCE, found)[:4] == b"\x7fELF"
+
+
 def test_the_environment_of_the_compiler_is_minimal():
     found = find_compiler({**os.environ, "SECRET": "1", "LANG": "de_DE", "GCC_EXEC_PREFIX_": "x"})
     assert {n for n, _ in found.env} <= {"PATH", "HOME", "LD_LIBRARY_PATH", "SDKROOT", "LANG", "LC_ALL"}
