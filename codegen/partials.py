@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: MIT
 """Reductions along the lanes: each lane of a few vectors holds a partial result, and all are combined at the end.
 
-The loop along the lanes is cut into strips of all vectors, whole vectors, and single elements.  What one step is, and
-vectors themselves, are `codegen.registers`'.
+The loop along the lanes is cut into strips of all vectors, whole vectors, and single elements.  What one step is
+is left to `codegen.registers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import cgen
 
 from codegen import loops as lp
-from codegen.registers import Lanes, Open, Registers, loop
+from codegen.blocks import loop
+from codegen.lanes import Lanes
+from codegen.reads import Open
+from codegen.registers import Env, Registers
 from codegen.scalar import bare, literal, value_type
+from codegen.spelling import Spelling
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
@@ -23,7 +27,6 @@ from polyhedral.instances import Kind
 from polyhedral.program import Array
 from polyhedral.tree import Run
 
-Env = Mapping[str, Affine]
 Row = tuple[int, ...]
 
 
@@ -47,7 +50,7 @@ def partial_region(r: Registers, node: lp.Promoted) -> list[cgen.Generable]:
     assert ops[0] is not None
     partials = _Partials(array, ops[0], node.partials)
     body = _node(r, partials, node.body, {}, ())
-    return [*_head(r, partials), *r.open[0].lines, *body, *_combined(r, partials)]
+    return [*_head(r.c, partials), *r.reads.open[0].lines, *body, *_combined(r.c, partials)]
 
 
 def has_lanes(node: lp.Node) -> bool:
@@ -68,10 +71,10 @@ def _node(r: Registers, p: _Partials, n: lp.Node, env: Env, row: Row) -> list[cg
         case lp.For():
             assert isinstance(n.hi, Affine)
             lo, hi = _bounds(n, env)
-            r.open.append(Open(n.name, lo, hi))
+            r.reads.open.append(Open(n.name, lo, hi))
             body = _node(r, p, n.body, env, row)
-            lines = r.open.pop().lines
-            return [_loop(r, n.name, lo, hi + 1, 1, [*lines, *body])]
+            lines = r.reads.open.pop().lines
+            return [_loop(r.c, n.name, lo, hi + 1, 1, [*lines, *body])]
         case lp.Exec() if r.families[n.family].kind is Kind.INIT:  # partial results begin with the identity
             at = {d: aff.substitute(e, env) for d, e in n.at}
             write = r.families[n.family].statement.write.index
@@ -85,24 +88,24 @@ def _along(r: Registers, p: _Partials, n: lp.For, env: Env, row: Row) -> list[cg
     """Strips of all vectors, then whole vectors, then one element at a time."""
     lo, hi = _bounds(n, env)
     trips = (hi - lo + 1).const
-    strip = r.vectors.lanes * p.count
+    strip = r.c.vectors.lanes * p.count
     made: list[cgen.Generable] = []
-    strips, vectors, singles = trips // strip, trips % strip // r.vectors.lanes, trips % r.vectors.lanes
+    strips, vectors, singles = trips // strip, trips % strip // r.c.vectors.lanes, trips % r.c.vectors.lanes
     if strips > 1:
-        r.open.append(Open(n.name, lo, lo + strips * strip - 1))
+        r.reads.open.append(Open(n.name, lo, lo + strips * strip - 1))
         body = [
-            g for u in range(p.count) for g in _vectors(r, p, n, env, row, aff.var(n.name) + u * r.vectors.lanes, u)
+            g for u in range(p.count) for g in _vectors(r, p, n, env, row, aff.var(n.name) + u * r.c.vectors.lanes, u)
         ]
-        lines = r.open.pop().lines
-        made.append(_loop(r, n.name, lo, lo + strips * strip, strip, [*lines, *body]))
+        lines = r.reads.open.pop().lines
+        made.append(_loop(r.c, n.name, lo, lo + strips * strip, strip, [*lines, *body]))
     elif strips:
         vectors += p.count
     done = strips * strip if strips > 1 else 0
     for u in range(vectors):
-        made += _vectors(r, p, n, env, row, lo + done + u * r.vectors.lanes, u)
+        made += _vectors(r, p, n, env, row, lo + done + u * r.c.vectors.lanes, u)
     if singles:
         body = list(_singles(r, p, n.body, {**env, n.name: aff.var(n.name)}, row))
-        made.append(_loop(r, n.name, hi + 1 - singles, hi + 1, 1, body))
+        made.append(_loop(r.c, n.name, hi + 1 - singles, hi + 1, 1, body))
     return made
 
 
@@ -115,16 +118,17 @@ def _vectors(
         family = r.families[instance.family]
         at = {d: aff.substitute(i, {**e, n.name: start + aff.var(lane)}) for d, i in instance.at}
         p.used.setdefault(below, set()).add(u)
-        yield from r.step(family, p.array, _name(r, p, below, u), at, lane, Lanes((), u, r.vectors.lanes, (*below, u)))
+        lanes = Lanes(start, r.c.vectors.lanes, (*below, u))
+        yield from r.step(family, p.array, _name(r.c, p, below, u), at, lane, lanes)
 
 
 def _singles(r: Registers, p: _Partials, body: lp.Node, env: Env, row: Row) -> Iterator[cgen.Generable]:
     for e, instance, below in _instances(body, env, row):
         s = r.families[instance.family].statement
         value = ex.substitute(s.value, {d: aff.substitute(i, e) for d, i in instance.at})
-        name = _single(r, p, below)
+        name = _single(r.c, p, below)
         p.singles.add(below)
-        yield cgen.Assign(name, r.scalar.step(p.op, p.array.dtype, name, value, strict=s.strict))
+        yield cgen.Assign(name, r.c.scalar.step(p.op, p.array.dtype, name, value, strict=s.strict))
 
 
 def _instances(n: lp.Node, env: Env, row: Row) -> Iterator[tuple[Env, lp.Exec, Row]]:
@@ -153,45 +157,45 @@ def _bounds(n: lp.For, env: Env) -> tuple[Affine, Affine]:
     return aff.substitute(n.lo, env), aff.substitute(n.hi, env)
 
 
-def _loop(r: Registers, name: str, lo: Affine, end: Affine, step: int, body: list[cgen.Generable]) -> cgen.Generable:
-    v = r.spell(name)
+def _loop(c: Spelling, name: str, lo: Affine, end: Affine, step: int, body: list[cgen.Generable]) -> cgen.Generable:
+    v = c.spell(name)
     update = f"++{v}" if step == 1 else f"{v} += {step}"
-    return loop(f"int64_t {v} = {r.scalar.affine(lo)}", f"{v} < {r.scalar.affine(end)}", update, cgen.Block(body))
+    return loop(f"int64_t {v} = {c.scalar.affine(lo)}", f"{v} < {c.scalar.affine(end)}", update, cgen.Block(body))
 
 
 # --- partial results -------------------------------------------------------------------------------------------------
 
 
-def _name(r: Registers, p: _Partials, row: Row, u: int) -> str:
-    return "_".join([f"acc_{r.spell(p.array.name)}", *map(str, (*row, u))])
+def _name(c: Spelling, p: _Partials, row: Row, u: int) -> str:
+    return "_".join([f"acc_{c.spell(p.array.name)}", *map(str, (*row, u))])
 
 
-def _single(r: Registers, p: _Partials, row: Row) -> str:
-    return "_".join([f"rest_{r.spell(p.array.name)}", *map(str, row)])
+def _single(c: Spelling, p: _Partials, row: Row) -> str:
+    return "_".join([f"rest_{c.spell(p.array.name)}", *map(str, row)])
 
 
-def _head(r: Registers, p: _Partials) -> Iterator[cgen.Generable]:
+def _head(c: Spelling, p: _Partials) -> Iterator[cgen.Generable]:
     """Every partial result begins with the operator's identity."""
     t = p.array.dtype
     start = literal(ex.identity(p.op, t).value, t)
     for row, used in p.used.items():
         for u in sorted(used):
-            yield cgen.Initializer(cgen.Value(r.vectors.type(t), _name(r, p, row, u)), f"{r.vectors.splat(t)}({start})")
+            yield cgen.Initializer(cgen.Value(c.vectors.type(t), _name(c, p, row, u)), f"{c.vectors.splat(t)}({start})")
     for row in sorted(p.singles):
-        yield cgen.Initializer(cgen.Value(value_type(t), _single(r, p, row)), start)
+        yield cgen.Initializer(cgen.Value(value_type(t), _single(c, p, row)), start)
 
 
-def _combined(r: Registers, p: _Partials) -> Iterator[cgen.Generable]:
+def _combined(c: Spelling, p: _Partials) -> Iterator[cgen.Generable]:
     """Neighbours first, then lane by lane, then the single elements: always in the same order."""
     t = p.array.dtype
     for row, used in p.used.items():
-        parts = [_name(r, p, row, u) for u in sorted(used)]
+        parts = [_name(c, p, row, u) for u in sorted(used)]
         while len(parts) > 1:
             pairs = [
-                r.vectors.combined(ex.REDUCTIONS[p.op], t, a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)
+                c.vectors.combined(ex.REDUCTIONS[p.op], t, a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)
             ]
             parts = [*pairs, *parts[len(parts) - len(parts) % 2 :]]
-        whole = f"{r.vectors.folded(p.op, t)}({bare(parts[0])})"
+        whole = f"{c.vectors.folded(p.op, t)}({bare(parts[0])})"
         if row in p.singles:
-            whole = r.scalar.combine(p.op, t, whole, _single(r, p, row))
-        yield cgen.Assign(r.cell(p.array.name, list(p.cells[row])), r.scalar.to_storage(t, whole))
+            whole = c.scalar.combine(p.op, t, whole, _single(c, p, row))
+        yield cgen.Assign(c.cell(p.array.name, list(p.cells[row])), c.scalar.to_storage(t, whole))

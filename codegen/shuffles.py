@@ -2,7 +2,7 @@
 """From registers to memory: a network of two-register shuffles after which each register holds consecutive cells.
 
 A transpose of 2^n registers takes n rounds of as many shuffles, as Eklundh's (1972) does; which cells the lanes belong
-to is all that is asked.  What the steps look like in C is left to `codegen.registers`.
+to is all that is asked.  What the steps look like in C is left to `codegen.writes`.
 """
 
 from __future__ import annotations

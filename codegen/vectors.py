@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Vectors in C: their types, and the small functions over them that a kernel turns out to need.
 
-One definition each, by name; what they are for is `codegen.registers`' business.
+One definition each, by name; what they are for is left to those who ask for them.
 """
 
 from __future__ import annotations

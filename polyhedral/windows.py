@@ -3,7 +3,7 @@
 
     where(0 <= x + kx - 1 and x + kx - 1 < 56, X(x=x + kx - 1), 0)  along x:   the cells from 1 - kx to before 57 - kx
 
-Such a vector is one masked load (or two and a shuffle), padding included.  Spelling it is left to `codegen.registers`.
+Such a vector is one masked load (or two and a shuffle), padding included.  Spelling it is left to `codegen.reads`.
 """
 
 from __future__ import annotations

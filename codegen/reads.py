@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""Operands of a register tile: one load where lanes are neighbours, a few where they are runs, a masked one at the ends
+of a row, lane by lane otherwise.
+
+Padding that is the same for all lanes is a choice between two pointers, made outside the loops it does not depend on.
+What is computed with operands is left to `codegen.steps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cgen
+
+from codegen import loops as lp
+from codegen.lanes import Lanes, affine_index, dense, runs
+from codegen.scalar import NARROW, STORAGE, bare, literal, value_type
+from codegen.spelling import Spelling
+from codegen.vectors import JOIN, WINDOW
+from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.affine import Affine, Condition, Var
+from polyhedral.layout import Layout
+from polyhedral.program import Program
+from polyhedral.windows import window
+
+_LONGEST_PAD = 2048
+"""Elements of pad values that a kernel carries; longer reaches read one of them with stride 0."""
+_Pointers = dict[tuple[tuple[ex.Expr, str], Affine], tuple[str, int]]
+
+
+@dataclass
+class Open:
+    """A loop around the statement being emitted, with what is computed once in each of its iterations: pointers, by
+    condition and address, with the offset each was made for; vectors that were joined, by text.  The region itself is
+    the loop without a name."""
+
+    name: str
+    lo: Affine
+    hi: Affine
+    pointers: _Pointers = field(default_factory=_Pointers)
+    lines: list[cgen.Generable] = field(default_factory=list[cgen.Generable])
+    joined: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass
+class Reads:
+    """Reads under the loops that are `open`, the region itself first."""
+
+    c: Spelling
+    program: Program
+    layouts: Mapping[str, Layout]
+    windows: bool  # not where each index is tested: a window begins before what exists
+    pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
+    open: list[Open] = field(default_factory=list[Open])
+
+    def operand(self, e: ex.Expr, lane: str, tile: Lanes) -> tuple[str, str, bool]:
+        """(argument text, parameter type, whether it differs between lanes)."""
+        t = ex.dtype_of(e)
+        if lane not in ex.dims_of(e):
+            return self._padded_scalar(e) or bare(self.c.scalar.value(e)), value_type(t), False
+        vector = self.c.vectors.type(t)
+        if isinstance(e, ex.Load):
+            first = dense(self.c, self.program.array(e.array), e, lane, tile)
+            if first is not None and t.name not in NARROW:
+                return f"*(const {vector} *)&{first}", vector, True
+            firsts = runs(self.c, e, lane, tile)
+            if firsts is not None and t.name not in NARROW:
+                cells = ", ".join(f"&{cell}" for cell in firsts)
+                return f"{self.c.vectors.join(t, len(firsts))}({cells})", vector, True
+        seen = self._window(e, lane, tile) if self.windows else None
+        if seen is not None:
+            return seen, vector, True
+        items = [bare(self.c.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
+        return f"({vector}){{{', '.join(items)}}}", vector, True
+
+    def named(self, arguments: Sequence[str], operands: Sequence[ex.Expr]) -> tuple[list[cgen.Generable], list[str]]:
+        """Vectors that take several loads get a name, for all steps of this iteration: (their lines, the arguments)."""
+        lines: list[cgen.Generable] = []
+        given = list(arguments)
+        names = self.open[-1].joined
+        for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
+            if text.startswith((JOIN, WINDOW)):
+                if text not in names:
+                    load = next(n for n in ex.walk(e) if isinstance(n, ex.Load))
+                    names[text] = f"vec_{self.c.spell(load.array)}_{sum(len(o.joined) for o in self.open)}"
+                    kind = f"const {self.c.vectors.type(load.dtype)}"
+                    lines.append(cgen.Initializer(cgen.Value(kind, names[text]), text))
+                given[k] = names[text]
+        return lines, given
+
+    def _window(self, e: ex.Expr, lane: str, tile: Lanes) -> str | None:
+        """A masked load of what exists of a row, padding elsewhere."""
+        t = ex.dtype_of(e)
+        load = next((n for n in ex.walk(e) if isinstance(n, ex.Load)), None)
+        w = None if load is None else window(e, lane, self.layouts[load.array])
+        if w is None or tile.valid < 2 or value_type(t) != STORAGE[t.name]:
+            return None
+        least = [x for x in w.first if not (x.is_const and x.const <= 0)]
+        first = self.c.bound(lp.Extreme(False, tuple(least))) if least else "0"
+        last = self.c.bound(lp.Extreme(True, (*w.last, aff.const(w.step * (tile.valid - 1) + 1))))
+        where = aff.map_condition(w.where, self._decided)
+        if where != aff.TRUE:
+            last = f"{self.c.scalar.condition(where)} ? {last} : 0"
+        name = self.c.vectors.window(t, w.step)
+        pad = literal(w.pad.value, w.pad.dtype) if w.pad is not None else literal(0, t)
+        return f"{name}(&{self.c.cell(w.array, list(w.index))}, {first}, {last}, {pad})"
+
+    def _padded_scalar(self, e: ex.Expr) -> str | None:
+        """`where(inside, X[...], pad)` as one load through a pointer that is chosen where `inside` is known, outside
+        the loops that it does not depend on: into X, or into a block of pad values as long as those loops reach.
+        """
+        match e:
+            case ex.Select(ex.Test() as test, ex.Load() as load, ex.Const() as pad):
+                offset = self.c.address(load.array, affine_index(load))
+            case _:
+                return None
+        if offset is None:
+            return None
+        within = ex.dims_of(test)
+        level = max((n for n, o in enumerate(self.open) if o.name in within), default=0)
+        inner = {o.name: o for o in self.open[level + 1 :]}
+        steps = [(t, c) for t, c in offset.terms if isinstance(t, Var) and t.name in inner]
+        moving = Affine(tuple(steps))
+        if aff.dims_of(offset - moving) & inner.keys():
+            return None
+        key = (test, load.array), offset - offset.const
+        reach = sum(c * (inner[t.name].hi - inner[t.name].lo).const for t, c in steps)
+        if any(
+            c < 0 or not (inner[t.name].hi - inner[t.name].lo).is_const or inner[t.name].lo != aff.const(0)
+            for t, c in steps
+        ):
+            return None
+        pointers = self.open[level].pointers
+        name, base = pointers.get(key, ("", offset.const))
+        apart = offset.const - base
+        scaled = reach >= _LONGEST_PAD // 2  # of all that share the pointer
+        if not 0 <= apart < _LONGEST_PAD // 2:
+            return None
+        condition = aff.map_condition(test.condition, self._decided)
+        if condition == aff.TRUE:
+            return None
+        block = self._pad_block(pad, apart + (0 if scaled else reach))
+        if not name:
+            name = f"{self.c.spell(load.array)}_{sum(len(o.pointers) for o in self.open)}"
+            pointers[key] = name, base
+            self._choose_pointer(level, name, load, self.c.scalar.condition(condition), offset - moving, block, scaled)
+        within_row = self.c.scalar.affine(moving)
+        index = f"in_{name} * ({within_row}) + {apart}" if scaled else self.c.scalar.affine(moving + apart)
+        return self.c.scalar.from_storage(load.dtype, f"{name}[{index.removesuffix(' + 0')}]")
+
+    def _choose_pointer(
+        self, level: int, name: str, load: ex.Load, inside: str, offset: Affine, block: str, scaled: bool
+    ) -> None:
+        """`const float *X_0 = inside ? &X[...] : pad`; a pad too short for the inner loops is read with stride 0."""
+        kind = STORAGE[load.dtype.name]
+        lines = self.open[level].lines
+        if scaled:
+            lines.append(cgen.Statement(f"const int64_t in_{name} = {inside}"))
+            inside = f"in_{name}"
+        there = f"&{self.c.spell(load.array)}[{self.c.scalar.affine(offset)}]"
+        lines.append(cgen.Statement(f"const {kind} *{name} = {inside} ? {there} : {block}"))
+
+    def _decided(self, c: aff.Compare) -> Condition:
+        """TRUE for a comparison that holds all over the loops that are open."""
+        least = c.expr.const
+        ranges = {o.name: o for o in self.open}
+        for term, factor in c.expr.terms:
+            o = ranges.get(term.name) if isinstance(term, Var) else None
+            end = None if o is None else (o.lo if factor > 0 else o.hi)
+            if end is None or not end.is_const:
+                return c
+            least += factor * end.const
+        return aff.TRUE if least >= 0 and not c.equal else c
+
+    def _pad_block(self, pad: ex.Const, reach: int) -> str:
+        """A constant block of pad values; it grows to the longest reach asked of it."""
+        storage = STORAGE[pad.dtype.name]
+        name = self.pads.setdefault(pad, (f"pad_{len(self.pads)}", 0))[0]
+        longest = self.pads[pad] = name, max(self.pads[pad][1], reach + 1)
+        value = self.c.scalar.to_storage(pad.dtype, literal(pad.value, pad.dtype))
+        self.c.vectors.functions[name] = (
+            f"static const {storage} {name}[{longest[1]}] = {{[0 ... {longest[1] - 1}] = {value}}};"
+        )
+        return name

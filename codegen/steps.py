@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Lane functions: one step of a statement on whole vectors, a scalar argument being a broadcast.
+
+Operations on vectors where C has them, and one loop over the lanes otherwise, which the compiler turns into single
+instructions: any reduction operator and any value expression takes this path.  Where operands come from is left to
+`codegen.reads`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from codegen.scalar import STORAGE, bare, literal, value_type
+from codegen.spelling import Spelling
+from polyhedral import expr as ex
+from polyhedral.dtypes import DType
+from polyhedral.program import Statement
+
+
+def step_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str], names: Mapping[ex.Expr, str]) -> str:
+    """The name of the function that does one step on values of `t`; `names` are the operands inside it, `a[i]` where
+    lanes differ and `a` where they do not."""
+    kinds = "".join("v" if n.endswith("[i]") else "s" for n in names.values())
+    what = "value" if s.op is None else "step"
+    name = f"{c.spell(s.write.array)}_{what}" + (f"_{kinds}" if "s" in kinds or "v" not in kinds else "")
+    vector = c.vectors.type(t)
+    whole = _whole(c, s.op, t, s.value, names)
+    body = f"  return {whole};" if whole is not None else _lane_by_lane(c, s, t, names)
+    given = parameters if s.op is None else [f"{vector} acc", *parameters]
+    text = f"static inline {vector} {name}({', '.join(given) or 'void'}) {{\n{body}\n}}"
+    while name in c.vectors.functions and c.vectors.functions[name] != text:
+        text = text.replace(f" {name}(", f" {name}_(")
+        name += "_"
+    c.vectors.functions[name] = text
+    return name
+
+
+def _lane_by_lane(c: Spelling, s: Statement, t: DType, names: Mapping[ex.Expr, str]) -> str:
+    """The step as a loop over the lanes."""
+    scalar = replace(c.scalar, names=dict(names))
+    if s.op is None:
+        start, step = f"  {c.vectors.type(t)} acc;\n", bare(scalar.value(s.value))
+    else:
+        start, step = "", scalar.step(s.op, t, "acc[i]", s.value, strict=s.strict)
+    return f"{start}  for (int i = 0; i < {c.vectors.lanes}; ++i) acc[i] = {step};\n  return acc;"
+
+
+def _whole(c: Spelling, op: str | None, t: DType, value: ex.Expr, names: Mapping[ex.Expr, str]) -> str | None:
+    """The step as operations on whole vectors, where C has them: sums, products, minima and maxima of one type."""
+    if value_type(t) != STORAGE[t.name]:
+        return None
+    if op == "sum" and t.is_float and isinstance(value, ex.Binary) and value.op == "*" and value not in names:
+        a, b = (_vector(c, v, t, names) for v in (value.lhs, value.rhs))
+        return None if a is None or b is None else f"{c.vectors.fma(t)}({bare(a)}, {bare(b)}, acc)"
+    new = _vector(c, value, t, names)
+    if op is None:
+        return None if new is None else bare(new)
+    return None if new is None else bare(c.vectors.combined(ex.REDUCTIONS[op], t, "acc", new))
+
+
+def _vector(c: Spelling, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> str | None:
+    """A value in all lanes; `x - zero` spreads a scalar without touching its sign."""
+    if ex.dtype_of(e) != t:
+        return None
+    spread = f" - ({c.vectors.type(t)}){{0}})"
+    if e in names:
+        name = names[e]
+        return name.removesuffix("[i]") if name.endswith("[i]") else f"({name}{spread}"
+    match e:
+        case ex.Const(v, _):
+            return f"({literal(v, t)}{spread}"
+        case ex.Binary(op, lhs, rhs) if op in ("+", "-", "*", "min", "max") or (op == "/" and t.is_float):
+            a, b = _vector(c, lhs, t, names), _vector(c, rhs, t, names)
+            return None if a is None or b is None else c.vectors.combined(op, t, a, b)
+        case ex.Unary("-", arg) if t.is_float:
+            a = _vector(c, arg, t, names)
+            return None if a is None else f"(-{a})"
+        case _:
+            return None

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""Register tiles to memory and back: whole vectors, shuffled into the order of memory where need be, or lane by lane.
+
+Which shuffles those are is left to `codegen.shuffles`, and when a tile is stored to `codegen.registers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import cgen
+
+from codegen.blocks import loop
+from codegen.lanes import Lanes, at_lane, near
+from codegen.scalar import STORAGE, value_type
+from codegen.shuffles import Shuffle, filled, weave
+from codegen.spelling import LANE, Index, Spelling
+from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.affine import Affine
+from polyhedral.program import Array
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """A register of a tile: its variable, the cells it holds in terms of its lane, its lanes, and their variable."""
+
+    name: str
+    target: Index
+    lanes: Lanes
+    lane: str
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """How a tile reaches memory: shuffles, then registers with the cell each is stored at, `count` cells of each."""
+
+    shuffles: tuple[Shuffle, ...]
+    lines: tuple[tuple[str, str], ...]
+    count: int
+
+
+def fetch(c: Spelling, array: Array, acc: Accumulator) -> Iterator[cgen.Generable]:
+    """An accumulator as the last portion of its reduction left it."""
+    whole = acc.lanes.valid == c.vectors.lanes
+    first = near(c, _cells(array, acc), acc.lane) if whole else None
+    if first is not None and _as_stored(array):
+        yield cgen.Statement(f"{acc.name} = *(const {c.vectors.type(array.dtype)} *)&{first}")
+        return
+    yield cgen.Statement(f"{acc.name} = {c.vectors.splat(array.dtype)}(0)")
+    cell = c.cell(array.name, at_lane(acc.target, acc.lane, aff.var(LANE)))
+    yield _over_lanes(acc, f"{acc.name}[lane] = {c.scalar.from_storage(array.dtype, cell)}")
+
+
+def store(c: Spelling, array: Array, tile: Sequence[Accumulator], *, streams: bool) -> list[cgen.Generable]:
+    """The tile to memory; `streams` past the caches, where whole vectors are stored."""
+    woven = _woven(c, array, tile)
+    if woven is None:
+        return [line for acc in tile for line in _store_one(c, array, acc)]
+    vector = c.vectors.type(array.dtype)
+    made: list[cgen.Generable] = []
+    for s in woven.shuffles:
+        text = f"{c.vectors.pick(array.dtype, s.lanes)}({s.first}, {s.second})"
+        made.append(cgen.Initializer(cgen.Value(f"const {vector}", s.made), text))
+    for name, cell in woven.lines:
+        if woven.count < c.vectors.lanes:
+            place = f"{c.vectors.part(array.dtype, woven.count)}(&{cell}, {name})"
+        elif streams:
+            place = f"{c.vectors.stream(array.dtype)}(&{cell}, {name})"
+        else:
+            place = f"*({vector} *)&{cell} = {name}"
+        made.append(cgen.Statement(place))
+    return made
+
+
+def _woven(c: Spelling, array: Array, tile: Sequence[Accumulator]) -> _Lines | None:
+    """The shuffles, and each register with its first cell; None where a tile has no such form."""
+    width = c.vectors.lanes
+    if any(acc.lanes.valid != width for acc in tile) or array.planes or not _as_stored(array):
+        return None
+    origin: Affine | None = None
+    cells: dict[str, tuple[int, ...]] = {}
+    index: dict[int, Index] = {}
+    for acc in tile:
+        at = [at_lane(acc.target, acc.lane, aff.const(i)) for i in range(width)]
+        places = [c.address(array.name, i) for i in at]
+        origin = places[0] if origin is None else origin
+        apart = [None if origin is None or p is None else p - origin for p in places]
+        known = [a.const for a in apart if a is not None and a.is_const]
+        if len(known) < width:
+            return None
+        cells[acc.name] = tuple(known)
+        index.update(zip(known, at, strict=True))
+    prefix = f"{c.spell(array.name)}_line_"
+    copies: dict[str, str] = {}
+    count = width
+    woven = weave(cells, prefix)
+    if woven is None and (more := filled(cells)) is not None:
+        registers, copies, count = more
+        woven = weave(registers, prefix)
+    if woven is None:
+        return None
+    shuffles = tuple(
+        replace(x, first=copies.get(x.first, x.first), second=copies.get(x.second, x.second)) for x in woven.shuffles
+    )
+    return _Lines(shuffles, tuple((n, c.cell(array.name, index[first])) for n, first in woven.lines), count)
+
+
+def _store_one(c: Spelling, array: Array, acc: Accumulator) -> Iterator[cgen.Generable]:
+    """One register: a whole vector, the first lanes of one, or lane by lane."""
+    valid, whole = acc.lanes.valid, acc.lanes.valid == c.vectors.lanes
+    first = near(c, _cells(array, acc), acc.lane) if whole or valid > 1 else None
+    if first is not None and _as_stored(array):
+        if whole:
+            yield cgen.Statement(f"*({c.vectors.type(array.dtype)} *)&{first} = {acc.name}")
+        else:
+            yield cgen.Statement(f"{c.vectors.part(array.dtype, valid)}(&{first}, {acc.name})")
+        return
+    cell = c.cell(array.name, at_lane(acc.target, acc.lane, aff.var(LANE)))
+    yield _over_lanes(acc, f"{cell} = {c.scalar.to_storage(array.dtype, f'{acc.name}[lane]')}")
+
+
+def _over_lanes(acc: Accumulator, text: str) -> cgen.Generable:
+    """A statement for each lane that counts."""
+    return loop("int lane = 0", f"lane < {acc.lanes.valid}", "++lane", cgen.Statement(text))
+
+
+def _cells(array: Array, acc: Accumulator) -> ex.Load:
+    """The cells of an accumulator, as if they were read."""
+    return ex.Load(array.name, tuple(acc.target), array.dtype)
+
+
+def _as_stored(array: Array) -> bool:
+    """Whether values are computed in the type they are stored in."""
+    return value_type(array.dtype) == STORAGE[array.dtype.name]
