@@ -17,23 +17,23 @@ from codegen import loops as lp
 from codegen.lanes import Lanes, affine_index, dense, runs
 from codegen.scalar import NARROW, STORAGE, bare, literal, value_type
 from codegen.spelling import Spelling
-from codegen.vectors import JOIN, WINDOW
+from codegen.vectors import JOIN, KEPT, WINDOW
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Var
 from polyhedral.layout import Layout
-from polyhedral.program import Program
+from polyhedral.program import Array, Program
 from polyhedral.windows import window
 
 _LONGEST_PAD = 2048
 """Elements of pad values that a kernel carries; longer reaches read one of them with stride 0."""
-_Pointers = dict[tuple[tuple[ex.Expr, str], Affine], tuple[str, int]]
+_Pointers = dict[tuple[tuple[Condition, str], Affine], list[tuple[str, int]]]
 
 
 @dataclass
 class Open:
     """A loop around the statement being emitted, with what is computed once in each of its iterations: pointers, by
-    condition and address, with the offset each was made for; vectors that were joined, by text.  The region itself is
+    condition and address, with the offset each was made for; vectors that have a name, by text.  The region itself is
     the loop without a name."""
 
     name: str
@@ -55,8 +55,8 @@ class Reads:
     pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
     open: list[Open] = field(default_factory=list[Open])
 
-    def operand(self, e: ex.Expr, lane: str, tile: Lanes) -> tuple[str, str, bool]:
-        """(argument text, parameter type, whether it differs between lanes)."""
+    def operand(self, e: ex.Expr, lane: str, tile: Lanes, *, keep: bool = False) -> tuple[str, str, bool]:
+        """(argument text, parameter type, whether it differs between lanes); a vector to `keep` is loaded once."""
         t = ex.dtype_of(e)
         if lane not in ex.dims_of(e):
             return self._padded_scalar(e) or bare(self.c.scalar.value(e)), value_type(t), False
@@ -64,7 +64,8 @@ class Reads:
         if isinstance(e, ex.Load):
             first = dense(self.c, self.program.array(e.array), e, lane, tile)
             if first is not None and t.name not in NARROW:
-                return f"*(const {vector} *)&{first}", vector, True
+                text = f"*(const {vector} *)&{first}"
+                return f"{self.c.vectors.kept(t)}({text})" if keep else text, vector, True
             firsts = runs(self.c, e, lane, tile)
             if firsts is not None and t.name not in NARROW:
                 cells = ", ".join(f"&{cell}" for cell in firsts)
@@ -76,12 +77,14 @@ class Reads:
         return f"({vector}){{{', '.join(items)}}}", vector, True
 
     def named(self, arguments: Sequence[str], operands: Sequence[ex.Expr]) -> tuple[list[cgen.Generable], list[str]]:
-        """Vectors that take several loads get a name, for all steps of this iteration: (their lines, the arguments)."""
+        """Vectors that take several loads, or are read again, get a name for all steps of this iteration: (their lines,
+        the arguments).
+        """
         lines: list[cgen.Generable] = []
         given = list(arguments)
         names = self.open[-1].joined
         for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
-            if text.startswith((JOIN, WINDOW)):
+            if text.startswith((JOIN, KEPT, WINDOW)):
                 if text not in names:
                     load = next(n for n in ex.walk(e) if isinstance(n, ex.Load))
                     names[text] = f"vec_{self.c.spell(load.array)}_{sum(len(o.joined) for o in self.open)}"
@@ -100,66 +103,75 @@ class Reads:
         least = [x for x in w.first if not (x.is_const and x.const <= 0)]
         first = self.c.bound(lp.Extreme(False, tuple(least))) if least else "0"
         last = self.c.bound(lp.Extreme(True, (*w.last, aff.const(w.step * (tile.valid - 1) + 1))))
+        pad = w.pad or ex.Const(0, t)
+        cell = self._chosen(w.where, w.array, w.index, pad, w.step * (self.c.vectors.lanes - 1))
         where = aff.map_condition(w.where, self._decided)
-        if where != aff.TRUE:
+        if cell is None and where != aff.TRUE:
             last = f"{self.c.scalar.condition(where)} ? {last} : 0"
-        name = self.c.vectors.window(t, w.step)
-        pad = literal(w.pad.value, w.pad.dtype) if w.pad is not None else literal(0, t)
-        return f"{name}(&{self.c.cell(w.array, list(w.index))}, {first}, {last}, {pad})"
+        cell = cell or self.c.cell(w.array, list(w.index))
+        return f"{self.c.vectors.window(t, w.step)}(&{cell}, {first}, {last}, {literal(pad.value, pad.dtype)})"
 
     def _padded_scalar(self, e: ex.Expr) -> str | None:
-        """`where(inside, X[...], pad)` as one load through a pointer that is chosen where `inside` is known, outside
-        the loops that it does not depend on: into X, or into a block of pad values as long as those loops reach.
-        """
+        """`where(inside, X[...], pad)` as one load through a chosen pointer."""
         match e:
-            case ex.Select(ex.Test() as test, ex.Load() as load, ex.Const() as pad):
-                offset = self.c.address(load.array, affine_index(load))
+            case ex.Select(ex.Test(inside), ex.Load() as load, ex.Const() as pad):
+                cell = self._chosen(inside, load.array, affine_index(load), pad)
+                return None if cell is None else self.c.scalar.from_storage(load.dtype, cell)
             case _:
                 return None
+
+    def _chosen(
+        self, inside: Condition, array: str, index: Sequence[tuple[str, Affine]], pad: ex.Const, beyond: int = 0
+    ) -> str | None:
+        """A cell, and those up to `beyond` it, through a pointer that is chosen where `inside` is known, outside the
+        loops that it does not depend on: into the array, or into a block of pad values as long as those loops reach.
+        None where nothing is to be chosen, or no such pointer is known.
+        """
+        offset = self.c.address(array, list(index))
         if offset is None:
             return None
-        within = ex.dims_of(test)
+        within = aff.condition_dims(inside)
         level = max((n for n, o in enumerate(self.open) if o.name in within), default=0)
         inner = {o.name: o for o in self.open[level + 1 :]}
         steps = [(t, c) for t, c in offset.terms if isinstance(t, Var) and t.name in inner]
         moving = Affine(tuple(steps))
         if aff.dims_of(offset - moving) & inner.keys():
             return None
-        key = (test, load.array), offset - offset.const
-        reach = sum(c * (inner[t.name].hi - inner[t.name].lo).const for t, c in steps)
+        key = (inside, array), offset - offset.const
+        reach = beyond + sum(c * (inner[t.name].hi - inner[t.name].lo).const for t, c in steps)
         if any(
             c < 0 or not (inner[t.name].hi - inner[t.name].lo).is_const or inner[t.name].lo != aff.const(0)
             for t, c in steps
         ):
             return None
-        pointers = self.open[level].pointers
-        name, base = pointers.get(key, ("", offset.const))
-        apart = offset.const - base
-        scaled = reach >= _LONGEST_PAD // 2  # of all that share the pointer
-        if not 0 <= apart < _LONGEST_PAD // 2:
-            return None
-        condition = aff.map_condition(test.condition, self._decided)
+        condition = aff.map_condition(inside, self._decided)
         if condition == aff.TRUE:
             return None
-        block = self._pad_block(pad, apart + (0 if scaled else reach))
+        pointers = self.open[level].pointers.setdefault(key, [])
+        near = ((n, b) for n, b in pointers if 0 <= offset.const - b < _LONGEST_PAD // 2)
+        name, base = next(near, ("", offset.const))
+        apart = offset.const - base
+        scaled = reach - beyond >= _LONGEST_PAD // 2  # of all that share the pointer
+        block = self._pad_block(pad, apart + (beyond if scaled else reach))
         if not name:
-            name = f"{self.c.spell(load.array)}_{sum(len(o.pointers) for o in self.open)}"
-            pointers[key] = name, base
-            self._choose_pointer(level, name, load, self.c.scalar.condition(condition), offset - moving, block, scaled)
+            name = f"{self.c.spell(array)}_{sum(len(made) for o in self.open for made in o.pointers.values())}"
+            pointers.append((name, base))
+            test = self.c.scalar.condition(condition)
+            self._choose_pointer(level, name, self.program.array(array), test, offset - moving, block, scaled)
         within_row = self.c.scalar.affine(moving)
-        index = f"in_{name} * ({within_row}) + {apart}" if scaled else self.c.scalar.affine(moving + apart)
-        return self.c.scalar.from_storage(load.dtype, f"{name}[{index.removesuffix(' + 0')}]")
+        index_text = f"in_{name} * ({within_row}) + {apart}" if scaled else self.c.scalar.affine(moving + apart)
+        return f"{name}[{index_text.removesuffix(' + 0')}]"
 
     def _choose_pointer(
-        self, level: int, name: str, load: ex.Load, inside: str, offset: Affine, block: str, scaled: bool
+        self, level: int, name: str, array: Array, inside: str, offset: Affine, block: str, scaled: bool
     ) -> None:
         """`const float *X_0 = inside ? &X[...] : pad`; a pad too short for the inner loops is read with stride 0."""
-        kind = STORAGE[load.dtype.name]
+        kind = STORAGE[array.dtype.name]
         lines = self.open[level].lines
         if scaled:
             lines.append(cgen.Statement(f"const int64_t in_{name} = {inside}"))
             inside = f"in_{name}"
-        there = f"&{self.c.spell(load.array)}[{self.c.scalar.affine(offset)}]"
+        there = f"&{self.c.spell(array.name)}[{self.c.scalar.affine(offset)}]"
         lines.append(cgen.Statement(f"const {kind} *{name} = {inside} ? {there} : {block}"))
 
     def _decided(self, c: aff.Compare) -> Condition:

@@ -7,7 +7,7 @@ Loops are walked here, and accumulators begun and stepped.  Operands are left to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import cgen
@@ -141,17 +141,30 @@ class Registers:
             assert s.op is not None
             identity = literal(ex.identity(s.op, array.dtype).value, array.dtype)
             return [cgen.Statement(f"{name} = {self.c.vectors.splat(array.dtype)}({identity})")]
-        return self.step(family, array, name, at, lane, tile)
+        moves = {d: aff.dims_of(e) for d, e in n.at}
+        again = {o for o in fetched(s.value) if env.keys() - frozenset[str]().union(*(moves[d] for d in ex.dims_of(o)))}
+        return self.step(family, array, name, at, lane, tile, again)
 
-    def step(self, family: Family, array: Array, name: str, at: Env, lane: str, tile: Lanes) -> list[cgen.Generable]:
-        """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside."""
+    def step(
+        self,
+        family: Family,
+        array: Array,
+        name: str,
+        at: Env,
+        lane: str,
+        tile: Lanes,
+        again: Container[ex.Expr] = (),
+    ) -> list[cgen.Generable]:
+        """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside.  Operands that other rows
+        read `again` stay in a register.
+        """
         s = family.statement
         operands = list(dict.fromkeys(fetched(s.value)))
         parameters: list[str] = []
         arguments: list[str] = []
         names: dict[ex.Expr, str] = {}
         for k, (old, new) in enumerate(zip(operands, (ex.substitute(o, at) for o in operands), strict=True)):
-            text, kind, per_lane = self.reads.operand(new, lane, tile)
+            text, kind, per_lane = self.reads.operand(new, lane, tile, keep=old in again)
             p = f"{chr(ord('a') + k)}" if k < 26 else f"a{k}"
             parameters.append(f"{kind} {p}")
             arguments.append(text)

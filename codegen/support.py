@@ -184,6 +184,26 @@ static inline {vector} {name}({vector} a, {vector} b) {{
 {"#endif" + chr(10) if head else ""}}}"""
 
 
+REGISTERS = {16: "defined(__SSE2__)", 32: "defined(__AVX__)", 64: "defined(__AVX512F__)"}
+"""What x86 must have for a register of so many bytes."""
+
+
+def vector_kept(name: str, vector: str, size: int) -> str:
+    """The vector, in a register from here on: gcc would sooner read it from memory again for each of its uses, and
+    loads would bind where multiply-adds could.
+    """
+    machine = REGISTERS.get(size, "0")
+    return f"""\
+static inline {vector} {name}({vector} v) {{
+#if {machine}
+  __asm__("" : "+v"(v));
+#elif defined(__aarch64__) && {size} == 16
+  __asm__("" : "+w"(v));
+#endif
+  return v;
+}}"""
+
+
 def vector_pick(name: str, vector: str, mask: str, lanes: Sequence[int]) -> str:
     """For each lane, one of the lanes of a followed by those of b."""
     chosen = ", ".join(map(str, lanes))
@@ -244,15 +264,28 @@ static inline void {name}({scalar} *p, {vector} v) {{
 def vector_window(name: str, vector: str, scalar: str, size: int, lanes: int) -> str:
     """The cells from `first` to before `last` of those at p, `pad` in the other lanes, which are not read."""
     kind, element = ("pd", "double") if size == 8 else ("ps", "float")
-    masked = f"""\
+    within = "(int32_t)({0} < 0 ? 0 : {0} > {1} ? {1} : {0})"
+    lo, hi = within.format("first", lanes), within.format("last", lanes)
+    wide = {
+        64: f"""\
 #if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
   typedef {element} whole __attribute__((vector_size(64)));
-  const uint32_t before = (1u << (first < 0 ? 0 : first > {lanes} ? {lanes} : first)) - 1;
-  const uint32_t upto = (1u << (last < 0 ? 0 : last > {lanes} ? {lanes} : last)) - 1;
+  const uint32_t before = (1u << {lo}) - 1;
+  const uint32_t upto = (1u << {hi}) - 1;
   return ({vector})__builtin_ia32_loadu{kind}512_mask((const {element} *)p, (whole)all, upto & ~before);
 #else
-"""
-    head = masked if size * lanes == 64 else ""
+""",
+        32: f"""\
+#if defined(__AVX2__) && defined(__GNUC__) && !defined(__clang__)
+  typedef {element} whole __attribute__((vector_size(32)));
+  typedef {"int" if size == 4 else "long long"} places __attribute__((vector_size(32)));
+  const places lane = {{{", ".join(map(str, range(lanes)))}}}, inside = (lane >= {lo}) & (lane < {hi});
+  const places read = (places)__builtin_ia32_maskload{kind}256((const whole *)p, inside);
+  return ({vector})(read | (~inside & (places)all));
+#else
+""",
+    }
+    head = wide.get(size * lanes, "")
     return f"""\
 static inline {vector} {name}(const {scalar} *p, int64_t first, int64_t last, {scalar} pad) {{
   {vector} all = pad - ({vector}){{0}};
@@ -281,13 +314,13 @@ static inline {vector} {name}(const {scalar} *p, int64_t first, int64_t last, {s
 
 def vector_stream(name: str, vector: str, scalar: str, size: int) -> str:
     """A store past the caches where the address is a multiple of the vector's bytes, an ordinary one elsewhere."""
-    machine = {16: "__SSE2__", 32: "__AVX__", 64: "__AVX512F__"}.get(size, "0")
+    machine = REGISTERS.get(size, "0")
     kind, element = ("pd", "double") if scalar == "double" else ("ps", "float")
     width = {16: "", 32: "256", 64: "512"}.get(size, "")
     whole = f"{element} whole __attribute__((vector_size({size})))"
     return f"""\
 static inline void {name}({scalar} *p, {vector} v) {{
-#if defined({machine})
+#if {machine}
   typedef {whole};
   if ((uintptr_t)p % {size} == 0) {{
 #if defined(__clang__)

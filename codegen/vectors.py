@@ -13,8 +13,8 @@ from codegen.scalar import STORAGE, bare, value_type
 from polyhedral import expr as ex
 from polyhedral.dtypes import DType
 
-JOIN, WINDOW = "join", "window"
-"""How the functions begin that take several loads for one vector, or a mask."""
+JOIN, KEPT, WINDOW = "join", "kept", "window"
+"""How the functions begin that take several loads for one vector, that keep one in its register, or that mask it."""
 
 
 @dataclass
@@ -76,6 +76,13 @@ class Vectors:
             part = f"{t.name}x{lanes}"
             self.types[part] = vector_typedef(part, STORAGE[t.name], t.bits // 8, lanes)
         self.functions[name] = support.vector_join(name, t.name, STORAGE[t.name], self.lanes, count)
+        return name
+
+    def kept(self, t: DType) -> str:
+        """A function that keeps a vector in its register from here on."""
+        vector = self.type(t)
+        name = f"{KEPT}_{vector}"
+        self.functions[name] = support.vector_kept(name, vector, t.bits // 8 * self.lanes)
         return name
 
     def pick(self, t: DType, lanes: tuple[int, ...]) -> str:

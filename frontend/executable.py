@@ -20,7 +20,7 @@ from frontend.arrays import Array, array
 from frontend.buffers import buffer, fits, given_outputs
 from frontend.cost import Cost, cost
 from frontend.driver import Timings
-from frontend.memory import Strided, check_written, empty, overlapping
+from frontend.memory import Strided, check_written, empties, empty, overlapping
 from frontend.module import Specialised
 from frontend.results import structured
 from polyhedral import affine as aff
@@ -50,12 +50,14 @@ class Executable:
         self._written = frozenset(b.name for b in self._buffers if b.role in (Role.OUTPUT, Role.INOUT))
         self._kept: dict[str, Strided] = {}
         self._inout = any(b.role is Role.INOUT for b in self._buffers)
+        self._scratch = tuple(b for b in self._buffers if b.role is Role.TEMPORARY)
 
     # --- running -----------------------------------------------------------------------------------------------------
 
     def run(self, data: Sequence[Strided], sizes: Mapping[str, int], out: Any = None) -> Any:
         """Call the kernel on arrays in argument order that match the specialisation; the driver's fast path."""
         given = {} if out is None else given_outputs(self._buffers, out, sizes, self.lowered.module.orders)
+        known = self._temporaries(sizes) | given
         arrays: list[Strided] = []
         results: dict[str, Array] = {}
         named: list[tuple[str, Strided]] = []
@@ -63,8 +65,8 @@ class Executable:
         for b in self._buffers:
             if b.name in self._arguments:
                 a = data[self._arguments[b.name]]
-            elif b.name in given:
-                a = given[b.name]
+            elif b.name in known:
+                a = known[b.name]
             elif b.role is Role.INPUT:
                 a = self._constant(b.name, data)
             else:
@@ -85,6 +87,10 @@ class Executable:
         for wanted, made in moved:
             wanted[...] = made
         return structured(self.lowered.module.returned, results, self.lowered.module.orders)
+
+    def _temporaries(self, sizes: Mapping[str, int]) -> dict[str, Strided]:
+        made = empties([(b.shape_for(sizes), b.dtype) for b in self._scratch])
+        return {b.name: a for b, a in zip(self._scratch, made, strict=True)}
 
     def _invoke(self, arrays: Sequence[Strided], sizes: Mapping[str, int]) -> None:
         if self._prepared is not None:

@@ -7,27 +7,42 @@ Kernels take `restrict` pointers, so this is asked before every call; which arra
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from math import prod
 from typing import Any, cast
 
 import numpy as np
 
 from codegen.runtime.native import address
+from frontend.pool import Pool
 from polyhedral.errors import ArgumentError
 
 Strided = np.ndarray[Any, Any]
 
+ALIGNED, LARGE = 64, 64 << 10
+"""Bytes of a cache line, and from how many on memory comes from the pool."""
+_POOL = Pool()
 _BYTES = np.dtype(np.uint8)
 _WORK = 10_000  # candidates that NumPy's exact overlap test may look at before it gives up
 _CELLS = 1 << 20  # elements up to which an unusual output is checked for overlapping itself by listing its offsets
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any], alignment: int = 64) -> Strided:
-    """An array of undefined values, in C order, whose first element lies on a multiple of `alignment` bytes."""
-    n = dtype.itemsize
-    for extent in shape:
-        n *= extent
-    raw = np.empty(n + alignment, _BYTES)
-    return np.ndarray(shape, dtype, raw, -address(raw) % alignment)
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Strided:
+    """An array of undefined values, in C order, whose first element lies on a multiple of 64 bytes."""
+    return empties([(shape, dtype)])[0]
+
+
+def empties(wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Strided]:
+    """Arrays of undefined values, in C order, in one block of memory, each from a multiple of 64 bytes on; those of
+    whole pages begin at different places of them.
+    """
+    starts: list[int] = []
+    end = 0
+    for shape, dtype in wanted:
+        starts.append(end)
+        end += -(-dtype.itemsize * prod(shape) // ALIGNED) * ALIGNED + ALIGNED
+    raw = _POOL.take(end) if end >= LARGE else np.empty(end + ALIGNED, _BYTES)
+    first = -address(raw) % ALIGNED
+    return [np.ndarray(shape, dtype, raw, first + at) for (shape, dtype), at in zip(wanted, starts, strict=True)]
 
 
 def element_span(array: Strided) -> tuple[int, int]:

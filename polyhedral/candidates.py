@@ -8,7 +8,7 @@ done.  Everything follows from the access relations, the layouts and the Target'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
@@ -16,11 +16,11 @@ from math import prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE
-from polyhedral.cycles import Prediction, Stream, predict
+from polyhedral.cycles import Prediction, Stream, filled, predict
 from polyhedral.layout import Layout, row_major
 from polyhedral.operands import Operand, along, box, extents_of, operands
 from polyhedral.program import Program, Statement
-from polyhedral.register_plan import EVEN, Loop, RegisterPlan, balance
+from polyhedral.register_plan import EVEN, Loop, RegisterPlan, balance, even
 from polyhedral.rewrites.fuse_dims import fuse_dims
 from polyhedral.rewrites.relay import Relaid, relay
 from polyhedral.stores import instructions, lane_steps, loading, storing, vector_steps
@@ -33,6 +33,8 @@ BLOCKS = (1, 2, 3, 4, 6)
 """Vectors side by side in a register tile."""
 FINALISTS = 6
 """Register tiles of each statement whose loops and copies are weighed in full."""
+CUT = 3
+"""Register tiles whose reductions are also weighed in portions."""
 MASKED = 1.5
 """What a load that leaves lanes out, or crosses a line, costs next to a plain one."""
 TRANSPOSE = 2.5
@@ -86,18 +88,22 @@ def best(
 def choices(
     p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, constants: frozenset[str]
 ) -> list[Choice]:
-    """Every plan that is weighed."""
+    """Every plan that is weighed: all good tiles whole, the best of them also in portions."""
     setting = _Setting(p, layouts, target, constants)
     tiles: list[_Tile] = []
-    for fused, vector in _vectors(s, layouts, target.lanes(_itemsize(s))):
+    for fused, vector in _vectors(s, layouts, target.lanes(itemsize(s))):
         t = fuse_dims(s, *fused, vector) if fused else s
         tiles += sorted(_tiles(setting, t, vector), key=lambda x: x.cycles)[:FINALISTS]
     tiles.sort(key=lambda x: x.cycles)
     good = [t for t in tiles if t.cycles <= 1.5 * tiles[0].cycles][: 2 * FINALISTS]
-    return [c for t in good for c in _choices(setting, t)]
+    found = [list(_Forms(setting, t).choices(_orders)) for t in good]
+    best_first = sorted(range(len(good)), key=lambda n: min(c.prediction.total for c in found[n]))
+    return [c for made in found for c in made] + [
+        c for n in best_first[:CUT] for c in _Forms(setting, good[n]).choices(_portions)
+    ]
 
 
-def _itemsize(s: Statement) -> int:
+def itemsize(s: Statement) -> int:
     return ex.dtype_of(s.value).bits // 8
 
 
@@ -121,15 +127,21 @@ def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterato
     seen = [frozenset[str]().union(*(aff.dims_of(i) for _, i in n.index if isinstance(i, aff.Affine))) for n in every]
     tests = frozenset[str]().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, (ex.Test, ex.Index))))
 
-    def one(a: str, b: str) -> bool:
+    def one(a: str, b: str, *accesses: tuple[str, Sequence[tuple[str, aff.Affine | ex.Expr]]]) -> bool:
         """Whether a step along a is as far as the whole of b, in all that see them."""
-        accesses = [(s.write.array, s.write.index), *((n.array, n.index) for n in every)]
         strides = [(along(i, a, layouts[n]), along(i, b, layouts[n])) for n, i in accesses]
         return all(x is not None and y is not None and x == y * extents[b] for x, y in strides)
 
+    out = (s.write.array, s.write.index)
+    loads = [(n.array, n.index) for n in every]
     for a, b in product(kept(s), kept(s)):
-        together = a != b and not {a, b} & tests and all((a in dims) == (b in dims) for dims in seen)
-        if together and extents[b] % lanes and (one(a, b) or ((extents[a], a) > (extents[b], b) and not one(b, a))):
+        if a == b or {a, b} & tests or any((a in dims) != (b in dims) for dims in seen):
+            continue
+        whole = [one(*pair, out, *loads) for pair in ((a, b), (b, a))]
+        stored = [one(*pair, out) for pair in ((a, b), (b, a))]
+        longer = (extents[a], a) > (extents[b], b)
+        first, other = whole if any(whole) else stored if any(stored) else (longer, not longer)
+        if first and not other and (extents[b] % lanes or extents[a] % lanes):
             yield (a, b), f"{a}{b}" if f"{a}{b}" not in s.dims else f"{a}_{b}"
 
 
@@ -139,36 +151,43 @@ def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterato
 def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
     """Tiles whose accumulators and vector operands fit the registers, with the cycles of their steps."""
     extents = extents_of(s)
-    lanes = q.target.lanes(_itemsize(s))
+    lanes = q.target.lanes(itemsize(s))
     every = operands(s, q.layouts)
     rows = [d for d in kept(s) if d != vector]
     steps = prod(extents[d] for d in s.reduced)
     ranges = box(s.domain)
-    gathers = {
-        o: 1.0 if _relaid(q, s, o, ranges, vector, lanes, ()) else _loading(q, o, vector, lanes) or 2.0 * lanes
-        for o in every
-    }
+    panels = {o: _relaid(q, s, o, ranges, vector, lanes, ()) for o in every}
+    direct = {o: _loading(q, o, vector, lanes) for o in every}
+    gathers = {o: 1.0 if panels[o] else direct[o] or 2.0 * lanes for o in every}
+    forced = [(o, r) for o, r in panels.items() if r and direct[o] is None and o.load.array not in q.constants]
+    copies = sum(_copying(q, o, r, vector) for o, r in forced if vector in o.dims)
     out = q.layouts[s.write.array]
     beside = frozenset[str]().union(*(o.dims for o in every if vector in o.dims))
     for blocks in BLOCKS:
         if blocks > 1 and (blocks - 1) * lanes >= extents[vector]:
             break
-        shared = sum(blocks for o in every if vector in o.dims)
-        panels = -(-extents[vector] // (blocks * lanes))
         steps_of = vector_steps(s, vector, blocks * lanes, out)
-        for tile in _row_tiles(rows, extents, q.target.registers - 2 - shared, blocks):
-            busy = _step_cycles(every, gathers, vector, tile, blocks, q.target)
-            tiles = panels * prod(-(-extents[d] // tile.get(d, 1)) for d in rows)
-            ends = blocks * prod(tile.values()) * (2.0 + instructions(s, steps_of, tile, out, lanes)) + 4.0
+        if even(extents[vector], blocks * lanes, lanes)[0] < blocks * lanes:
+            continue
+        for tile in _row_tiles(rows, extents, q.target.registers - 1 - blocks, blocks):
+            held = blocks * sum(prod(r for d, r in tile.items() if d in o.dims) for o in every if vector in o.dims)
+            if blocks * prod(tile.values()) + held >= q.target.registers:
+                continue
+            whole = RegisterPlan(vector, blocks * lanes, tuple(tile.items()), (), ())
+            fill = filled(whole, extents, lanes)
+            busy = _step_cycles(every, gathers, vector, tile, blocks, fill, q.target)
+            tiles = prod(-(-extents[d] // whole.tile(d)) for d in (vector, *rows))
+            stores = instructions(s, steps_of, tile, out, lanes)
+            ends = blocks * prod(tile.values()) * prod(fill.values()) * (2.0 + stores) + 4.0
             # rows of scalars outside, so that each is loaded once for all vectors
             ordered = sorted(tile.items(), key=lambda dr: (dr[0] in beside, dr[0]))
-            yield _Tile(s, vector, blocks, tuple(ordered), tiles * (steps * busy + ends))
+            yield _Tile(s, vector, blocks, tuple(ordered), tiles * (steps * busy + ends) + copies)
 
 
 def _row_tiles(
     rows: Sequence[str], extents: Mapping[str, int], registers: int, blocks: int
 ) -> Iterator[dict[str, int]]:
-    """Tiles over at most two row dims: divisors of their extents, or what leaves little over."""
+    """Tiles over at most two row dims."""
     yield {}
     for i, a in enumerate(rows):
         for ra in _row_sizes(extents[a]):
@@ -183,10 +202,8 @@ def _row_tiles(
 
 
 def _row_sizes(extent: int) -> list[int]:
-    divisors = [r for r in range(2, min(extent, ROWS) + 1) if extent % r == 0]
-    rest = [r for r in range(4, min(extent, ROWS) + 1) if extent % r and extent >= 8 * r]
-    several = [] if any(r >= 4 for r in divisors) else list(range(4, min(extent, ROWS) + 1))
-    return sorted({*divisors, *rest, *several})
+    """Sizes that some number of tiles, as even as can be, has."""
+    return [r for r in range(2, min(extent, ROWS) + 1) if even(extent, r)[0] == r]
 
 
 def _step_cycles(
@@ -195,15 +212,16 @@ def _step_cycles(
     vector: str,
     tile: Mapping[str, int],
     blocks: int,
+    fill: Mapping[str, float],
     target: Target,
 ) -> float:
     """Cycles of one reduction step: multiply-adds, loads or latency, whichever binds."""
-    fmas = blocks * prod(tile.values())
+    fmas = blocks * prod(tile.values()) * prod(fill.values())
     vectors = scalars = 0.0
     for o in every:
-        rows = prod(r for d, r in tile.items() if d in o.dims)
+        rows = prod(r * fill[d] for d, r in tile.items() if d in o.dims)
         if vector in o.dims:
-            vectors += rows * blocks * gathers[o]
+            vectors += rows * blocks * fill[vector] * gathers[o]
         else:
             scalars += rows
     busy = max(fmas / target.fma_per_cycle, (vectors + scalars) / target.loads_per_cycle, float(target.latency))
@@ -213,57 +231,68 @@ def _step_cycles(
 # --- loops and copies ------------------------------------------------------------------------------------------------
 
 
-def _choices(q: _Setting, t: _Tile) -> Iterator[Choice]:
-    """A register tile with every order of its loops that is worth a look, with and without copies of its operands."""
-    s, extents = t.statement, extents_of(t.statement)
-    lanes = q.target.lanes(_itemsize(s))
-    every = operands(s, q.layouts)
-    plan = RegisterPlan(t.vector, t.blocks * lanes, t.rows, reduce_order(s, every, t.vector), ())
-    out = q.layouts[s.write.array]
-    strides = {d: (along(s.write.index, d, out) or 1) * _itemsize(s) for d in kept(s)}
-    stored = instructions(s, vector_steps(s, t.vector, plan.width, out), dict(t.rows), out, lanes)
-    result = Stream(strides, stored, _itemsize(s))
-    floor = storing(q.program, s, q.target)
-    for loops in _orders(q, s, plan, extents):
-        ordered = replace(plan, loops=loops)
-        for relaid, streams, copies in _operand_forms(q, s, ordered, every):
-            found = predict(ordered, extents, lanes, streams, result, q.target, copies, floor)
-            yield Choice(s, ordered, relaid, found)
+Form = tuple[tuple[tuple[Operand, str, int], ...], Stream, float]
+"""An operand where it lies, or re-laid: what is re-laid, the stream, and the cycles of the copy."""
 
 
-def _operand_forms(
-    q: _Setting, s: Statement, plan: RegisterPlan, every: Sequence[Operand]
-) -> Iterator[tuple[tuple[tuple[Operand, str, int], ...], tuple[Stream, ...], float]]:
-    """Each operand where it lies or re-laid: (what is re-laid, streams, cycles of the copies)."""
-    forms: list[list[tuple[tuple[tuple[Operand, str, int], ...], Stream, float]]] = []
-    lanes = q.target.lanes(_itemsize(s))
-    order = (*(loop.dim for loop in plan.loops), *plan.order)
-    ranges = box(s.domain)
-    for o in every:
-        direct = _loading(q, o, plan.vector, lanes) if plan.vector in o.dims else 0.0
+class _Forms:
+    """A register tile with orders of its loops, each with and without copies of its operands.
+
+    What depends on less than the order of all loops is found once.
+    """
+
+    def __init__(self, q: _Setting, t: _Tile) -> None:
+        self.q, self.s = q, t.statement
+        self.extents = extents_of(t.statement)
+        self.lanes = q.target.lanes(itemsize(self.s))
+        self.every = operands(self.s, q.layouts)
+        order = reduce_order(self.s, self.every, t.vector)
+        self.plan = RegisterPlan(t.vector, t.blocks * self.lanes, t.rows, order, ())
+        self.direct = {o: _loading(q, o, t.vector, self.lanes) if t.vector in o.dims else 0.0 for o in self.every}
+        self.forms: dict[tuple[Operand, tuple[str, ...]], list[Form]] = {}
+
+    def choices(
+        self, orders: Callable[[_Setting, Statement, RegisterPlan], Iterable[tuple[Loop, ...]]]
+    ) -> Iterator[Choice]:
+        s, out = self.s, self.q.layouts[self.s.write.array]
+        strides = {d: (along(s.write.index, d, out) or 1) * itemsize(s) for d in kept(s)}
+        steps = vector_steps(s, self.plan.vector, self.plan.width, out)
+        stored = instructions(s, steps, dict(self.plan.rows), out, self.lanes)
+        result = Stream(strides, stored, itemsize(s))
+        for loops in dict.fromkeys(orders(self.q, s, self.plan)):
+            plan = replace(self.plan, loops=loops)
+            floor = storing(self.q.program, s, plan, out, self.q.target)
+            order = tuple(dict.fromkeys((*(loop.dim for loop in loops), *plan.order)))
+            for chosen in product(*(self._forms(o, order) for o in self.every)):
+                relaid = tuple(r for made, _, _ in chosen for r in made)
+                streams = [stream for _, stream, _ in chosen]
+                copies = sum(cost for _, _, cost in chosen)
+                found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor)
+                yield Choice(s, plan, relaid, found)
+
+    def _forms(self, o: Operand, order: Sequence[str]) -> list[Form]:
+        key = o, tuple(d for d in order if d in o.dims)
+        if key not in self.forms:
+            self.forms[key] = list(self._made(o, key[1]))
+        return self.forms[key]
+
+    def _made(self, o: Operand, order: Sequence[str]) -> Iterator[Form]:
+        """An operand where it lies, if its lanes are not too far apart, and re-laid."""
+        plan, direct = self.plan, self.direct[o]
+        guard = aff.condition_dims(o.guard)
         here = Stream(
             {d: (st if st is not None else 1 << 12) * o.itemsize for d, st in o.strides.items()},
-            2.0 * lanes if direct is None else direct,
+            2.0 * self.lanes if direct is None else direct,
             o.itemsize,
-            guard=frozenset() if plan.vector in aff.condition_dims(o.guard) and direct else aff.condition_dims(o.guard),
+            guard=frozenset() if plan.vector in guard and direct else guard,
         )
-        mine: list[tuple[tuple[tuple[Operand, str, int], ...], Stream, float]] = [((), here, 0.0)]
         dims = [plan.vector] if plan.vector in o.dims else [d for d, r in plan.rows if d in o.dims and r > 2]
-        for d in dims[:1]:
-            made = _relaid(q, s, o, ranges, d, plan.tile(d), order)
-            if made is not None:
-                cost = 0.0 if o.load.array in q.constants else _copying(q, o, made, d)
-                copied = _copied(made, d, plan, o.itemsize)
-                mine.append((((o, d, plan.tile(d)),), copied, cost))
-                if direct is None:
-                    mine.pop(0)
-        forms.append(mine)
-    for chosen in product(*forms):
-        yield (
-            tuple(r for made, _, _ in chosen for r in made),
-            tuple(stream for _, stream, _ in chosen),
-            sum(cost for _, _, cost in chosen),
-        )
+        made = _relaid(self.q, self.s, o, box(self.s.domain), dims[0], plan.tile(dims[0]), order) if dims else None
+        if made is None or direct is not None:
+            yield (), here, 0.0
+        if made is not None:
+            cost = 0.0 if o.load.array in self.q.constants else _copying(self.q, o, made, dims[0])
+            yield ((o, dims[0], plan.tile(dims[0])),), _copied(made, dims[0], plan, o.itemsize), cost
 
 
 def _loading(q: _Setting, o: Operand, vector: str, lanes: int) -> float | None:
@@ -325,32 +354,59 @@ def reduce_order(s: Statement, every: Sequence[Operand], vector: str) -> tuple[s
     return tuple(sorted(s.reduced, key=lambda d: (d not in tested, -stride(d))))
 
 
-def _orders(q: _Setting, s: Statement, plan: RegisterPlan, extents: Mapping[str, int]) -> Iterator[tuple[Loop, ...]]:
-    """Tile loops: one with enough trips for all cores first, then the vector's first or last, long reductions in
-    portions, several panels of the vector dim in turn; the rest as the result lies in memory.
+def _orders(q: _Setting, s: Statement, plan: RegisterPlan) -> Iterator[tuple[Loop, ...]]:
+    """Tile loops: one with enough trips for all cores first, then the vector's, or any of them last, several panels of
+    the vector dim in turn; the rest as the result lies in memory.
     """
+    extents = extents_of(s)
+    rest = _as_stored(q, s, plan)
+    plain = (Loop(plan.vector, plan.width), *rest)
+    trips = dict(zip(plain, replace(plan, loops=plain).trips(extents), strict=True))
+    if balance(trips[plain[0]], q.target.cores) > EVEN:
+        yield plain
+    for inner in (None, *(x for x in plain if trips[x] > 1)):
+        order = (*(x for x in plain if x != inner), *((inner,) if inner else ()))
+        yield balanced(replace(plan, loops=order), extents, q.target.cores)
+    yield from _grouped(q, s, plan, ())
+
+
+def _portions(q: _Setting, s: Statement, plan: RegisterPlan) -> Iterator[tuple[Loop, ...]]:
+    """Tile loops that do a long reduction in portions."""
+    for cut in _cuts(plan.order, extents_of(s)):
+        yield (Loop(plan.vector, plan.width), *cut, *_as_stored(q, s, plan))
+        yield from _grouped(q, s, plan, cut)
+
+
+def _grouped(q: _Setting, s: Statement, plan: RegisterPlan, cut: tuple[Loop, ...]) -> Iterator[tuple[Loop, ...]]:
+    """Panels of the vector dim that are visited in turn for the same other operands."""
+    for panels in PANELS:
+        if panels * plan.width < extents_of(s)[plan.vector]:
+            group, one = Loop(plan.vector, panels * plan.width), Loop(plan.vector, plan.width)
+            yield (group, *cut, *_as_stored(q, s, plan), one)
+
+
+def _as_stored(q: _Setting, s: Statement, plan: RegisterPlan) -> tuple[Loop, ...]:
+    """The loops of the other dims as the result lies in memory."""
     out = q.layouts[s.write.array].order
     index = dict(s.write.index)
-    rest = sorted(
-        (d for d in kept(s) if d != plan.vector),
-        key=lambda d: next((i for i, a in enumerate(out) if d in aff.dims_of(index[a])), 0),
-    )
-    loops = {d: Loop(d, plan.tile(d)) for d in kept(s)}
-    plain = [loops[d] for d in (plan.vector, *rest)]
-    trips = dict(zip(plain, replace(plan, loops=tuple(plain)).trips(extents), strict=True))
-    if balance(trips[plain[0]], q.target.cores) > EVEN:
-        yield tuple(plain)
-    for order in (plain, [*plain[1:], plain[0]]):
-        yield balanced(replace(plan, loops=tuple(order)), extents, q.target.cores)
-    guarded = any(o.guard != TRUE for o in operands(s, q.layouts))
-    longest = max(s.reduced, key=lambda d: extents[d], default=None)
-    if longest is None or guarded or extents[longest] < 2 * PORTIONS[0]:
-        return
-    for portion, panels in product((0, *PORTIONS), PANELS):
-        if panels * plan.width < extents[plan.vector] and portion < extents[longest]:
-            cut = [Loop(longest, portion)] if portion else []
-            group = Loop(plan.vector, panels * plan.width)
-            yield (group, *cut, *(loops[d] for d in rest), loops[plan.vector])
+    place = {d: next((i for i, a in enumerate(out) if d in aff.dims_of(index[a])), 0) for d in kept(s)}
+    return tuple(Loop(d, plan.tile(d)) for d in sorted(place, key=lambda d: place[d]) if d != plan.vector)
+
+
+def _cuts(order: Sequence[str], extents: Mapping[str, int]) -> list[tuple[Loop, ...]]:
+    """Loops that do a long reduction in portions of about so many steps: its outer dims, the last in parts."""
+    found: list[tuple[Loop, ...]] = []
+    for portion in PORTIONS:
+        cut: list[Loop] = []
+        left = prod(extents[d] for d in order)
+        for d in order:
+            if left < 2 * portion:
+                break
+            left //= extents[d]
+            cut.append(Loop(d, max(1, portion // left)))
+        if cut and tuple(cut) not in found:
+            found.append(tuple(cut))
+    return found
 
 
 def balanced(plan: RegisterPlan, extents: Mapping[str, int], cores: int) -> tuple[Loop, ...]:

@@ -20,6 +20,10 @@ STEP = 0.4
 """Cycles of loop control in each reduction step."""
 NEAR, FAR = 2.0, 2.5
 """Cycles for each line that comes from the second and the third level; from memory it is the Target's bandwidth."""
+PIECE = 1.0
+"""Lines that a piece of memory takes beyond its own bytes, where the next piece lies elsewhere."""
+CROWDED = 0.5
+"""The part of a set's ways that rows of one operand may take."""
 FULL = (0.8, 0.8, 0.3)
 """The part of each cache that a nest can count on; the last is shared with whatever else the machine does."""
 ALIGNED, CONFLICT = 4096, 6.0
@@ -28,8 +32,8 @@ CHOOSE = 2.0
 """Cycles to choose between an operand that has a padding and the padding."""
 ROOM, CROWD = 4, 0.25
 """Rows of a tile that one set holds without loss; cycles of a step for each one more."""
-PAGE, PAGES, WALK = 4096, 64, 4.0
-"""Bytes of a page; pages that are translated at once; cycles for each visit of one where there are more."""
+PAGE, PAGES, WALK = 4096, 48, 8.0
+"""Bytes of a page; pages of operands that are translated at once; cycles for each visit of one where there are more."""
 REMAINDER = 8000.0
 """Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
 WEIGHT = 1 / 64
@@ -80,16 +84,33 @@ class Stream:
         return piece, apart
 
     def lines(self, span: Mapping[str, int], line: int) -> float:
-        """Cache lines that a box touches."""
+        """Cache lines that a box touches; each contiguous piece of several brings one more, its own end or a neighbour
+        that is fetched along.
+        """
         piece, apart = self.rows(span, line)
-        return max(1.0, piece / line) * prod(n for _, n in apart)
+        pieces = prod(n for _, n in apart)
+        return max(1.0, piece / line + (PIECE if pieces > 1 else 0.0)) * pieces
+
+    def pages(self, span: Mapping[str, int]) -> float:
+        """Pages that a box touches."""
+        piece, apart = self.rows(span, PAGE)
+        return max(1.0, piece / PAGE) * prod(n for _, n in apart)
 
     def fits(self, span: Mapping[str, int], size: int, line: int) -> bool:
-        """Whether the sets of a cache hold the rows of a box, however far apart they lie."""
+        """Whether half of the ways of a cache hold the rows of a box, however far apart they lie: those whose distances
+        are multiples of many sets meet in few.
+        """
         sets = 1 << (size // line // 8).bit_length() - 1
         ways = size // line / sets
         _, apart = self.rows(span, line)
-        return all(stride % line or n <= ways * (sets // gcd(sets, stride // line)) for stride, n in apart)
+        meeting = 1
+        for shared, n in sorted(
+            ((gcd(sets, stride // line), n) for stride, n in apart if stride % line == 0), reverse=True
+        ):
+            meeting *= n
+            if meeting > CROWDED * ways * (sets // shared):
+                return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -150,28 +171,38 @@ def predict(
     executions = prod(trips)
     inside = _inner(plan, extents)
     steps = executions * prod(inside[d] for d in plan.order)
-    vectors = sum(o.instructions * blocks * _seen(o, rows) for o in operands if o.vector)
-    scalars = sum(_seen(o, rows) for o in operands if not o.vector)
+    fill = filled(plan, extents, lanes)
+    part = prod(fill.values())
+    vectors = sum(o.instructions * blocks * _seen(o, rows) * _part(o, fill) for o in operands if o.vector)
+    scalars = sum(_seen(o, rows) * _part(o, fill) for o in operands if not o.vector)
     streams = [*operands, result]
-    delivered = [0.0, 0.0, 0.0, 0.0]
-    for o in operands if floor else streams:
-        for level, lines in _fetched(plan, extents, trips, streams, o, target):
-            delivered[level] += lines
+    delivered = _delivered(plan, extents, trips, streams, len(operands) if floor else len(streams), target)
     return Prediction(
-        fma=steps * accumulators / target.fma_per_cycle,
+        fma=steps * accumulators * part / target.fma_per_cycle,
         loads=steps * (vectors + scalars) / target.loads_per_cycle,
         latency=steps * float(target.latency),
         l2=delivered[1] * NEAR,
         l3=delivered[2] * FAR,
         memory=delivered[3] * target.line / target.bytes_per_cycle,
         control=steps * (STEP + _crowded(operands, rows))
-        + executions * sum(_translated(plan, inside, o) + _chosen(plan, inside, o, rows) for o in operands),
-        ends=executions * (_end(plan, trips, result) * accumulators + 4.0)
+        + executions * (_translated(plan, inside, operands) + sum(_chosen(plan, inside, o, rows) for o in operands)),
+        ends=executions * (_end(plan, trips, result) * accumulators * part + 4.0)
         + _remainders(plan, extents, streams, target),
         copies=copies,
         imbalance=1 / balance(trips[0], target.cores),
         floor=floor,
     )
+
+
+def filled(plan: RegisterPlan, extents: Mapping[str, int], lanes: int) -> dict[str, float]:
+    """How much of its tiles a dim fills on average: the last ones are smaller, to whole vectors along the lanes."""
+    unit = {plan.vector: lanes}
+    whole = {d: -(-extents[d] // unit.get(d, 1)) * unit.get(d, 1) for d in (plan.vector, *dict(plan.rows))}
+    return {d: n / (-(-n // plan.tile(d)) * plan.tile(d)) for d, n in whole.items()}
+
+
+def _part(o: Stream, fill: Mapping[str, float]) -> float:
+    return prod(f for d, f in fill.items() if d in o.strides)
 
 
 def _seen(o: Stream, rows: Mapping[str, int]) -> int:
@@ -218,47 +249,58 @@ def _remainders(plan: RegisterPlan, extents: Mapping[str, int], streams: Sequenc
     return len(cut) * REMAINDER + whole * FAR
 
 
-def _fetched(
+def _delivered(
     plan: RegisterPlan,
     extents: Mapping[str, int],
     trips: Sequence[int],
     streams: Sequence[Stream],
-    o: Stream,
+    counted: int,
     target: Target,
-) -> Iterator[tuple[int, float]]:
-    """(level, lines) that an operand takes from each level of memory, over all executions of the tile.
+) -> list[float]:
+    """Lines that the first `counted` accesses take from each level of memory, over all executions of the tile.
 
     From the innermost loop out: lines that several of its iterations touch are found again in the cache that holds what
     one iteration touches.  What no loop brings again comes from wherever the whole computation fits.
     """
+    delivered = [0.0, 0.0, 0.0, 0.0]
     span = _inner(plan, extents)
     outside = prod(trips)
-    lines = o.lines(span, target.line) * outside
+    box = [o.lines(span, target.line) for o in streams]
+    left = [lines * outside for lines in box]
     for loop, n in zip(reversed(plan.loops), reversed(trips), strict=True):
         if n > 1:
-            level = _level(span, streams, o, target)
+            levels = [_level(o, span, sum(box), target) for o in streams[:counted]]
             span[loop.dim] = min(span[loop.dim] * n, extents[loop.dim])
             outside //= n
-            distinct = min(lines, o.lines(span, target.line) * outside)
-            yield level, lines - distinct
-            lines = distinct
-    yield _level(span, streams, o, target), lines
+            box = [o.lines(span, target.line) for o in streams]
+            distinct = [min(lines, once * outside) for lines, once in zip(left, box, strict=True)]
+            for level, lines, rest in zip(levels, left, distinct, strict=False):
+                delivered[level] += lines - rest
+            left = distinct
+    for o, lines in zip(streams[:counted], left, strict=False):
+        delivered[_level(o, span, sum(box), target)] += lines
+    return delivered
 
 
-def _level(span: Mapping[str, int], streams: Sequence[Stream], o: Stream, target: Target) -> int:
-    """The first cache (0, 1, 2) that holds a box of all streams and, in its sets, the operand's own part; else 3."""
-    touched = sum(s.lines(span, target.line) for s in streams) * target.line
+def _level(o: Stream, span: Mapping[str, int], lines: float, target: Target) -> int:
+    """The first cache (0, 1, 2) that holds so many lines of a box and, in its sets, the operand's own; else 3."""
     for level, size in enumerate((target.l1, target.l2, target.l3)):
-        if touched <= FULL[level] * size and o.fits(span, size, target.line):
+        if lines * target.line <= FULL[level] * size and o.fits(span, size, target.line):
             return level
     return 3
 
 
-def _translated(plan: RegisterPlan, span: Mapping[str, int], o: Stream) -> float:
+def _translated(plan: RegisterPlan, span: Mapping[str, int], operands: Sequence[Stream]) -> float:
     """Cycles of address translation in one execution of the tile, where more pages are visited than are kept."""
-    fastest = next((d for d in reversed(plan.order) if d in o.strides), None)
-    if fastest is None or abs(o.strides[fastest]) < PAGE // 4:
+    if sum(o.pages(span) for o in operands) <= PAGES:
         return 0.0
-    crossed = min(1.0, abs(o.strides[fastest]) / PAGE)
-    visits = prod(span[d] for d in plan.order if d in o.strides) * crossed
-    return visits * WALK if span[fastest] * crossed > PAGES else 0.0
+    return WALK * sum(_visited(plan, span, o) for o in operands)
+
+
+def _visited(plan: RegisterPlan, span: Mapping[str, int], o: Stream) -> float:
+    """How often an operand's rows come to another page while the reduction goes on."""
+    moving = [d for d in plan.order if o.strides.get(d, 0)]
+    if not moving:
+        return 0.0
+    apart = prod(r for d, r in plan.rows if abs(o.strides.get(d, 0)) >= PAGE)
+    return apart * prod(span[d] for d in moving) * min(1.0, abs(o.strides[moving[-1]]) / PAGE)

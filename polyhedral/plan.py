@@ -14,15 +14,15 @@ from math import prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine
-from polyhedral.candidates import Choice, balanced, best, kept
+from polyhedral.candidates import Choice, balanced, best, itemsize, kept
 from polyhedral.errors import Remark
 from polyhedral.isl import named
 from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
-from polyhedral.operands import box, extents_of
+from polyhedral.operands import Operand, box, extents_of
 from polyhedral.program import Program, Role, Statement, reads
-from polyhedral.register_plan import RegisterPlan
+from polyhedral.register_plan import RegisterPlan, even
 from polyhedral.rewrites.relay import Relaid, relay, use
 from polyhedral.rewrites.split import split
 from polyhedral.stores import streamed
@@ -82,7 +82,7 @@ def plan_program(
             statements.append(s)
             continue
         choices[s.name] = choice
-        made, pieces = _rewritten(p, s, choice, taken, target)
+        made, pieces = _rewritten(p, choice, taken, target)
         for r in made:
             arrays.append(r.array)
             every[r.array.name] = row_major(r.array)
@@ -153,38 +153,62 @@ def _own_cells(s: Statement) -> bool:
 
 
 def _rewritten(
-    p: Program, s: Statement, choice: Choice, taken: set[str], target: Target
+    p: Program, choice: Choice, taken: set[str], target: Target
 ) -> tuple[list[Relaid], list[tuple[Statement, RegisterPlan]]]:
-    """Re-lay operands, then split off what does not fill a tile; each part with its own plan."""
-    t, plan = choice.statement, choice.plan
-    ranges = box(t.domain)
-    order = (*(loop.dim for loop in plan.loops), *plan.order)
-    made: list[Relaid] = []
+    """Split into parts whose tiles are all whole, each with its own plan, and re-lay their operands: parts along the
+    dim of the panels have copies of their own, all others share one.
+    """
+    made: dict[object, Relaid] = {}
+    pieces = [(choice.statement, choice.plan)]
+    unit = target.lanes(itemsize(choice.statement))
+    dims = (choice.plan.vector, *(d for d, _ in choice.plan.rows))
     for o, dim, panel in choice.relaid:
+        if dim not in dims:
+            pieces = [(_relaid(p, t, own, o, dim, panel, made, taken), own) for t, own in pieces]
+    for d in dims:
+        step = unit if d == choice.plan.vector else 1
+        pieces = [q for part, own in pieces for q in _split(part, own, d, step, taken, target.cores)]
+        for o, dim, _ in choice.relaid:
+            if dim == d:
+                pieces = [(_relaid(p, t, own, o, d, own.tile(d), made, taken), own) for t, own in pieces]
+    return list(made.values()), pieces
+
+
+def _relaid(
+    p: Program,
+    t: Statement,
+    plan: RegisterPlan,
+    o: Operand,
+    dim: str,
+    panel: int,
+    made: dict[object, Relaid],
+    taken: set[str],
+) -> Statement:
+    """The statement reading a copy of an operand, the one already made where another part reads the same cells."""
+    ranges = box(t.domain)
+    key = (o.value, dim, panel, tuple((d, ranges[d]) for d in sorted(o.dims)))
+    if key not in made:
         a = p.array(o.load.array)
+        order = (*(loop.dim for loop in plan.loops), *plan.order)
         r = relay(a, o, ranges, dim, panel, order, _fresh(f"{a.name}_panels", taken))
         assert r is not None
-        made.append(r)
-        t = use(t, r)
-    pieces = [(t, plan)]
-    for d in (plan.vector, *(d for d, _ in plan.rows)):
-        pieces = [q for part, own in pieces for q in _split(part, own, d, taken, target.cores)]
-    return made, pieces
+        made[key] = r
+    return use(t, made[key])
 
 
 def _split(
-    s: Statement, plan: RegisterPlan, dim: str, taken: set[str], cores: int
+    s: Statement, plan: RegisterPlan, dim: str, unit: int, taken: set[str], cores: int
 ) -> list[tuple[Statement, RegisterPlan]]:
+    """Whole tiles, and what is left over with smaller ones."""
     r = next(r for r in s.domain.ranges if r.dim == dim)
-    size, n = plan.tile(dim), r.hi.const
-    whole = n - n % size
+    start, n = r.lo.const, r.hi.const - r.lo.const
+    size, count = even(n, plan.tile(dim), unit)
+    own = _with_tile(plan, dim, min(size, n))
+    whole = min(size * count, n - n % min(size, n))
     if whole == n:
-        return [(s, plan)]
-    smaller = _with_tile(plan, dim, n - whole)
-    if whole == 0:
-        return [(s, _in_balance(s, smaller, cores))]
-    full, rest = split(s, dim, whole, _fresh(f"{s.name}_{dim}", taken))
-    return [(full, plan), (rest, _in_balance(rest, smaller, cores))]
+        return [(s, own if own == plan else _in_balance(s, own, cores))]
+    full, rest = split(s, dim, start + whole, _fresh(f"{s.name}_{dim}", taken))
+    return [(full, _in_balance(full, own, cores)), *_split(rest, own, dim, unit, taken, cores)]
 
 
 def _in_balance(s: Statement, plan: RegisterPlan, cores: int) -> RegisterPlan:
@@ -196,7 +220,7 @@ def _in_balance(s: Statement, plan: RegisterPlan, cores: int) -> RegisterPlan:
 
 
 def _with_tile(plan: RegisterPlan, dim: str, size: int) -> RegisterPlan:
-    loops = tuple(replace(x, size=min(x.size, size)) if x.dim == dim else x for x in plan.loops)
+    loops = tuple(replace(x, size=x.size // plan.tile(dim) * size) if x.dim == dim else x for x in plan.loops)
     if dim == plan.vector:
         return replace(plan, width=size, loops=loops)
     return replace(plan, rows=tuple((d, size if d == dim else r) for d, r in plan.rows), loops=loops)

@@ -54,6 +54,18 @@ class RegisterPlan:
         return tuple(found)
 
 
+def even(extent: int, tile: int, unit: int = 1) -> tuple[int, int]:
+    """(size, count): as many tiles as `tile` needs, all of `size` or one `unit` less, `count` of them of `size`; the
+    last may lack a part of a unit.
+
+    16 in tiles of at most 6 are 6, 5, 5 rather than 6, 6, 4: no part falls below what hides the latency.
+    """
+    units = -(-extent // unit)
+    tiles = -(-units // (tile // unit))
+    size = -(-units // tiles)
+    return size * unit, units - tiles * (size - 1)
+
+
 EVEN = 0.9
 """The balance from which a loop is good enough to run on all cores."""
 

@@ -116,8 +116,16 @@ def _every(s: Statement, steps: tuple[Steps, ...], rows: Mapping[str, int], layo
     return found
 
 
-def storing(p: Program, s: Statement, target: Target) -> float:
-    """Cycles that memory takes for a statement's results at least: 0 where the last cache keeps them."""
+def storing(p: Program, s: Statement, plan: RegisterPlan, layout: Layout, target: Target) -> float:
+    """Cycles that memory takes for a statement's results at least: 0 where the last cache keeps them, twice as many
+    where lines are read before they are written.
+    """
+    once = _past_cache(p, s, target)
+    return once if _streams(p, s, plan, layout, target) else 2.0 * once
+
+
+def _past_cache(p: Program, s: Statement, target: Target) -> float:
+    """Cycles that memory takes to write a statement's results: 0 where the last cache keeps them."""
     a = p.array(s.write.array)
     size = prod(e.const for _, e in a.dims) * a.dtype.numpy.itemsize
     again = a.role is Role.TEMPORARY or any(a.name == load.array for other in p.statements for load in reads(other))
@@ -147,7 +155,7 @@ def _streams(p: Program, s: Statement, plan: RegisterPlan, layout: Layout, targe
     them than the last cache keeps for whoever reads them next.
     """
     a = p.array(s.write.array)
-    if not storing(p, s, target) or a.role is Role.INOUT or a.planes:
+    if not _past_cache(p, s, target) or a.role is Role.INOUT or a.planes:
         return False
     if any(loop.dim in plan.order for loop in plan.loops) or any(not isinstance(st, int) for _, st in layout.strides):
         return False

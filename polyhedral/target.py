@@ -63,7 +63,7 @@ def detect(cpuinfo: str, caches: Mapping[str, int], cores: int) -> Target:
         return replace(made, masked=True)
     if "avx2" in flags and "fma" in flags:
         fma, loads = _throughput_avx2(first)
-        return replace(found, name="avx2", fma_per_cycle=fma, loads_per_cycle=loads)
+        return replace(found, name="avx2", fma_per_cycle=fma, loads_per_cycle=loads, masked=True)
     if "asimd" in flags:
         return replace(found, name="neon", vector=16, registers=32)
     return replace(found, name="sse2", vector=16, fma_per_cycle=1.0, loads_per_cycle=1.0)

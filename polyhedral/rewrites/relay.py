@@ -65,22 +65,23 @@ class _Part:
 def relay(
     a: Array, o: Operand, ranges: Mapping[str, Interval], dim: str, panel: int, order: Sequence[str], name: str
 ) -> Relaid | None:
-    """A copy of an operand in whole panels of `panel` along `dim`, whose range starts at 0; `order` lists the reader's
-    dims from slow to fast, which orders the other axes.  None where no copy of this form holds the operand.
+    """A copy of an operand in whole panels of `panel` along `dim`, from where its range starts; `order` lists the
+    reader's dims from slow to fast, which orders the other axes.  None where no copy of this form holds the operand.
     """
     index: Mapping[str, Affine] = {d: i for d, i in o.load.index if isinstance(i, Affine)}
     moving = [d for d in a.dim_names if dim in aff.dims_of(index[d])]
-    panels = -(-(ranges[dim][1] + 1) // panel)
+    start, cells = ranges[dim][0], ranges[dim][1] + 1 - ranges[dim][0]
+    panels = -(-cells // panel)
     if not moving or (o.value != o.load and o.pad is None):
         return None
     parts: dict[str, _Part] = {}
     if all(aff.dims_of(index[d]) <= {dim} for d in moving):
         pair = (
-            _Axis(_free(f"{dim}o", a), panels, aff.var(dim) // panel, frozenset((dim,))),
-            _Axis(_free(f"{dim}i", a), panel, aff.var(dim) % panel, frozenset((dim,))),
+            _Axis(_free(f"{dim}o", a), panels, (aff.var(dim) - start) // panel, frozenset((dim,))),
+            _Axis(_free(f"{dim}i", a), panel, (aff.var(dim) - start) % panel, frozenset((dim,))),
         )
-        at = aff.var(pair[0].name) * panel + aff.var(pair[1].name)
-        tail = aff.at_least(aff.const(ranges[dim][1]), at) if (ranges[dim][1] + 1) % panel else TRUE
+        at = aff.var(pair[0].name) * panel + aff.var(pair[1].name) + start
+        tail = aff.at_least(aff.const(ranges[dim][1]), at) if cells % panel else TRUE
         for n, d in enumerate(moving):
             source = aff.substitute(index[d], {dim: at})
             parts[d] = _Part(pair if n == 0 else (), source, tail if n == 0 else TRUE)
@@ -103,13 +104,14 @@ def relay(
 def _window(a: Array, d: str, index: Affine, ranges: Mapping[str, Interval], dim: str, width: int) -> _Part | None:
     """An axis along which the operand slides: index = step * dim + rest."""
     step = index.coefficient(aff.Var(dim))
-    rest = index - aff.var(dim) * step
+    start = ranges[dim][0]
+    rest = index - (aff.var(dim) - start) * step
     if step < 1 or dim in aff.dims_of(rest):
         return None
     first, last = interval(rest, ranges)
     length = width + (last - first) // step
     phase = _Axis(_free(f"{d}_phase", a), min(step, last - first + 1), (rest - first) % step, aff.dims_of(rest))
-    place = _Axis(d, length, aff.var(dim) + (rest - first) // step, frozenset((dim,)))
+    place = _Axis(d, length, aff.var(dim) - start + (rest - first) // step, frozenset((dim,)))
     phases = phase.extent > 1
     source = aff.var(d) * step + first + (aff.var(phase.name) if phases else 0)
     exists = _exists(a, d, source, first, step * (length - 1) + phase.extent - 1 + first)

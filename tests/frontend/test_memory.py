@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Spans, overlaps and fresh arrays against NumPy's own answers.
+"""Spans, overlaps and fresh arrays against NumPy's own answers; the pool's blocks.
 
 The driver's use of them is tested with the driver.
 """
@@ -13,18 +13,26 @@ from hypothesis import strategies as st
 from numpy.lib.array_utils import byte_bounds
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from frontend.memory import check_written, element_span, empty, meets_itself, overlapping
+from frontend.memory import check_written, element_span, empties, empty, meets_itself, overlapping
 from polyhedral.errors import ArgumentError
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,), (5,), (64, 64), (2, 3, 4)])
 @pytest.mark.parametrize("dtype", ["u1", "f4", "c16"])
-@pytest.mark.parametrize("alignment", [64, 4096])
-def test_empty_is_aligned_and_writable(shape: tuple[int, ...], dtype: str, alignment: int):
-    a = empty(shape, np.dtype(dtype), alignment)
+def test_empty_is_aligned_and_writable(shape: tuple[int, ...], dtype: str):
+    a = empty(shape, np.dtype(dtype))
     a[...] = 1
-    assert (a.shape, a.dtype, a.ctypes.data % alignment) == (shape, np.dtype(dtype), 0)
+    assert (a.shape, a.dtype, a.ctypes.data % 64) == (shape, np.dtype(dtype), 0)
     assert a.flags.c_contiguous
+
+
+def test_arrays_of_one_block_share_nothing():
+    wanted = [((4096,), np.dtype("f4")), ((3, 7), np.dtype("f8")), ((0,), np.dtype("f4")), ((1 << 20,), np.dtype("u1"))]
+    made = empties(wanted)
+    for n, a in enumerate(made):
+        a[...] = n
+    assert [(a.shape, a.dtype) for a in made] == wanted
+    assert all((a == n).all() and a.ctypes.data % 64 == 0 for n, a in enumerate(made))
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(-6, 6)), max_size=3))

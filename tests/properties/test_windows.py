@@ -313,5 +313,6 @@ def test_register_tiles_are_numpy():
         batch.close()
     assert not wrong, f"{len(wrong)} failures\n" + "\n".join(wrong[:8])
     assert seen["acc_"] >= 0.8 * EXAMPLES, seen
-    if SEED == 0 and EXAMPLES >= 150 and target.host(1).masked:
-        assert all(seen[m] for m in MECHANISMS), seen
+    host = target.host(1)
+    if SEED == 0 and EXAMPLES >= 150 and host.masked:
+        assert all(seen[m] for m in MECHANISMS if m != "stream_" or host.vector == host.line), seen
