@@ -16,7 +16,7 @@ from math import prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE
-from polyhedral.cycles import Prediction, Stream, filled, predict
+from polyhedral.cycles import WEIGHT, Prediction, Stream, filled, predict
 from polyhedral.layout import Layout, row_major
 from polyhedral.operands import Operand, along, box, extents_of, operands
 from polyhedral.program import Program, Statement
@@ -181,7 +181,11 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
             ends = blocks * prod(tile.values()) * prod(fill.values()) * (2.0 + stores) + 4.0
             # rows of scalars outside, so that each is loaded once for all vectors
             ordered = sorted(tile.items(), key=lambda dr: (dr[0] in beside, dr[0]))
-            yield _Tile(s, vector, blocks, tuple(ordered), tiles * (steps * busy + ends) + copies)
+            work = tiles * (steps * busy + ends)
+            floor = storing(q.program, s, whole, out, q.target)
+            yield _Tile(
+                s, vector, blocks, tuple(ordered), max(work, floor) + (WEIGHT * work if floor else 0.0) + copies
+            )
 
 
 def _row_tiles(

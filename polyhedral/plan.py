@@ -21,8 +21,9 @@ from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
 from polyhedral.operands import Operand, box, extents_of
-from polyhedral.program import Program, Role, Statement, reads
+from polyhedral.program import Array, Program, Role, Statement, reads
 from polyhedral.register_plan import RegisterPlan, even
+from polyhedral.rewrites.privatise import privatise
 from polyhedral.rewrites.relay import Relaid, relay, use
 from polyhedral.rewrites.split import split
 from polyhedral.stores import streamed
@@ -30,6 +31,8 @@ from polyhedral.target import Target
 
 SMALL = 50_000
 """Fewer instances than this are not worth a plan."""
+PRIVATE = 1 << 16
+"""Instances for each core from which on a reduction to few results is shared out."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,13 @@ def plan_program(
     """Plan every reduction of at least `small` instances that allows it; `constants` are arrays whose re-laying costs
     nothing at a call.
     """
+    taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
+    p, every = _privatised(p, layouts, target, taken)
     statements: list[Statement] = []
     arrays = list(p.arrays)
     plans: dict[str, RegisterPlan] = {}
     choices: dict[str, Choice] = {}
-    every = dict(layouts)
     remarks: list[Remark] = []
-    taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
     for s in p.statements:
         if s.op is None:
             for part, plan in _mapped(p, s, every, target, taken, small):
@@ -81,7 +84,7 @@ def plan_program(
                 remarks.append(Remark("no register tile", reason, s.name))
             statements.append(s)
             continue
-        choices[s.name] = choice
+        choices[s.name] = choice = _settled(p, choice, every[s.write.array], target)
         made, pieces = _rewritten(p, choice, taken, target)
         for r in made:
             arrays.append(r.array)
@@ -92,10 +95,43 @@ def plan_program(
                 plans |= {part.name: plan} if plan else {}
         for part, plan in pieces:
             statements.append(part)
-            past = choice.prediction.fills_memory
-            plans[part.name] = streamed(p, part, plan, every[part.write.array], target) if past else plan
+            own = _settled(p, replace(choice, statement=part, plan=plan), every[part.write.array], target)
+            plans[part.name] = own.plan
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     return Planned(program, plans, {n: lay for n, lay in every.items() if n not in layouts}, tuple(remarks), choices)
+
+
+def _privatised(
+    p: Program, layouts: Mapping[str, Layout], target: Target, taken: set[str]
+) -> tuple[Program, dict[str, Layout]]:
+    """Long reductions to fewer results than there are cores in blocks, one for each core."""
+    statements: list[Statement] = []
+    made: list[Array] = []
+    for s in p.statements:
+        dtype = p.array(s.write.array).dtype
+        if (
+            target.cores > 1
+            and dtype == ex.dtype_of(s.value)
+            and not _unplannable(p, s, layouts, PRIVATE * target.cores)
+        ):
+            extents = extents_of(s)
+            long = [d for d in s.reduced if extents[d] >= 2 * target.cores]
+            if long and prod(extents[d] for d in kept(s)) < target.cores:
+                found = privatise(s, dtype, long[0], target.cores, lambda base: _fresh(base, taken))
+                made.append(found.array)
+                statements += [*found.parts, found.combined]
+                continue
+        statements.append(s)
+    program = replace(p, arrays=(*p.arrays, *made), statements=tuple(statements))
+    return program, {**layouts, **{a.name: row_major(a) for a in made}}
+
+
+def _settled(p: Program, choice: Choice, layout: Layout, target: Target) -> Choice:
+    """The choice with its results stored past the caches where that pays, which orders its loops, and they copies."""
+    if not choice.prediction.fills_memory:
+        return choice
+    plan = replace(choice.plan, streams=False)
+    return replace(choice, plan=streamed(p, choice.statement, plan, layout, target))
 
 
 def _mapped(
