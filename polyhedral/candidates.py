@@ -33,6 +33,8 @@ BLOCKS = (1, 2, 3, 4, 6)
 """Vectors side by side in a register tile."""
 FINALISTS = 6
 """Register tiles of each statement whose loops and copies are weighed in full."""
+SPARE = 2
+"""Registers for a scalar and for what compilers move about; a tile that takes all others is spilled."""
 CUT = 3
 """Register tiles whose reductions are also weighed in portions."""
 MASKED = 1.5
@@ -169,9 +171,9 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
         steps_of = vector_steps(s, vector, blocks * lanes, out)
         if even(extents[vector], blocks * lanes, lanes)[0] < blocks * lanes:
             continue
-        for tile in _row_tiles(rows, extents, q.target.registers - 1 - blocks, blocks):
+        for tile in _row_tiles(rows, extents, q.target.registers - SPARE - blocks, blocks):
             held = blocks * sum(prod(r for d, r in tile.items() if d in o.dims) for o in every if vector in o.dims)
-            if blocks * prod(tile.values()) + held >= q.target.registers:
+            if blocks * prod(tile.values()) + held > q.target.registers - SPARE:
                 continue
             whole = RegisterPlan(vector, blocks * lanes, tuple(tile.items()), (), ())
             fill = filled(whole, extents, lanes)

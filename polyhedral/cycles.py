@@ -259,21 +259,26 @@ def _delivered(
 ) -> list[float]:
     """Lines that the first `counted` accesses take from each level of memory, over all executions of the tile.
 
-    From the innermost loop out: lines that several of its iterations touch are found again in the cache that holds what
-    one iteration touches.  What no loop brings again comes from wherever the whole computation fits.
+    From the innermost step of the reduction out: lines that several iterations of a loop touch are found again in the
+    cache that holds what one iteration touches.  What no loop brings again comes from wherever all of it fits.  Last of
+    the accesses is the result.
     """
     delivered = [0.0, 0.0, 0.0, 0.0]
-    span = _inner(plan, extents)
-    outside = prod(trips)
+    inside = _inner(plan, extents)
+    span = {**inside, **dict.fromkeys(plan.order, 1)}
+    around = [(d, inside[d]) for d in reversed(plan.order)]
+    around += [(loop.dim, n) for loop, n in zip(reversed(plan.loops), reversed(trips), strict=True)]
+    outside = prod(n for _, n in around)
     box = [o.lines(span, target.line) for o in streams]
-    left = [lines * outside for lines in box]
-    for loop, n in zip(reversed(plan.loops), reversed(trips), strict=True):
+    left = [lines * outside for lines in box[:-1]] + [box[-1] * prod(trips)]  # results stay in registers meanwhile
+    for step, (d, n) in enumerate(around):
         if n > 1:
             levels = [_level(o, span, sum(box), target) for o in streams[:counted]]
-            span[loop.dim] = min(span[loop.dim] * n, extents[loop.dim])
+            span[d] = min(span[d] * n, extents[d])
             outside //= n
             box = [o.lines(span, target.line) for o in streams]
             distinct = [min(lines, once * outside) for lines, once in zip(left, box, strict=True)]
+            distinct[-1] = left[-1] if step < len(plan.order) else distinct[-1]
             for level, lines, rest in zip(levels, left, distinct, strict=False):
                 delivered[level] += lines - rest
             left = distinct
