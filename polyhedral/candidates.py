@@ -20,11 +20,12 @@ from polyhedral.cycles import WEIGHT, Prediction, Stream, filled, predict
 from polyhedral.layout import Layout, row_major
 from polyhedral.operands import Operand, along, box, extents_of, operands
 from polyhedral.program import Program, Statement
-from polyhedral.register_plan import EVEN, Loop, RegisterPlan, balance, even
+from polyhedral.register_plan import Loop, RegisterPlan, even
 from polyhedral.rewrites.fuse_dims import fuse_dims
 from polyhedral.rewrites.relay import Relaid, relay
 from polyhedral.stores import instructions, lane_steps, loading, storing, vector_steps
 from polyhedral.target import Target
+from polyhedral.visits import orders, portions
 from polyhedral.windows import STEPS, window
 
 ROWS = 16
@@ -43,10 +44,6 @@ TRANSPOSE = 2.5
 """Cycles to move one cell of an operand to another order."""
 BARRIER = 4000.0
 """Cycles that every core waits at the end of a copy."""
-PORTIONS = (128, 256, 512)
-"""Steps of a long reduction that are done at once."""
-PANELS = (2, 4, 8)
-"""Panels of the vector dim that are visited in turn for the same other operands."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +95,15 @@ def choices(
         tiles += sorted(_tiles(setting, t, vector), key=lambda x: x.cycles)[:FINALISTS]
     tiles.sort(key=lambda x: x.cycles)
     good = [t for t in tiles if t.cycles <= 1.5 * tiles[0].cycles][: 2 * FINALISTS]
-    found = [list(_Forms(setting, t).choices(_orders)) for t in good]
+    found = [list(_Forms(setting, t).choices(orders)) for t in good]
     best_first = sorted(range(len(good)), key=lambda n: min(c.prediction.total for c in found[n]))
     return [c for made in found for c in made] + [
-        c for n in best_first[:CUT] for c in _Forms(setting, good[n]).choices(_portions)
+        c for n in best_first[:CUT] for c in _Forms(setting, good[n]).choices(portions)
     ]
 
 
 def itemsize(s: Statement) -> int:
     return ex.dtype_of(s.value).bits // 8
-
-
-def kept(s: Statement) -> tuple[str, ...]:
-    return tuple(d for d in s.dims if d not in s.reduced)
 
 
 # --- vector dims -----------------------------------------------------------------------------------------------------
@@ -123,7 +116,7 @@ def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterato
     is that of memory; else the longer one is slow.
     """
     extents = extents_of(s)
-    for d in kept(s):
+    for d in s.kept:
         yield None, d
     every = [n for n in ex.walk(s.value) if isinstance(n, ex.Load)]
     seen = [frozenset[str]().union(*(aff.dims_of(i) for _, i in n.index if isinstance(i, aff.Affine))) for n in every]
@@ -136,7 +129,7 @@ def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterato
 
     out = (s.write.array, s.write.index)
     loads = [(n.array, n.index) for n in every]
-    for a, b in product(kept(s), kept(s)):
+    for a, b in product(s.kept, s.kept):
         if a == b or {a, b} & tests or any((a in dims) != (b in dims) for dims in seen):
             continue
         whole = [one(*pair, out, *loads) for pair in ((a, b), (b, a))]
@@ -155,7 +148,7 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
     extents = extents_of(s)
     lanes = q.target.lanes(itemsize(s))
     every = operands(s, q.layouts)
-    rows = [d for d in kept(s) if d != vector]
+    rows = [d for d in s.kept if d != vector]
     steps = prod(extents[d] for d in s.reduced)
     ranges = box(s.domain)
     panels = {o: _relaid(q, s, o, ranges, vector, lanes, ()) for o in every}
@@ -258,14 +251,14 @@ class _Forms:
         self.forms: dict[tuple[Operand, tuple[str, ...]], list[Form]] = {}
 
     def choices(
-        self, orders: Callable[[_Setting, Statement, RegisterPlan], Iterable[tuple[Loop, ...]]]
+        self, visits: Callable[[Statement, RegisterPlan, Layout, int], Iterable[tuple[Loop, ...]]]
     ) -> Iterator[Choice]:
         s, out = self.s, self.q.layouts[self.s.write.array]
-        strides = {d: (along(s.write.index, d, out) or 1) * itemsize(s) for d in kept(s)}
+        strides = {d: (along(s.write.index, d, out) or 1) * itemsize(s) for d in s.kept}
         steps = vector_steps(s, self.plan.vector, self.plan.width, out)
         stored = instructions(s, steps, dict(self.plan.rows), out, self.lanes)
         result = Stream(strides, stored, itemsize(s))
-        for loops in dict.fromkeys(orders(self.q, s, self.plan)):
+        for loops in dict.fromkeys(visits(s, self.plan, out, self.q.target.cores)):
             plan = replace(self.plan, loops=loops)
             floor = storing(self.q.program, s, plan, out, self.q.target)
             order = tuple(dict.fromkeys((*(loop.dim for loop in loops), *plan.order)))
@@ -358,68 +351,3 @@ def reduce_order(s: Statement, every: Sequence[Operand], vector: str) -> tuple[s
         return min((abs(st) if st is not None else 1 for st in found), default=1 << 40)
 
     return tuple(sorted(s.reduced, key=lambda d: (d not in tested, -stride(d))))
-
-
-def _orders(q: _Setting, s: Statement, plan: RegisterPlan) -> Iterator[tuple[Loop, ...]]:
-    """Tile loops: one with enough trips for all cores first, then the vector's, or any of them last, several panels of
-    the vector dim in turn; the rest as the result lies in memory.
-    """
-    extents = extents_of(s)
-    rest = _as_stored(q, s, plan)
-    plain = (Loop(plan.vector, plan.width), *rest)
-    trips = dict(zip(plain, replace(plan, loops=plain).trips(extents), strict=True))
-    if balance(trips[plain[0]], q.target.cores) > EVEN:
-        yield plain
-    for inner in (None, *(x for x in plain if trips[x] > 1)):
-        order = (*(x for x in plain if x != inner), *((inner,) if inner else ()))
-        yield balanced(replace(plan, loops=order), extents, q.target.cores)
-    yield from _grouped(q, s, plan, ())
-
-
-def _portions(q: _Setting, s: Statement, plan: RegisterPlan) -> Iterator[tuple[Loop, ...]]:
-    """Tile loops that do a long reduction in portions."""
-    for cut in _cuts(plan.order, extents_of(s)):
-        yield (Loop(plan.vector, plan.width), *cut, *_as_stored(q, s, plan))
-        yield from _grouped(q, s, plan, cut)
-
-
-def _grouped(q: _Setting, s: Statement, plan: RegisterPlan, cut: tuple[Loop, ...]) -> Iterator[tuple[Loop, ...]]:
-    """Panels of the vector dim that are visited in turn for the same other operands."""
-    for panels in PANELS:
-        if panels * plan.width < extents_of(s)[plan.vector]:
-            group, one = Loop(plan.vector, panels * plan.width), Loop(plan.vector, plan.width)
-            yield (group, *cut, *_as_stored(q, s, plan), one)
-
-
-def _as_stored(q: _Setting, s: Statement, plan: RegisterPlan) -> tuple[Loop, ...]:
-    """The loops of the other dims as the result lies in memory."""
-    out = q.layouts[s.write.array].order
-    index = dict(s.write.index)
-    place = {d: next((i for i, a in enumerate(out) if d in aff.dims_of(index[a])), 0) for d in kept(s)}
-    return tuple(Loop(d, plan.tile(d)) for d in sorted(place, key=lambda d: place[d]) if d != plan.vector)
-
-
-def _cuts(order: Sequence[str], extents: Mapping[str, int]) -> list[tuple[Loop, ...]]:
-    """Loops that do a long reduction in portions of about so many steps: its outer dims, the last in parts."""
-    found: list[tuple[Loop, ...]] = []
-    for portion in PORTIONS:
-        cut: list[Loop] = []
-        left = prod(extents[d] for d in order)
-        for d in order:
-            if left < 2 * portion:
-                break
-            left //= extents[d]
-            cut.append(Loop(d, max(1, portion // left)))
-        if cut and tuple(cut) not in found:
-            found.append(tuple(cut))
-    return found
-
-
-def balanced(plan: RegisterPlan, extents: Mapping[str, int], cores: int) -> tuple[Loop, ...]:
-    """The loops with one that keeps all cores busy in front."""
-    trips = dict(zip(plan.loops, plan.trips(extents), strict=True))
-    free = [loop for loop in plan.loops if loop.dim not in plan.order]
-    candidates = [x for x in free if x.dim != plan.vector and balance(trips[x], cores) > EVEN]
-    candidates = candidates or [max(free, key=lambda x: balance(trips[x], cores))]
-    first = max(candidates, key=lambda x: min(trips[x], 8 * cores))
-    return (first, *(x for x in plan.loops if x != first))

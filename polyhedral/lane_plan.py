@@ -13,13 +13,13 @@ from math import prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.candidates import balanced
 from polyhedral.cycles import FAR
 from polyhedral.layout import Layout
 from polyhedral.operands import extents_of, operands
 from polyhedral.program import Statement
 from polyhedral.register_plan import Loop, RegisterPlan
 from polyhedral.target import Target
+from polyhedral.visits import balanced
 
 PARTIALS = 4
 """Vectors of partial results: enough to hide the latency of what combines them."""

@@ -14,7 +14,7 @@ from math import prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine
-from polyhedral.candidates import Choice, balanced, best, itemsize, kept
+from polyhedral.candidates import Choice, best, itemsize
 from polyhedral.errors import Remark
 from polyhedral.isl import named
 from polyhedral.lane_plan import lane_plan
@@ -28,6 +28,7 @@ from polyhedral.rewrites.relay import Relaid, relay, use
 from polyhedral.rewrites.split import split
 from polyhedral.stores import streamed
 from polyhedral.target import Target
+from polyhedral.visits import balanced
 
 SMALL = 50_000
 """Fewer instances than this are not worth a plan."""
@@ -73,13 +74,13 @@ def plan_program(
             continue
         reason = _unplannable(p, s, every, small)
         along = None if reason else lane_plan(s, every, target)
-        choice = None if reason or not kept(s) else best(p, s, every, target, constants)
+        choice = None if reason or not s.kept else best(p, s, every, target, constants)
         if along is not None and (choice is None or along[1] < choice.prediction.total):
             statements.append(s)
             plans[s.name] = along[0]
             continue
         if choice is None:
-            reason = reason or (None if kept(s) else "its result is a single value")
+            reason = reason or (None if s.kept else "its result is a single value")
             if reason:
                 remarks.append(Remark("no register tile", reason, s.name))
             statements.append(s)
@@ -116,7 +117,7 @@ def _privatised(
         ):
             extents = extents_of(s)
             long = [d for d in s.reduced if extents[d] >= 2 * target.cores]
-            if long and prod(extents[d] for d in kept(s)) < target.cores:
+            if long and prod(extents[d] for d in s.kept) < target.cores:
                 found = privatise(s, dtype, long[0], target.cores, lambda base: _fresh(base, taken))
                 made.append(found.array)
                 statements += [*found.parts, found.combined]
@@ -173,7 +174,7 @@ def _own_cells(s: Statement) -> bool:
     """Whether every row of a statement has a cell of its own: tiles, and the parts it is split into, take that for
     granted.
     """
-    rows = kept(s)
+    rows = s.kept
     alone = {d for _, i in s.write.index for d in aff.dims_of(i) if i.as_var() == d}
     if alone.issuperset(rows):
         return True

@@ -136,6 +136,12 @@ class Statement:
         return tuple(d for d in self.dims if d not in seen)
 
     @property
+    def kept(self) -> tuple[str, ...]:
+        """The dims that are not reduced, in domain order."""
+        reduced = self.reduced
+        return tuple(d for d in self.dims if d not in reduced)
+
+    @property
     def ordered(self) -> tuple[str, ...]:
         """The dims whose order is given by enclosing loops, outermost first."""
         return tuple(p for p in self.position if isinstance(p, str))
