@@ -13,13 +13,13 @@ from typing import Any, cast
 import numpy as np
 
 from codegen.runtime.native import address
-from frontend.pool import Pool
+from frontend.pool import HUGE, Pool
 from polyhedral.errors import ArgumentError
 
 Strided = np.ndarray[Any, Any]
 
 ALIGNED, LARGE = 64, 64 << 10
-"""Bytes of a cache line, and from how many on memory comes from the pool."""
+"""Bytes of a cache line, and from how many on scratch comes from the pool."""
 _POOL = Pool()
 _BYTES = np.dtype(np.uint8)
 _WORK = 10_000  # candidates that NumPy's exact overlap test may look at before it gives up
@@ -27,20 +27,22 @@ _CELLS = 1 << 20  # elements up to which an unusual output is checked for overla
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Strided:
-    """An array of undefined values, in C order, whose first element lies on a multiple of 64 bytes."""
-    return empties([(shape, dtype)])[0]
+    """An array of undefined values, in C order, whose first element lies on a multiple of 64 bytes; on whole huge pages
+    where it fills one, since whoever asked may keep it.
+    """
+    return empties([(shape, dtype)], HUGE)[0]
 
 
-def empties(wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Strided]:
+def empties(wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]], large: int = LARGE) -> list[Strided]:
     """Arrays of undefined values, in C order, in one block of memory, each from a multiple of 64 bytes on; those of
-    whole pages begin at different places of them.
+    whole pages begin at different places of them.  From `large` bytes on the block is the pool's.
     """
     starts: list[int] = []
     end = 0
     for shape, dtype in wanted:
         starts.append(end)
         end += -(-dtype.itemsize * prod(shape) // ALIGNED) * ALIGNED + ALIGNED
-    raw = _POOL.take(end) if end >= LARGE else np.empty(end + ALIGNED, _BYTES)
+    raw = _POOL.take(end) if end >= large else np.empty(end + ALIGNED, _BYTES)
     first = -address(raw) % ALIGNED
     return [np.ndarray(shape, dtype, raw, first + at) for (shape, dtype), at in zip(wanted, starts, strict=True)]
 

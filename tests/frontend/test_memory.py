@@ -26,6 +26,17 @@ def test_empty_is_aligned_and_writable(shape: tuple[int, ...], dtype: str):
     assert a.flags.c_contiguous
 
 
+def test_a_result_ties_up_little_more_than_itself():
+    """A huge page for each small result would be most of the memory of whoever keeps many."""
+    kept = [empty((25_000,), np.dtype("f4")) for _ in range(50)]
+    for a in kept:
+        owner = a
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        assert owner.nbytes < 2 * a.nbytes
+    assert not any(np.shares_memory(a, b) for a, b in itertools.combinations(kept[:5], 2))
+
+
 def test_arrays_of_one_block_share_nothing():
     wanted = [((4096,), np.dtype("f4")), ((3, 7), np.dtype("f8")), ((0,), np.dtype("f4")), ((1 << 20,), np.dtype("u1"))]
     made = empties(wanted)
