@@ -315,4 +315,5 @@ def test_register_tiles_are_numpy():
     assert seen["acc_"] >= 0.8 * EXAMPLES, seen
     host = target.host(1)
     if SEED == 0 and EXAMPLES >= 150 and host.masked:
-        assert all(seen[m] for m in MECHANISMS if m != "stream_" or host.vector == host.line), seen
+        rare = () if host.vector == host.line else ("stream_", "join")  # with short vectors
+        assert all(seen[m] for m in MECHANISMS if m not in rare), seen
