@@ -48,7 +48,9 @@ class Pool:
         self._lock = threading.RLock()  # a block may return while one is taken: collection runs anywhere
 
     def take(self, size: int) -> _Bytes:
-        """At least `size` bytes of undefined values, on a multiple of 64; at most twice as many are tied up for it."""
+        """At least `size` bytes of undefined values, on a multiple of 64; it ties up twice as many or one huge page at
+        most.
+        """
         with self._lock:
             fits = [m for m in self._free if size <= m.nbytes <= max(2 * size, HUGE)]
             memory = min(fits, key=lambda m: m.nbytes, default=None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from math import prod
 
 from polyhedral import affine as aff
@@ -95,11 +95,10 @@ def choices(
         tiles += sorted(_tiles(setting, t, vector), key=lambda x: x.cycles)[:FINALISTS]
     tiles.sort(key=lambda x: x.cycles)
     good = [t for t in tiles if t.cycles <= 1.5 * tiles[0].cycles][: 2 * FINALISTS]
-    found = [list(_Forms(setting, t).choices(orders)) for t in good]
-    best_first = sorted(range(len(good)), key=lambda n: min(c.prediction.total for c in found[n]))
-    return [c for made in found for c in made] + [
-        c for n in best_first[:CUT] for c in _Forms(setting, good[n]).choices(portions)
-    ]
+    forms = [_Forms(setting, t) for t in good]
+    found = [list(f.choices(orders)) for f in forms]
+    by_best = sorted(range(len(good)), key=lambda n: min(c.prediction.total for c in found[n]))
+    return [*chain(*found), *chain(*(forms[n].choices(portions) for n in by_best[:CUT]))]
 
 
 def itemsize(s: Statement) -> int:
@@ -112,8 +111,8 @@ def itemsize(s: Statement) -> int:
 def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterator[tuple[tuple[str, str] | None, str]]:
     """Dims, and pairs (slow, fast) of dims that every operand sees together or not at all.
 
-    A pair pays where its fast dim alone leaves lanes empty.  Where the pair lies in memory as one dim would, its order
-    is that of memory; else the longer one is slow.
+    A pair pays where one of its dims alone leaves lanes empty.  Where the pair lies everywhere as one dim would, or
+    else where the result does, its order is that of memory; else the longer one is slow.
     """
     extents = extents_of(s)
     for d in s.kept:

@@ -199,15 +199,12 @@ def _rewritten(
     pieces = [(choice.statement, choice.plan)]
     unit = target.lanes(itemsize(choice.statement))
     dims = (choice.plan.vector, *(d for d, _ in choice.plan.rows))
-    for o, dim, panel in choice.relaid:
-        if dim not in dims:
-            pieces = [(_relaid(p, t, own, o, dim, panel, made, taken), own) for t, own in pieces]
     for d in dims:
         step = unit if d == choice.plan.vector else 1
         pieces = [q for part, own in pieces for q in _split(part, own, d, step, taken, target.cores)]
         for o, dim, _ in choice.relaid:
             if dim == d:
-                pieces = [(_relaid(p, t, own, o, d, own.tile(d), made, taken), own) for t, own in pieces]
+                pieces = [(_relaid(p, t, own, o, d, made, taken), own) for t, own in pieces]
     return list(made.values()), pieces
 
 
@@ -217,12 +214,12 @@ def _relaid(
     plan: RegisterPlan,
     o: Operand,
     dim: str,
-    panel: int,
     made: dict[object, Relaid],
     taken: set[str],
 ) -> Statement:
     """The statement reading a copy of an operand, the one already made where another part reads the same cells."""
     ranges = box(t.domain)
+    panel = plan.tile(dim)
     key = (o.value, dim, panel, tuple((d, ranges[d]) for d in sorted(o.dims)))
     if key not in made:
         a = p.array(o.load.array)
