@@ -216,7 +216,7 @@ class Scalar:
         args = ", ".join(bare(self.value(a)) for a in e.args)
         if e.fn in ("isnan", "isinf"):
             return f"({e.fn}({args}) != 0)"
-        name = {"round": "rint"}.get(e.fn, e.fn)
+        name = {"round": "rint", "muladd": "fma"}.get(e.fn, e.fn)
         if t.kind == "c":
             return f"c{name}{'f' if t.bits == 64 else ''}({args})"
         return self._rounded(t, f"{name}{'' if t.bits == 64 else 'f'}({args})")

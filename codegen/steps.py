@@ -73,6 +73,10 @@ def _vector(c: Spelling, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> 
         case ex.Binary(op, lhs, rhs) if op in ("+", "-", "*", "min", "max") or (op == "/" and t.is_float):
             a, b = _vector(c, lhs, t, names), _vector(c, rhs, t, names)
             return None if a is None or b is None else c.vectors.combined(op, t, a, b)
+        case ex.Call("muladd", args) if t.is_float:
+            parts = [_vector(c, v, t, names) for v in args]
+            known = [bare(v) for v in parts if v is not None]
+            return f"{c.vectors.fma(t)}({', '.join(known)})" if len(known) == len(parts) else None
         case ex.Unary("-", arg) if t.is_float:
             a = _vector(c, arg, t, names)
             return None if a is None else f"(-{a})"

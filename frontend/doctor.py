@@ -64,7 +64,7 @@ def _all(env: Mapping[str, str], root: Path, measure: bool) -> Iterator[Finding]
     yield _threads(env)
     yield _caches()
     yield _governor()
-    for package in ("islpy", "numpy", "scipy", "ml_dtypes"):
+    for package in ("islpy", "numpy", "highspy", "ml_dtypes"):
         yield _package(package)
     yield _folder(root)
     for name, use in _ADAPTERS.items():

@@ -30,13 +30,15 @@ from codegen.runtime.native import Native, Team
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
+from polyhedral.assignment import assign
 from polyhedral.candidates import Choice
 from polyhedral.errors import ArgumentError
-from polyhedral.layout import Layout, choose
+from polyhedral.layout import Layout
 from polyhedral.legality import obligations, violation
 from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
 from polyhedral.plan import Planned, plan_program
 from polyhedral.program import Program
+from polyhedral.recompute import recompute
 from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.prologue import separate
@@ -169,10 +171,13 @@ def lower(
     """
     clock = _Clock(before)
     program = prepared(program)
-    every = choose(program, {**layouts, **hinted_layouts(program, hints)})
     target = session().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
+    program, recomputed = (program, ()) if hints.nests else recompute(program, target, above)
+    assigned = assign(program, {**layouts, **hinted_layouts(program, hints)}, target)
+    every = assigned.layouts
     planned = plan_program(program, every, target, constants, small=above)
+    planned = replace(planned, remarks=(*recomputed, *planned.remarks))
     parts = separate(planned.program, constants)
     clock.lap("plan")
     rest = replace(planned, program=parts.each, layouts={**every, **planned.layouts})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, product
 from math import prod
 
@@ -38,6 +39,8 @@ SPARE = 2
 """Registers for a scalar and for what compilers move about; a tile that takes all others is spilled."""
 CUT = 3
 """Register tiles whose reductions are also weighed in portions."""
+PRODUCT = 8
+"""Combinations of operands where they lie or re-laid that are all weighed."""
 MASKED = 1.5
 """What a load that leaves lanes out, or crosses a line, costs next to a plain one."""
 TRANSPOSE = 2.5
@@ -247,6 +250,7 @@ class _Forms:
         order = reduce_order(self.s, self.every, t.vector)
         self.plan = RegisterPlan(t.vector, t.blocks * self.lanes, t.rows, order, ())
         self.direct = {o: _loading(q, o, t.vector, self.lanes) if t.vector in o.dims else 0.0 for o in self.every}
+        self.groups = _alike(self.every)
         self.forms: dict[tuple[Operand, tuple[str, ...]], list[Form]] = {}
 
     def choices(
@@ -261,12 +265,25 @@ class _Forms:
             plan = replace(self.plan, loops=loops)
             floor = storing(self.q.program, s, plan, out, self.q.target)
             order = tuple(dict.fromkeys((*(loop.dim for loop in loops), *plan.order)))
-            for chosen in product(*(self._forms(o, order) for o in self.every)):
-                relaid = tuple(r for made, _, _ in chosen for r in made)
-                streams = [stream for _, stream, _ in chosen]
-                copies = sum(cost for _, _, cost in chosen)
-                found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor)
-                yield Choice(s, plan, relaid, found)
+            alike = [[self._forms(o, order) for o in group] for group in self.groups]
+            made = partial(self._choice, plan, result, floor, alike)
+            yield from _combined([len(group[0]) for group in alike], made)
+
+    def _choice(
+        self,
+        plan: RegisterPlan,
+        result: Stream,
+        floor: float,
+        alike: Sequence[Sequence[Sequence[Form]]],
+        which: Sequence[int],
+    ) -> Choice:
+        """The plan with one form for each group of operands."""
+        chosen = [forms[n] for n, group in zip(which, alike, strict=True) for forms in group]
+        relaid = tuple(r for made, _, _ in chosen for r in made)
+        streams = [stream for _, stream, _ in chosen]
+        copies = sum(group[0][n][2] for n, group in zip(which, alike, strict=True))  # one serves all that are alike
+        found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor)
+        return Choice(self.s, plan, relaid, found)
 
     def _forms(self, o: Operand, order: Sequence[str]) -> list[Form]:
         key = o, tuple(d for d in order if d in o.dims)
@@ -291,6 +308,33 @@ class _Forms:
         if made is not None:
             cost = 0.0 if o.load.array in self.q.constants else _copying(self.q, o, made, dims[0])
             yield ((o, dims[0], plan.tile(dims[0])),), _copied(made, dims[0], plan, o.itemsize), cost
+
+
+def _alike(every: Sequence[Operand]) -> list[list[Operand]]:
+    """Operands in groups that are read alike, as the terms of a sum that is written out: what suits one suits all."""
+    groups: dict[object, list[Operand]] = {}
+    for o in every:
+        key = o.load.array, o.dims, tuple(sorted(o.strides.items(), key=str)), o.guard != TRUE
+        groups.setdefault(key, []).append(o)
+    return list(groups.values())
+
+
+def _combined(counts: Sequence[int], made: Callable[[Sequence[int]], Choice]) -> Iterator[Choice]:
+    """All combinations of so many forms each; of more than `PRODUCT`, those on the way of a descent that changes one
+    at a time.
+    """
+    if prod(counts) <= PRODUCT:
+        yield from (made(which) for which in product(*map(range, counts)))
+        return
+    at = [0] * len(counts)
+    least = made(at)
+    yield least
+    for n, count in enumerate(counts):
+        for form in range(1, count):
+            other = made([*at[:n], form, *at[n + 1 :]])
+            yield other
+            if other.prediction.total < least.prediction.total:
+                at[n], least = form, other
 
 
 def _loading(q: _Setting, o: Operand, vector: str, lanes: int) -> float | None:

@@ -209,13 +209,17 @@ def _minus(a: np.ndarray, *b: np.ndarray) -> np.ndarray:
     return np.subtract(a, *b) if b else np.negative(a)
 
 
+def _muladd(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    return a * b + c
+
+
 _FUNCTIONS: Mapping[str, Callable[..., np.ndarray]] = {
     "+": np.add, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.remainder, "**": np.power,
     "min": np.minimum, "max": np.maximum, "<": np.less, "<=": np.less_equal, "==": np.equal, "!=": np.not_equal,
     ">": np.greater, ">=": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "&": np.bitwise_and,
     "|": np.bitwise_or, "^": np.bitwise_xor, "<<": np.left_shift, ">>": np.right_shift, "abs": np.abs,
     "not": np.logical_not, "~": np.invert, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "atan2": np.arctan2, "round": np.rint, "-": _minus, "erf": _erf,
+    "atan2": np.arctan2, "round": np.rint, "-": _minus, "erf": _erf, "muladd": _muladd,
 }  # fmt: skip
 
 

@@ -27,8 +27,12 @@ UNARY = ("-", "abs", "not", "~")
 CALLS = (
     "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin",
     "acos", "atan", "erf", "floor", "ceil", "round", "trunc", "isnan", "isinf", "atan2", "hypot",
+    "muladd",
 )  # fmt: skip
-"""Elementary functions on floats; round is half-to-even; isnan and isinf give bool."""
+"""Elementary functions on floats; round is half-to-even; isnan and isinf give bool; muladd(a, b, c) is a * b + c,
+rounded once or twice."""
+ARITY: Mapping[str, int] = {"atan2": 2, "hypot": 2, "muladd": 3}
+"""Arguments of the functions that take several."""
 
 
 _T = TypeVar("_T")

@@ -13,10 +13,10 @@ from math import prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
+from polyhedral import isl
 from polyhedral.affine import TRUE, Affine
 from polyhedral.candidates import Choice, best, itemsize
 from polyhedral.errors import Remark
-from polyhedral.isl import named
 from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
@@ -24,7 +24,7 @@ from polyhedral.operands import Operand, box, extents_of
 from polyhedral.program import Array, Program, Role, Statement, reads
 from polyhedral.register_plan import RegisterPlan, even
 from polyhedral.rewrites.privatise import privatise
-from polyhedral.rewrites.relay import Relaid, relay, use
+from polyhedral.rewrites.relay import Relaid, named, relay, use
 from polyhedral.rewrites.split import split
 from polyhedral.stores import streamed
 from polyhedral.target import Target
@@ -66,6 +66,7 @@ def plan_program(
     plans: dict[str, RegisterPlan] = {}
     choices: dict[str, Choice] = {}
     remarks: list[Remark] = []
+    copies: dict[object, Relaid] = {}
     for s in p.statements:
         if s.op is None:
             for part, plan in _mapped(p, s, every, target, taken, small):
@@ -86,7 +87,7 @@ def plan_program(
             statements.append(s)
             continue
         choices[s.name] = choice = _settled(p, choice, every[s.write.array], target)
-        made, pieces = _rewritten(p, choice, taken, target)
+        made, pieces = _rewritten(p, choice, copies, taken, target)
         for r in made:
             arrays.append(r.array)
             every[r.array.name] = row_major(r.array)
@@ -183,19 +184,20 @@ def _own_cells(s: Statement) -> bool:
     both = aff.both(box_of, aff.map_affine(box_of, lambda e: aff.substitute(e, other)))
     meet = aff.both(*(aff.equal(i - aff.substitute(i, other)) for _, i in s.write.index))
     differ = aff.either(*(aff.negate(aff.equal(aff.var(d) - other[d])) for d in rows))
-    return named((*rows, *(f"{d}'" for d in rows)), (), aff.both(both, meet, differ)).is_empty()
+    return isl.named((*rows, *(f"{d}'" for d in rows)), (), aff.both(both, meet, differ)).is_empty()
 
 
 # --- rewriting -------------------------------------------------------------------------------------------------------
 
 
 def _rewritten(
-    p: Program, choice: Choice, taken: set[str], target: Target
+    p: Program, choice: Choice, copies: dict[object, Relaid], taken: set[str], target: Target
 ) -> tuple[list[Relaid], list[tuple[Statement, RegisterPlan]]]:
     """Split into parts whose tiles are all whole, each with its own plan, and re-lay their operands: parts along the
-    dim of the panels have copies of their own, all others share one.
+    dim of the panels have copies of their own, all others share one.  `copies` are those of the whole program, which
+    grow by those that this statement is the first to read.
     """
-    made: dict[object, Relaid] = {}
+    before = len(copies)
     pieces = [(choice.statement, choice.plan)]
     unit = target.lanes(itemsize(choice.statement))
     dims = (choice.plan.vector, *(d for d, _ in choice.plan.rows))
@@ -204,8 +206,8 @@ def _rewritten(
         pieces = [q for part, own in pieces for q in _split(part, own, d, step, taken, target.cores)]
         for o, dim, _ in choice.relaid:
             if dim == d:
-                pieces = [(_relaid(p, t, own, o, d, made, taken), own) for t, own in pieces]
-    return list(made.values()), pieces
+                pieces = [(_relaid(p, t, own, o, d, copies, taken), own) for t, own in pieces]
+    return list(copies.values())[before:], pieces
 
 
 def _relaid(
@@ -214,20 +216,18 @@ def _relaid(
     plan: RegisterPlan,
     o: Operand,
     dim: str,
-    made: dict[object, Relaid],
+    copies: dict[object, Relaid],
     taken: set[str],
 ) -> Statement:
-    """The statement reading a copy of an operand, the one already made where another part reads the same cells."""
-    ranges = box(t.domain)
-    panel = plan.tile(dim)
-    key = (o.value, dim, panel, tuple((d, ranges[d]) for d in sorted(o.dims)))
-    if key not in made:
-        a = p.array(o.load.array)
-        order = (*(loop.dim for loop in plan.loops), *plan.order)
-        r = relay(a, o, ranges, dim, panel, order, _fresh(f"{a.name}_panels", taken))
-        assert r is not None
-        made[key] = r
-    return use(t, made[key])
+    """The statement reading a copy of an operand, the one already made where another reads the same cells."""
+    a = p.array(o.load.array)
+    order = (*(loop.dim for loop in plan.loops), *plan.order)
+    r = relay(a, o, box(t.domain), dim, plan.tile(dim), order, "copy")
+    assert r is not None
+    key = r.array.dims, r.copy.domain, r.copy.value
+    if key not in copies:
+        copies[key] = named(r, _fresh(f"{a.name}_panels", taken))
+    return use(t, named(r, copies[key].array.name))
 
 
 def _split(

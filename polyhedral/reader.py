@@ -285,7 +285,7 @@ class _Parser(Cursor):
     def call(self) -> ex.Expr:
         t = self.token
         self.at += 1
-        arity = {"where": 3, "min": 2, "max": 2, "atan2": 2, "hypot": 2}.get(t.text, 1)
+        arity = {"where": 3, "min": 2, "max": 2, **ex.ARITY}.get(t.text, 1)
         if t.text not in ("where", "min", "max", "abs", *ex.CALLS, *BY_NAME):
             self.fail("a value", t)
         self.need("(")

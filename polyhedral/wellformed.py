@@ -233,13 +233,28 @@ def _ill_typed(e: ex.Expr) -> Iterator[str]:
 
 
 _REAL = frozenset(
-    ("floor", "ceil", "round", "trunc", "atan2", "hypot", "erf", "exp2", "expm1", "log2", "log1p", "isnan", "isinf")
+    (
+        "floor",
+        "ceil",
+        "round",
+        "trunc",
+        "atan2",
+        "hypot",
+        "erf",
+        "exp2",
+        "expm1",
+        "log2",
+        "log1p",
+        "isnan",
+        "isinf",
+        "muladd",
+    )
 )
 """Functions without a meaning, or without a C function, for complex numbers."""
 
 
 def _call(fn: str, kinds: list[DType], count: int) -> Iterator[str]:
-    if fn not in ex.CALLS or count != (2 if fn in ("atan2", "hypot") else 1):
+    if fn not in ex.CALLS or count != ex.ARITY.get(fn, 1):
         yield f"no function {fn} takes {count} arguments"
     elif kinds[0].kind == "c" and fn in _REAL:
         yield f"{fn} takes real numbers, not {kinds[0]}"

@@ -197,6 +197,13 @@ def _zero(a: Array) -> ex.Const:
     return ex.Const(0.0 if a.dtype.is_float else False if a.dtype.kind == "b" else 0, a.dtype)
 
 
+def named(r: Relaid, name: str) -> Relaid:
+    """The same copy in an array of another name."""
+    write = replace(r.copy.write, array=name)
+    copy = replace(r.copy, name=name, write=write)
+    return Relaid(replace(r.array, name=name), copy, replace(r.load, array=name), r.of)
+
+
 def use(s: Statement, r: Relaid) -> Statement:
     """The statement reading the copy wherever it read the operand."""
     return replace(s, value=ex.rewrite(s.value, lambda e: r.load if e == r.of else e))
