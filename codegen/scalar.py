@@ -15,6 +15,7 @@ from typing import assert_never
 
 import numpy as np
 
+from codegen import elementary
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
 from polyhedral.dtypes import DType
@@ -208,6 +209,7 @@ class Scalar:
             return self._rounded(t, f"{name}({bare(a)}, {bare(b)})")
         if op == "**":
             name = {"c64": "cpowf", "c128": "cpow", "f64": "pow"}.get(t.name, "powf")
+            self._library(name)
             return self._rounded(t, f"{name}({bare(a)}, {bare(b)})")
         return self._rounded(t, f"({a} {op} {b})")
 
@@ -219,7 +221,13 @@ class Scalar:
         name = {"round": "rint", "muladd": "fma"}.get(e.fn, e.fn)
         if t.kind == "c":
             return f"c{name}{'f' if t.bits == 64 else ''}({args})"
+        self._library(f"{name}{'' if t.bits == 64 else 'f'}")
         return self._rounded(t, f"{name}{'' if t.bits == 64 else 'f'}({args})")
+
+    def _library(self, function: str) -> None:
+        """A function of the C library is declared for vectors too, where it has such a form."""
+        if function in elementary.DECLARED:
+            self.used |= {"VECTOR_LIBRARY", function}
 
     def _cast(self, to: DType, source: DType, a: str) -> str:
         if to.kind == "b":

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from codegen import elementary
 from codegen.scalar import STORAGE, bare, literal, value_type
 from codegen.spelling import Spelling
 from polyhedral import expr as ex
@@ -77,6 +78,11 @@ def _vector(c: Spelling, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> 
             parts = [_vector(c, v, t, names) for v in args]
             known = [bare(v) for v in parts if v is not None]
             return f"{c.vectors.fma(t)}({', '.join(known)})" if len(known) == len(parts) else None
+        case ex.Call(fn, args) if t.is_float and fn in elementary.VECTORS:
+            given = [_vector(c, v, t, names) for v in args]
+            found = [bare(v) for v in given if v is not None]
+            c.scalar.used.add("VECTOR_LIBRARY")
+            return f"{c.vectors.elementary(fn, t)}({', '.join(found)})" if len(found) == len(given) else None
         case ex.Unary("-", arg) if t.is_float:
             a = _vector(c, arg, t, names)
             return None if a is None else f"(-{a})"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from codegen.elementary import DECLARED
+
 _NARROW = """\
 static inline float {name}_to_f32(uint{bits}_t h) {{ {load} }}
 static inline uint{bits}_t f32_to_{name}(float x) {{ {store} }}"""
@@ -338,4 +340,4 @@ static inline void {name}({scalar} *p, {vector} v) {{
 def text(used: set[str]) -> str:
     """The functions that `used` needs, in a fixed order."""
     wanted = used | {n for u in used for n in NEEDS.get(u, ())}
-    return "\n".join(body for name, body in FUNCTIONS.items() if name in wanted)
+    return "\n".join(body for name, body in {**DECLARED, **FUNCTIONS}.items() if name in wanted)

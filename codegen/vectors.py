@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from codegen import support
+from codegen import elementary, support
 from codegen.scalar import STORAGE, bare, value_type
 from polyhedral import expr as ex
 from polyhedral.dtypes import DType
@@ -65,6 +65,13 @@ class Vectors:
         vector = self.type(t)
         name = f"fma_{vector}"
         self.functions[name] = support.vector_fma(name, vector, t.bits, self.lanes)
+        return name
+
+    def elementary(self, fn: str, t: DType) -> str:
+        """A function of the C library in all lanes."""
+        vector = self.type(t)
+        name = f"{fn}_{vector}"
+        self.functions[name] = elementary.vector_elementary(name, fn, vector, t.bits, self.lanes)
         return name
 
     def join(self, t: DType, count: int) -> str:

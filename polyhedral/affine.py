@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, assert_never, cast
 
 
@@ -50,6 +51,7 @@ class Floor:
 Term = Var | Size | Floor
 
 
+@lru_cache(maxsize=1 << 14)
 def _rank(term: Term) -> tuple[int, str]:
     match term:
         case Var():
@@ -74,6 +76,8 @@ class Affine:
             return Affine(self.terms, self.const + other)
         if not self.terms:
             return Affine(other.terms, other.const + self.const)
+        if not other.terms:
+            return Affine(self.terms, self.const + other.const)
         return _collect((*self.terms, *other.terms), self.const + other.const)
 
     __radd__ = __add__
@@ -155,18 +159,24 @@ def size(name: str) -> Affine:
 
 def substitute(e: Affine, dims: Mapping[str, Affine], sizes: Mapping[str, Affine] | None = None) -> Affine:
     """Replace dims and sizes by expressions, simultaneously."""
-    result = const(e.const)
+    parts: list[tuple[Affine | None, Term, int]] = []
     for term, c in e.terms:
         match term:
             case Var(name):
-                result = result + dims.get(name, Affine(((term, 1),))) * c
+                parts.append((dims.get(name), term, c))
             case Size(name):
-                result = result + (sizes or {}).get(name, Affine(((term, 1),))) * c
+                parts.append(((sizes or {}).get(name), term, c))
             case Floor(arg, divisor):
-                result = result + (substitute(arg, dims, sizes) // divisor) * c
+                new = substitute(arg, dims, sizes)
+                parts.append((None if new == arg else new // divisor, term, c))
             case _:
                 assert_never(term)
-    return result
+    if all(new is None for new, _, _ in parts):
+        return e
+    terms: list[tuple[Term, int]] = []
+    for new, term, c in parts:
+        terms += [(term, c)] if new is None else [(t, k * c) for t, k in new.terms]
+    return _collect(terms, e.const + sum(new.const * c for new, _, c in parts if new is not None))
 
 
 def evaluate(e: Affine, env: Mapping[str, int], sizes: Mapping[str, int]) -> int:

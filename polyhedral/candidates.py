@@ -278,10 +278,10 @@ class _Forms:
         which: Sequence[int],
     ) -> Choice:
         """The plan with one form for each group of operands."""
-        chosen = [forms[n] for n, group in zip(which, alike, strict=True) for forms in group]
-        relaid = tuple(r for made, _, _ in chosen for r in made)
-        streams = [stream for _, stream, _ in chosen]
-        copies = sum(group[0][n][2] for n, group in zip(which, alike, strict=True))  # one serves all that are alike
+        chosen = [[forms[n] for forms in group] for n, group in zip(which, alike, strict=True)]
+        relaid = tuple(r for group in chosen for made, _, _ in group for r in made)
+        streams = [replace(group[0][1], count=len(group)) for group in chosen]
+        copies = sum(group[0][2] for group in chosen)  # one copy serves all that are alike
         found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor)
         return Choice(self.s, plan, relaid, found)
 

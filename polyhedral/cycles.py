@@ -45,7 +45,7 @@ class Stream:
     """An access as tiles see it: its strides in bytes along the dims that it depends on, and the load (or store)
     instructions that one vector of it takes: 0 for a scalar, more than 1 where the lanes are scattered.  `panels` are
     dims that are cut: (elements in one panel, bytes from one panel to the next); `guard` are the dims that decide
-    whether a read exists.
+    whether a read exists.  `count` accesses are alike, and lie apart.
     """
 
     strides: Mapping[str, int]
@@ -53,6 +53,7 @@ class Stream:
     itemsize: int = 4
     panels: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     guard: frozenset[str] = frozenset()
+    count: int = 1
 
     @property
     def vector(self) -> bool:
@@ -89,12 +90,12 @@ class Stream:
         """
         piece, apart = self.rows(span, line)
         pieces = prod(n for _, n in apart)
-        return max(1.0, piece / line + (PIECE if pieces > 1 else 0.0)) * pieces
+        return max(1.0, piece / line + (PIECE if pieces > 1 else 0.0)) * pieces * self.count
 
     def pages(self, span: Mapping[str, int]) -> float:
         """Pages that a box touches."""
         piece, apart = self.rows(span, PAGE)
-        return max(1.0, piece / PAGE) * prod(n for _, n in apart)
+        return max(1.0, piece / PAGE) * prod(n for _, n in apart) * self.count
 
     def fits(self, span: Mapping[str, int], size: int, line: int) -> bool:
         """Whether half of the ways of a cache hold the rows of a box, however far apart they lie: those whose distances
@@ -206,7 +207,7 @@ def _part(o: Stream, fill: Mapping[str, float]) -> float:
 
 
 def _seen(o: Stream, rows: Mapping[str, int]) -> int:
-    return prod(r for d, r in rows.items() if d in o.strides)
+    return o.count * prod(r for d, r in rows.items() if d in o.strides)
 
 
 def _chosen(plan: RegisterPlan, inside: Mapping[str, int], o: Stream, rows: Mapping[str, int]) -> float:
@@ -220,9 +221,10 @@ def _chosen(plan: RegisterPlan, inside: Mapping[str, int], o: Stream, rows: Mapp
 def _crowded(operands: Sequence[Stream], rows: Mapping[str, int]) -> float:
     """Cycles of one step for rows that meet in one set of the first cache."""
     meeting = sum(
-        prod(r for d, r in rows.items() if o.strides.get(d, 0) and abs(o.strides[d]) % ALIGNED == 0) for o in operands
+        o.count * prod(r for d, r in rows.items() if o.strides.get(d, 0) and abs(o.strides[d]) % ALIGNED == 0)
+        for o in operands
     )
-    return CROWD * max(0, meeting - ROOM - len(operands))
+    return CROWD * max(0, meeting - ROOM - sum(o.count for o in operands))
 
 
 def _inner(plan: RegisterPlan, extents: Mapping[str, int]) -> dict[str, int]:
@@ -307,5 +309,5 @@ def _visited(plan: RegisterPlan, span: Mapping[str, int], o: Stream) -> float:
     moving = [d for d in plan.order if o.strides.get(d, 0)]
     if not moving:
         return 0.0
-    apart = prod(r for d, r in plan.rows if abs(o.strides.get(d, 0)) >= PAGE)
+    apart = o.count * prod(r for d, r in plan.rows if abs(o.strides.get(d, 0)) >= PAGE)
     return apart * prod(span[d] for d in moving) * min(1.0, abs(o.strides[moving[-1]]) / PAGE)

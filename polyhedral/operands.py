@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -77,13 +78,39 @@ def _operand(e: ex.Expr, dims: Sequence[str], layouts: Mapping[str, Layout]) -> 
 
 def along(index: Sequence[tuple[str, Affine | ex.Expr]], dim: str, layout: Layout) -> int | None:
     """The stride in elements along a dim, None where it is not constant (a floor is on the way)."""
+    place = _place(tuple(index), layout)
+    floors = (t.arg for t, _ in place.terms if isinstance(t, Floor))
+    return None if any(dim in aff.dims_of(arg) for arg in floors) else place.coefficient(Var(dim))
+
+
+def steps_along(
+    index: Sequence[tuple[str, Affine | ex.Expr]], dim: str, count: int, layout: Layout
+) -> list[int] | None:
+    """How far `count` neighbours along a dim, from its start at 0, lie from the first of them, in elements; None where
+    that depends on other dims, or on strides that are only known at run time.
+    """
+    if any(not isinstance(stride, int) for _, stride in layout.strides):
+        return None
+    place = _place(tuple(index), layout)
+    moving = Affine(tuple((t, c) for t, c in place.terms if dim in aff.dims_of(Affine(((t, c),)))))
+    if aff.dims_of(moving) > {dim}:
+        apart = [aff.substitute(moving, {dim: aff.const(n)}) for n in range(count)]
+        apart = [e - apart[0] for e in apart]
+        return [e.const for e in apart] if all(e.is_const for e in apart) else None
+    at = [aff.evaluate(moving, {dim: n}, {}) for n in range(count)]
+    return [n - at[0] for n in at]
+
+
+@lru_cache(maxsize=1 << 12)
+def _place(index: tuple[tuple[str, Affine | ex.Expr], ...], layout: Layout) -> Affine:
+    """The address of a cell in elements; strides that are only known at run time do not count."""
+    strides = dict(layout.strides)
     total = aff.const(0)
     for d, i in index:
         assert isinstance(i, Affine)
-        stride = layout.stride(d)
+        stride = strides[d]
         total = total + i * (stride if isinstance(stride, int) else 0)
-    c = total.coefficient(aff.Var(dim))
-    return None if dim in aff.dims_of(total - aff.var(dim) * c) else c
+    return total
 
 
 def extents_of(s: Statement) -> dict[str, int]:

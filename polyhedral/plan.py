@@ -15,7 +15,8 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral import isl
 from polyhedral.affine import TRUE, Affine
-from polyhedral.candidates import Choice, best, itemsize
+from polyhedral.candidates import Choice, itemsize
+from polyhedral.chooser import Chooser
 from polyhedral.errors import Remark
 from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
@@ -67,6 +68,7 @@ def plan_program(
     choices: dict[str, Choice] = {}
     remarks: list[Remark] = []
     copies: dict[object, Relaid] = {}
+    chooser = Chooser(target, constants)
     for s in p.statements:
         if s.op is None:
             for part, plan in _mapped(p, s, every, target, taken, small):
@@ -75,7 +77,7 @@ def plan_program(
             continue
         reason = _unplannable(p, s, every, small)
         along = None if reason else lane_plan(s, every, target)
-        choice = None if reason or not s.kept else best(p, s, every, target, constants)
+        choice = None if reason or not s.kept else chooser.best(p, s, every)
         if along is not None and (choice is None or along[1] < choice.prediction.total):
             statements.append(s)
             plans[s.name] = along[0]

@@ -13,7 +13,7 @@ from math import log2, prod
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
 from polyhedral.layout import Layout
-from polyhedral.operands import Operand, along, extents_of
+from polyhedral.operands import Operand, along, extents_of, steps_along
 from polyhedral.program import Program, Role, Statement, reads
 from polyhedral.register_plan import EVEN, RegisterPlan, balance
 from polyhedral.target import Target
@@ -48,11 +48,8 @@ def loading(steps: tuple[Steps, ...] | None, lanes: int) -> float:
 
 
 def _along(index: Sequence[tuple[str, Affine]], vector: str, width: int, layout: Layout) -> tuple[Steps, ...] | None:
-    start = _place(index, layout, {vector: aff.const(0)})
-    apart = [_place(index, layout, {vector: aff.const(i)}) - start for i in range(width)]
-    if any(not isinstance(st, int) for _, st in layout.strides) or any(not x.is_const for x in apart):
-        return None
-    return _steps_of([x.const for x in apart])
+    apart = steps_along(index, vector, width, layout)
+    return None if apart is None else _steps_of(apart)
 
 
 def _place(index: Sequence[tuple[str, Affine]], layout: Layout, at: Mapping[str, Affine]) -> Affine:
