@@ -20,12 +20,11 @@ _BINARY = ("pow", "atan2", "hypot")
 
 def _library(fn: str) -> str:
     """The preprocessor's test for a C library that has a function for vectors, and a compiler that knows of it."""
-    release = "2, 22" if fn in OLD else "2, 35"
-    return f"defined(__GLIBC__) && defined(__x86_64__) && !defined(__clang__) && VECTOR_LIBRARY({release})"
+    return f"VECTOR_LIBRARY({'2, 22' if fn in OLD else '2, 35'})"
 
 
 _LIBRARY = """\
-#ifdef __GLIBC_PREREQ
+#if defined(__GLIBC_PREREQ) && defined(__x86_64__) && !defined(__clang__)
 #define VECTOR_LIBRARY(major, minor) __GLIBC_PREREQ(major, minor)
 #else
 #define VECTOR_LIBRARY(major, minor) 0

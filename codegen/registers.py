@@ -33,6 +33,8 @@ Env = Mapping[str, Affine]
 """What the variables of unrolled loops stand for."""
 _FEW, _WRITTEN_OUT = 4, 160
 """Iterations and statements up to which an inner loop is unrolled."""
+_PARAMETERS = "abcdefghjklmnopqrstuvwxyz"
+"""Names of a lane function's operands; `i` is its lane."""
 _Accumulators = dict[tuple[int, ...], Accumulator]
 """The registers of a region, by their place in it."""
 
@@ -165,7 +167,7 @@ class Registers:
         names: dict[ex.Expr, str] = {}
         for k, (old, new) in enumerate(zip(operands, (ex.substitute(o, at) for o in operands), strict=True)):
             text, kind, per_lane = self.reads.operand(new, lane, tile, keep=old in again)
-            p = f"{chr(ord('a') + k)}" if k < 26 else f"a{k}"
+            p = _PARAMETERS[k] if k < len(_PARAMETERS) else f"a{k}"
             parameters.append(f"{kind} {p}")
             arguments.append(text)
             names[old] = f"{p}[i]" if per_lane else p

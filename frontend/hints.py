@@ -213,7 +213,7 @@ def _clusters(q: Asked, tree: Tree) -> dict[tuple[str, ...], Tree]:
 def _assembled(q: Asked, parts: Mapping[tuple[str, ...], Tree]) -> Tree:
     """Clusters one after the other, in an order that the dependences allow."""
     owner = {s: str(i) for i, c in enumerate(parts) for s in c}
-    edges = [(owner[a], owner[b]) for a, b in q.analyzed.dependences.edges() if owner[a] != owner[b]]
+    edges = [(owner[a], owner[b]) for a, b in q.analyzed.dependences.edges if owner[a] != owner[b]]
     trees = {str(i): (c, t) for i, (c, t) in enumerate(parts.items())}
     rank = [s.name for s in q.analyzed.program.statements]
     nodes = sorted(trees, key=lambda i: min(rank.index(s) for s in trees[i][0]))

@@ -120,7 +120,7 @@ class Asked:
 
     @cached_property
     def clusters(self) -> tuple[tuple[str, ...], ...]:
-        return components([s.name for s in self.analyzed.program.statements], self.analyzed.dependences.edges())
+        return components([s.name for s in self.analyzed.program.statements], self.analyzed.dependences.edges)
 
     def cluster(self, statement: str) -> tuple[str, ...]:
         return next(c for c in self.clusters if statement in c)
@@ -136,7 +136,7 @@ class Asked:
         p = self.analyzed.program
         if any(s.name == name for s in p.statements):
             return name
-        edges = self.analyzed.dependences.edges()
+        edges = self.analyzed.dependences.edges
         writers = [s for s in p.statements if s.write.array == name]
         if writers:
             return max(writers, key=lambda s: ((s.name, s.name) in edges, len(s.dims))).name

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 def components(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
     """Strongly connected components in an order that keeps the edges (Tarjan 1972, iterative); ties as in `nodes`."""
     after: dict[str, list[str]] = {n: [] for n in nodes}
-    for a, b in sorted(set(edges), key=lambda e: (nodes.index(e[0]), -nodes.index(e[1]))):
+    rank = {n: i for i, n in enumerate(nodes)}
+    for a, b in sorted(set(edges), key=lambda e: (rank[e[0]], -rank[e[1]])):
         after[a].append(b)
     found: list[tuple[str, ...]] = []
     index: dict[str, int] = {}
@@ -21,7 +22,6 @@ def components(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> tuple[
     for root in reversed(nodes):
         if root not in index:
             _visit(root, after, index, low, stack, found)
-    rank = {n: i for i, n in enumerate(nodes)}
     return tuple(tuple(sorted(c, key=rank.__getitem__)) for c in reversed(found))
 
 

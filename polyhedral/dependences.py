@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 import islpy as isl
 
@@ -85,6 +86,7 @@ class Dependences:
     def proximity(self) -> isl.UnionMap:
         return union_map([d.relation for d in self.all if d.why in (Why.FLOW, Why.INIT)])
 
+    @cached_property
     def edges(self) -> frozenset[tuple[str, str]]:
         """Statement pairs (source, sink) with a dependence that fixes an order."""
         return frozenset((d.source.statement.name, d.sink.statement.name) for d in self.all if self._orders(d))
@@ -98,9 +100,12 @@ def analyse(fr: Frame) -> Dependences:
     """The dependences of a program."""
     refs = [r for f in fr.families for r in references(f)]
     relations = {id(r): fr.access(r) for r in refs}
+    by_array: dict[str, list[Reference]] = {}
+    for r in refs:
+        by_array.setdefault(r.array, []).append(r)
     found: list[Dependence] = []
     for array in fr.program.arrays:
-        here = [r for r in refs if r.array == array.name]
+        here = by_array.get(array.name, [])
         for a in here:
             for b in here:
                 if a.writes or b.writes:

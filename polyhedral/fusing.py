@@ -94,7 +94,7 @@ def _in_order(q: Asked, pair: tuple[str, str]) -> tuple[str, ...]:
 
 def _cut(q: Asked, pair: tuple[str, str]) -> list[str]:
     """Statements that must run after one of the two and before the other."""
-    edges = q.analyzed.dependences.edges()
+    edges = q.analyzed.dependences.edges
 
     def reach(starts: set[str], forward: bool) -> set[str]:
         seen, queue = set[str](), list(starts)

@@ -55,12 +55,16 @@ class Violation:
 def obligations(p: Program) -> tuple[Pairs, ...]:
     """Every pair of accesses that orders (or, relaxed, serialises) two instances."""
     refs = [r for f in families(p) for r in references(f)]
+    by_array: dict[str, list[Reference]] = {}
+    for r in refs:
+        by_array.setdefault(r.array, []).append(r)
+    folded = {a.name for a in p.arrays if a.planes}
     found: list[Pairs] = []
     for a in refs:
-        for b in refs:
-            if a.array == b.array and (a.writes or b.writes):
+        for b in by_array[a.array]:
+            if a.writes or b.writes:
                 found += _pairs(p, a, b)
-                if b.writes and p.array(a.array).planes:
+                if b.writes and a.array in folded:
                     found += _nonempty(Pairs(a.family, b.family, a.array, _meet(p, a, b, aff.TRUE, planes=True)))
     return tuple(found)
 
@@ -139,9 +143,13 @@ def _meet(p: Program, a: Reference, b: Reference, order: Condition, *, planes: b
     return named((*fa.dims, *(d + PRIME for d in fb.dims)), p.sizes, condition)
 
 
-def violation(p: Program, tree: Tree, pairs: tuple[Pairs, ...] | None = None) -> Violation | None:
-    """The first pair of instances that the tree does not keep in order, or None when it keeps all."""
-    at = times(tree, tuple(f.id for f in families(p)))
+def violation(
+    p: Program, tree: Tree, pairs: tuple[Pairs, ...] | None = None, among: tuple[str, ...] | None = None
+) -> Violation | None:
+    """The first pair of instances that the tree does not keep in order, or None when it keeps all; the tree is of all
+    families, or of those `among` which the pairs are.
+    """
+    at = times(tree, tuple(f.id for f in families(p)) if among is None else among)
     every = obligations(p) if pairs is None else pairs
     for pair in every:
         found = _broken(pair, at[pair.first.id], at[pair.then.id])

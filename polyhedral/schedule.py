@@ -58,10 +58,16 @@ def schedule(
     order = [s.name for s in fr.program.statements]
     parts: list[Filter] = []
     remarks: list[Remark] = []
-    for cluster in components(order, deps.edges()):
-        fs = [f for f in fr.families if f.statement.name in cluster]
+    own: dict[str, list[Family]] = {name: [] for name in order}
+    for f in fr.families:
+        own[f.statement.name].append(f)
+    following: dict[str, list[Pairs]] = {}
+    for pair in pairs:
+        following.setdefault(pair.first.id, []).append(pair)
+    for cluster in components(order, deps.edges):
+        fs = [f for name in cluster for f in own[name]]
         ids = frozenset(f.id for f in fs)
-        inside = tuple(p for p in pairs if p.first.id in ids and p.then.id in ids)
+        inside = tuple(p for f in fs for p in following.get(f.id, ()) if p.then.id in ids)
         tree, notes = _cluster(fr, fs, deps, layouts, inside, options, plans or {})
         parts.append(Filter(tuple(f.id for f in fs), tree))
         remarks += notes
@@ -87,7 +93,7 @@ def _cluster(
     shown = " and ".join(dict.fromkeys(f.statement.name for f in fs))
     remarks: list[Remark] = []
     alone = len({f.statement.name for f in fs}) == 1
-    recursive = any((f.statement.name, g.statement.name) in deps.edges() for f in fs for g in fs)
+    recursive = any((f.statement.name, g.statement.name) in deps.edges for f in fs for g in fs)
     rungs: list[tuple[str, Callable[[], Tree | None]]] = []
     if alone and fs[0].statement.name in plans:
         plan = plans[fs[0].statement.name]
@@ -121,10 +127,7 @@ def _cluster(
 
 
 def _violation(fr: Frame, tree: Tree, fs: Sequence[Family], pairs: tuple[Pairs, ...]) -> str | None:
-    everything = InOrder((Filter(tuple(f.id for f in fs), tree),))
-    rest = [f.id for f in fr.families if f not in fs]
-    whole = InOrder((*everything.children, Filter(tuple(rest), Leaf()))) if rest else everything
-    wrong = violation(fr.program, whole, pairs)
+    wrong = violation(fr.program, tree, pairs, tuple(f.id for f in fs))
     return None if wrong is None else str(wrong)
 
 

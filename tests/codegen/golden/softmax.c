@@ -2,6 +2,14 @@
 #include <stdint.h>
 #include <math.h>
 
+#if defined(__GLIBC_PREREQ) && defined(__x86_64__) && !defined(__clang__)
+#define VECTOR_LIBRARY(major, minor) __GLIBC_PREREQ(major, minor)
+#else
+#define VECTOR_LIBRARY(major, minor) 0
+#endif
+#if VECTOR_LIBRARY(2, 22)
+__attribute__((simd("notinbranch"))) double exp(double);
+#endif
 static inline double fmax_f64(double a, double b) { return a > b || a != a ? a : b; }
 
 static __attribute__((noinline, noipa)) void ph_softmax_body(const double *restrict X, double *restrict m, double *restrict e, double *restrict s, double *restrict out, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride, const int64_t e_i_stride, const int64_t out_i_stride) {
