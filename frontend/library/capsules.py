@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Capsules, whose values are small matrices (poses): votes for the capsules above, and their sum.
+
+Routing, which weighs votes instead of summing them, is left to `em_routing` and its neighbours.
+"""
+# ruff: noqa: N803  tensors are capitals, as in formulas
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from frontend import lang as ph
+from frontend.library.windows import Steps, window
+
+
+def capsule_votes(
+    P: ph.Expr,
+    W: ph.Expr,
+    inner: ph.Dim | str = "r",
+    *,
+    positions: Sequence[ph.Dim | str] = ("y", "x"),
+    taps: Sequence[ph.Dim | str] = ("ky", "kx"),
+    stride: Steps = 1,
+    padding: Steps = 0,
+    dilation: Steps = 1,
+) -> ph.Expr:
+    """What each capsule of a window predicts for each capsule above: its pose times a matrix of its own.
+
+    `P{y x i p r}`, `W{ky kx i o r q}` -> `V{y x ky kx i o p q}`:
+    `V = sum_r P[stride*y + dilation*ky - padding, ..., i, p, r] * W[ky, kx, i, o, r, q]`.
+    A `W` without taps is shared by all positions; but then nothing bounds the window.  An expression, never stored by
+    itself: votes are larger than everything else in a capsule network by an order of magnitude.
+    Source: Hinton, Sabour, Frosst 2018.  DimError (PH001, PH002) where a dim is missing.
+    """
+    return (window(positions, taps, stride, padding, dilation).read(P) * W).sum(inner)
+
+
+def capsule_conv(
+    P: ph.Expr,
+    W: ph.Expr,
+    capsules: ph.Dim | str = "ci",
+    inner: ph.Dim | str = "k",
+    *,
+    positions: Sequence[ph.Dim | str] = ("y", "x"),
+    taps: Sequence[ph.Dim | str] = ("ky", "kx"),
+    stride: Steps = 1,
+    padding: Steps = 0,
+    dilation: Steps = 1,
+) -> ph.Expr:
+    """The votes of a window, summed: a convolution whose elements are matrices.
+
+    `P{y x ci i k}`, `W{ky kx ci co k j}` -> `{y x co i j}`:
+    `O = sum_{ky kx ci k} P[stride*y + dilation*ky - padding, ..., ci, i, k] * W[ky, kx, ci, co, k, j]`.
+    Source: Barham, Isard 2019.  DimError (PH001, PH002) where a dim is missing.
+    """
+    return (window(positions, taps, stride, padding, dilation).read(P) * W).sum(capsules, *taps, inner)
