@@ -3,13 +3,13 @@
 
 Routing, which weighs votes instead of summing them, is left to `em_routing` and its neighbours.
 """
-# ruff: noqa: N803  tensors are capitals, as in formulas
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from frontend import lang as ph
+from frontend.library.dims import as_dim, needs
 from frontend.library.windows import Steps, window
 
 
@@ -54,3 +54,34 @@ def capsule_conv(
     Source: Barham, Isard 2019.  DimError (PH001, PH002) where a dim is missing.
     """
     return (window(positions, taps, stride, padding, dilation).read(P) * W).sum(capsules, *taps, inner)
+
+
+def add_coordinates(
+    V: ph.Expr,
+    *,
+    positions: Sequence[ph.Dim | str] = ("y", "x"),
+    pose: Sequence[ph.Dim | str] = ("p", "q"),
+) -> ph.Expr:
+    """Votes that say where they come from: the n-th coordinate is added to row n of the last column of the pose.
+
+    `V{y x i o p q}` -> the same dims, with `(y + 1/2)/V.y` added at p = 0, q = V.q - 1 and `(x + 1/2)/V.x` at p = 1:
+    cell centres in units of the whole.  Lets class capsules share one matrix between positions.
+    Source: Hinton, Sabour, Frosst 2018.  DimError (PH001) where a dim is missing.
+    """
+    needs("add_coordinates", "V", V, (*positions, *pose))
+    row, column = map(as_dim, pose)
+    last = column == V.size(column) - 1
+    votes = V
+    for n, y in enumerate(map(as_dim, positions)):
+        votes = votes + ph.where((row == n) & last, (y + 0.5) / V.size(y), 0)
+    return votes
+
+
+def class_votes(P: ph.Expr, W: ph.Expr, inner: ph.Dim | str = "r") -> ph.Expr:
+    """Votes of capsules at all positions by matrices that the positions share, coordinates added.
+
+    `P{y x i p r}`, `W{i o r q}` -> `V{y x i o p q}`; then `em_routing_dense(V, A, ..., children=("y", "x", "i"))`.
+    """
+    needs("class_votes", "P", P, (inner,))
+    needs("class_votes", "W", W, (inner,))
+    return add_coordinates((P * W).sum(inner))

@@ -3,7 +3,6 @@
 
 Votes come in as an expression and are used several times; whether they are kept or made again is the compiler's.
 """
-# ruff: noqa: N803, N806  tensors are capitals, as in formulas
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ def em_routing(
     pose: Sequence[ph.Dim | str] = ("p", "q"),
     stride: Steps = 1,
     dilation: Steps = 1,
-    em: EM = EM(),  # noqa: B008  frozen
+    em: EM = EM(),
 ) -> tuple[ph.Tensor, ph.Tensor]:
     """EM routing of a convolutional capsule layer: poses and activations of the capsules above.
 
@@ -94,7 +93,7 @@ def em_routing_dense(
     children: Sequence[ph.Dim | str] = ("i",),
     parents: ph.Dim | str = "o",
     pose: Sequence[ph.Dim | str] = ("p", "q"),
-    em: EM = EM(),  # noqa: B008  frozen
+    em: EM = EM(),
 ) -> tuple[ph.Tensor, ph.Tensor]:
     """EM routing where every child votes for every parent: `V{i o p q}`, `A{i}` -> `Mu{o p q}`, `act{o}`.
 
@@ -126,19 +125,19 @@ def _iterate(
     first: Callable[[], ph.Expr],
     weights: Callable[[ph.Expr], ph.Expr],
 ) -> tuple[ph.Tensor, ph.Tensor]:
-    """M and E steps in turn; `weights` makes R*A of log-probabilities."""
-    RA = first()
+    """M and E steps in turn; `weights` makes shares R*A of log-probabilities."""
+    share = first()
     for t in range(em.iterations):
-        S = ph.let(RA.sum(*children), "S")
-        Mu = ph.let((RA * V).sum(*children) / S, "Mu")
-        Var = ph.let((RA * (V - Mu) ** 2).sum(*children) / S + em.eps, "Var")
+        S = ph.let(share.sum(*children), "S")
+        Mu = ph.let((share * V).sum(*children) / S, "Mu")
+        Var = ph.let((share * (V - Mu) ** 2).sum(*children) / S + em.eps, "Var")
         cost = ((bu + 0.5 * ph.log(Var)) * S).sum(*pose)
         logit = ph.let(em.schedule(t) * (ba - cost), "Logit")
         if t == em.iterations - 1:
             return Mu, ph.let(ph.sigmoid(logit), "Act")
         precision = ph.let(0.5 / Var, "Precision")
         scale = ph.let(log_sigmoid(logit) - (0.5 * ph.log(2 * ph.pi * Var)).sum(*pose), "Scale")
-        RA = weights(scale - ((V - Mu) ** 2 * precision).sum(*pose))
+        share = weights(scale - ((V - Mu) ** 2 * precision).sum(*pose))
     raise AssertionError("EM has an iteration")
 
 
@@ -151,10 +150,11 @@ def _shared_out(LP: ph.Expr, A: ph.Expr, seen: Window, o: ph.Dim) -> ph.Expr:
     """`R*A`: each child's activation, shared out between all the parents that see it in proportion to exp(LP)."""
     cells = tuple(private(f"c{y}", A.size(y)) for y in seen.positions)
     over, covers = (*seen.positions, *seen.taps), seen.covers(cells)
-    top = ph.let(LP.max(o).max(*over, where=covers), "Top")
-    likely = ph.exp(LP - top(seen.at(cells)))
-    total = likely.sum(o).sum(*over, where=covers)
-    here = dict(zip(seen.positions, cells, strict=True))
+    best = ph.let(LP.max(o), "Best")
+    top = ph.let(best.max(*over, where=covers), "Top")
+    likely = ph.let(ph.exp(LP - top(seen.at(cells))), "Likely")
+    total = ph.let(likely.sum(o), "Total").sum(*over, where=covers)
+    here = dict[object, object](zip(seen.positions, cells, strict=True))
     share = ph.let(A(here) / total, "Share")
     return likely * share(seen.at(cells))
 

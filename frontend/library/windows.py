@@ -34,7 +34,7 @@ class Window:
         axes = zip(self.positions, self.taps, self.stride, self.padding, self.dilation, strict=True)
         return tuple(s * y + d * k - p for y, k, s, p, d in axes)
 
-    def read(self, X: ph.Expr) -> ph.Expr:  # noqa: N803
+    def read(self, X: ph.Expr) -> ph.Expr:
         """`X` at the cell: its dims named like the positions become positions and taps.  Padding reads 0."""
         widths = {y.name: p for y, p in zip(self.positions, self.padding, strict=True) if p}
         padded = X.pad(0, "constant", **widths) if widths else X
@@ -52,7 +52,7 @@ class Window:
             condition = condition & equation
         return condition
 
-    def extent(self, X: ph.Expr, taps: ph.Expr) -> tuple[ph.Expr, ...]:  # noqa: N803
+    def extent(self, X: ph.Expr, taps: ph.Expr) -> tuple[ph.Expr, ...]:
         """How many positions there are along each axis, for cells as many as `X` has and taps as many as `taps`."""
         axes = zip(self.positions, self.taps, self.stride, self.padding, self.dilation, strict=True)
         return tuple((X.size(y) + 2 * p - d * (taps.size(k) - 1) - 1) // s + 1 for y, k, s, p, d in axes)
@@ -94,4 +94,3 @@ def _each(what: str, given: Steps, axes: tuple[ph.Dim, ...], least: int) -> tupl
         f"{what}={given!r}: a window over {spoken(axes)} wants one int >= {least}, or {len(axes)} of them",
         hints=(f"{what}={max(least, 1)}", f"{what}=({', '.join([str(max(least, 1))] * len(axes))},)"),
     )
-
