@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from frontend import lang as ph
+from frontend.lang.location import here
 from frontend.library.dims import as_dim, needs
 from polyhedral.errors import ArgumentError
 
@@ -59,6 +60,7 @@ def window_attention(
             "PH040",
             f"window_attention(width={width}) along {as_dim(s)} sees no key",
             hints=("width=128: this key and the 127 before it",),
+            location=here(),
         )
     at = as_dim(s)
     return attention(Q, K, V, s, d, near=lambda t: (t <= at) & (at - t < width))

@@ -6,10 +6,8 @@ Routing, which weighs votes instead of summing them, is left to `em_routing` and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from frontend import lang as ph
-from frontend.library.dims import as_dim, needs
+from frontend.library.dims import Dims, as_dims, needs
 from frontend.library.windows import Steps, window
 
 
@@ -18,8 +16,8 @@ def capsule_votes(
     W: ph.Expr,
     inner: ph.Dim | str = "r",
     *,
-    positions: Sequence[ph.Dim | str] = ("y", "x"),
-    taps: Sequence[ph.Dim | str] = ("ky", "kx"),
+    positions: Dims = "y x",
+    taps: Dims = "ky kx",
     stride: Steps = 1,
     padding: Steps = 0,
     dilation: Steps = 1,
@@ -41,8 +39,8 @@ def capsule_conv(
     capsules: ph.Dim | str = "ci",
     inner: ph.Dim | str = "k",
     *,
-    positions: Sequence[ph.Dim | str] = ("y", "x"),
-    taps: Sequence[ph.Dim | str] = ("ky", "kx"),
+    positions: Dims = "y x",
+    taps: Dims = "ky kx",
     stride: Steps = 1,
     padding: Steps = 0,
     dilation: Steps = 1,
@@ -53,14 +51,14 @@ def capsule_conv(
     `O = sum_{ky kx ci k} P[stride*y + dilation*ky - padding, ..., ci, i, k] * W[ky, kx, ci, co, k, j]`.
     Source: Barham, Isard 2019.  DimError (PH001, PH002) where a dim is missing.
     """
-    return (window(positions, taps, stride, padding, dilation).read(P) * W).sum(capsules, *taps, inner)
+    return (window(positions, taps, stride, padding, dilation).read(P) * W).sum(capsules, *as_dims(taps), inner)
 
 
 def add_coordinates(
     V: ph.Expr,
     *,
-    positions: Sequence[ph.Dim | str] = ("y", "x"),
-    pose: Sequence[ph.Dim | str] = ("p", "q"),
+    positions: Dims = "y x",
+    pose: Dims = "p q",
 ) -> ph.Expr:
     """Votes that say where they come from: the n-th coordinate is added to row n of the last column of the pose.
 
@@ -68,11 +66,11 @@ def add_coordinates(
     cell centres in units of the whole.  Lets class capsules share one matrix between positions.
     Source: Hinton, Sabour, Frosst 2018.  DimError (PH001) where a dim is missing.
     """
-    needs("add_coordinates", "V", V, (*positions, *pose))
-    row, column = map(as_dim, pose)
+    needs("add_coordinates", "V", V, (*as_dims(positions), *as_dims(pose)))
+    row, column = as_dims(pose)
     last = column == V.size(column) - 1
     votes = V
-    for n, y in enumerate(map(as_dim, positions)):
+    for n, y in enumerate(as_dims(positions)):
         votes = votes + ph.where((row == n) & last, (y + 0.5) / V.size(y), 0)
     return votes
 
@@ -80,7 +78,7 @@ def add_coordinates(
 def class_votes(P: ph.Expr, W: ph.Expr, inner: ph.Dim | str = "r") -> ph.Expr:
     """Votes of capsules at all positions by matrices that the positions share, coordinates added.
 
-    `P{y x i p r}`, `W{i o r q}` -> `V{y x i o p q}`; then `em_routing_dense(V, A, ..., children=("y", "x", "i"))`.
+    `P{y x i p r}`, `W{i o r q}` -> `V{y x i o p q}`; then `em_routing_dense(V, A, ..., children="y x i")`.
     """
     needs("class_votes", "P", P, (inner,))
     needs("class_votes", "W", W, (inner,))

@@ -6,10 +6,8 @@ Where windows lie is said in `windows`; convolutions of capsules are in `capsule
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from frontend import lang as ph
-from frontend.library.dims import as_dim, needs, private
+from frontend.library.dims import Dims, as_dim, as_dims, needs, private
 from frontend.library.windows import Steps, window
 
 
@@ -19,8 +17,8 @@ def conv2d(
     c: ph.Dim | str = "c",
     bias: ph.Expr | None = None,
     *,
-    positions: Sequence[ph.Dim | str] = ("y", "x"),
-    taps: Sequence[ph.Dim | str] = ("ky", "kx"),
+    positions: Dims = "y x",
+    taps: Dims = "ky kx",
     stride: Steps = 1,
     padding: Steps = 0,
     dilation: Steps = 1,
@@ -30,11 +28,11 @@ def conv2d(
         Y[o, y, x] = sum_{c ky kx} X[c, stride*y + dilation*ky - padding, ...] * W[o, c, ky, kx] + bias[o]
 
     Groups are a name that both have: `X{g c y x}`, `W{g o c ky kx}` -> `{g o y x}` (`split` makes it of one dim).  One
-    or three axes: `positions=("x",), taps=("kx",)`.  DimError (PH001) where a dim is missing.
+    or three axes: `positions="x", taps="kx"`.  DimError (PH001) where a dim is missing.
     """
-    needs("conv2d", "X", X, (c, *positions))
-    needs("conv2d", "W", W, (c, *taps))
-    return plus((window(positions, taps, stride, padding, dilation).read(X) * W).sum(c, *taps), bias)
+    needs("conv2d", "X", X, (c, *as_dims(positions)))
+    needs("conv2d", "W", W, (c, *as_dims(taps)))
+    return plus((window(positions, taps, stride, padding, dilation).read(X) * W).sum(c, *as_dims(taps)), bias)
 
 
 def depthwise_conv2d(
@@ -42,8 +40,8 @@ def depthwise_conv2d(
     W: ph.Expr,
     bias: ph.Expr | None = None,
     *,
-    positions: Sequence[ph.Dim | str] = ("y", "x"),
-    taps: Sequence[ph.Dim | str] = ("ky", "kx"),
+    positions: Dims = "y x",
+    taps: Dims = "ky kx",
     stride: Steps = 1,
     padding: Steps = 0,
     dilation: Steps = 1,
@@ -54,7 +52,7 @@ def depthwise_conv2d(
     """
     needs("depthwise_conv2d", "X", X, positions)
     needs("depthwise_conv2d", "W", W, taps)
-    return plus((window(positions, taps, stride, padding, dilation).read(X) * W).sum(*taps), bias)
+    return plus((window(positions, taps, stride, padding, dilation).read(X) * W).sum(*as_dims(taps)), bias)
 
 
 def pointwise_conv2d(X: ph.Expr, W: ph.Expr, c: ph.Dim | str = "c", bias: ph.Expr | None = None) -> ph.Expr:
@@ -73,8 +71,8 @@ def transposed_conv2d(
     c: ph.Dim | str = "c",
     bias: ph.Expr | None = None,
     *,
-    positions: Sequence[ph.Dim | str] = ("y", "x"),
-    taps: Sequence[ph.Dim | str] = ("ky", "kx"),
+    positions: Dims = "y x",
+    taps: Dims = "ky kx",
     stride: Steps = 1,
     padding: Steps = 0,
     dilation: Steps = 1,
@@ -89,9 +87,9 @@ def transposed_conv2d(
     result sums exactly the products that a scatter would add to it, and zeros between the elements of X are never
     multiplied.  DimError (PH001) where a dim is missing.
     """
-    needs("transposed_conv2d", "X", X, (c, *positions))
-    needs("transposed_conv2d", "W", W, (c, *taps))
-    outer = tuple(map(as_dim, positions))
+    needs("transposed_conv2d", "X", X, (c, *as_dims(positions)))
+    needs("transposed_conv2d", "W", W, (c, *as_dims(taps)))
+    outer = as_dims(positions)
     inner = tuple(private(d.name.partition("'")[0], X.size(d)) for d in outer)
     seen = window(inner, taps, stride, padding, dilation)
     more = window(outer, taps, padding=output_padding).padding
@@ -101,7 +99,7 @@ def transposed_conv2d(
     )
     cells = tuple(ph.Dim(d.name, size) for d, size in zip(outer, sizes, strict=True))
     there = X(dict[object, object](zip(outer, inner, strict=True)))
-    return plus((there * W).sum(c, *inner, *taps, where=seen.covers(cells)), bias)
+    return plus((there * W).sum(c, *inner, *seen.taps, where=seen.covers(cells)), bias)
 
 
 def split(X: ph.Expr, c: ph.Dim | str, outer: ph.Dim | str, n: int) -> ph.Expr:

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import TypeAlias
 
 from frontend import lang as ph
+from frontend.lang.location import here
 from polyhedral.errors import DimError
+
+Dims: TypeAlias = ph.Dim | str | Sequence[ph.Dim | str]
+"""One dim, several, or several in a text: `"y x"`."""
+
+
+def as_dims(given: Dims) -> tuple[ph.Dim, ...]:
+    """Dims one by one, in order."""
+    if isinstance(given, ph.Dim):
+        return (given,)
+    return tuple(map(as_dim, given.split() if isinstance(given, str) else given))
 
 
 def as_dim(given: ph.Dim | str) -> ph.Dim:
@@ -28,10 +40,10 @@ def spoken(dims: Iterable[ph.Dim]) -> str:
     return "{" + ", ".join(map(str, dims)) + "}"
 
 
-def needs(doing: str, what: str, value: ph.Expr, dims: Sequence[ph.Dim | str]) -> None:
+def needs(doing: str, what: str, value: ph.Expr, dims: Dims) -> None:
     """DimError (PH001) unless an argument of a library function has all these dims."""
     names = [d.name for d in value.dims]
-    for dim in map(as_dim, dims):
+    for dim in as_dims(dims):
         if dim.name in names:
             continue
         has = spoken(sorted(value.dims, key=lambda d: d.name)) if names else "no dimensions"
@@ -43,4 +55,5 @@ def needs(doing: str, what: str, value: ph.Expr, dims: Sequence[ph.Dim | str]) -
             hints=(f"{guess}: every dimension that {doing} uses can be given by an argument, or renamed, "
                    f"{what}({names[0] if names else 'd'}={dim})",),
             dim=dim.name,
+            location=here(),
         )  # fmt: skip

@@ -6,11 +6,12 @@ Votes come in as an expression and are used several times; whether they are kept
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from frontend import lang as ph
-from frontend.library.dims import as_dim, needs, private
+from frontend.lang.location import here
+from frontend.library.dims import Dims, as_dim, as_dims, needs, private
 from frontend.library.windows import Steps, Window, window
 from polyhedral.errors import ArgumentError
 
@@ -34,6 +35,7 @@ class EM:
                 "PH040",
                 f"EM(iterations={self.iterations}): the first iteration makes the first capsules of dimension o",
                 hints=("EM(iterations=3)",),
+                location=here(),
             )
 
 
@@ -43,11 +45,11 @@ def em_routing(
     bu: ph.Expr,
     ba: ph.Expr,
     *,
-    positions: Sequence[ph.Dim | str] = ("y", "x"),
-    taps: Sequence[ph.Dim | str] = ("ky", "kx"),
+    positions: Dims = "y x",
+    taps: Dims = "ky kx",
     children: ph.Dim | str = "i",
     parents: ph.Dim | str = "o",
-    pose: Sequence[ph.Dim | str] = ("p", "q"),
+    pose: Dims = "p q",
     stride: Steps = 1,
     dilation: Steps = 1,
     em: EM = EM(),
@@ -70,7 +72,7 @@ def em_routing(
     """
     seen = window(positions, taps, stride, 0, dilation)
     o = as_dim(parents)
-    needs("em_routing", "V", V, (*seen.positions, *seen.taps, children, o, *pose))
+    needs("em_routing", "V", V, (*seen.positions, *seen.taps, children, o, *as_dims(pose)))
     needs("em_routing", "A", A, (*seen.positions, children))
 
     def first() -> ph.Expr:
@@ -81,7 +83,7 @@ def em_routing(
     def weights(LP: ph.Expr) -> ph.Expr:
         return _shared_out(LP, A, seen, o)
 
-    return _iterate(V, bu, ba, (*seen.taps, as_dim(children)), tuple(map(as_dim, pose)), em, first, weights)
+    return _iterate(V, bu, ba, (*seen.taps, as_dim(children)), as_dims(pose), em, first, weights)
 
 
 def em_routing_dense(
@@ -90,25 +92,25 @@ def em_routing_dense(
     bu: ph.Expr,
     ba: ph.Expr,
     *,
-    children: Sequence[ph.Dim | str] = ("i",),
+    children: Dims = "i",
     parents: ph.Dim | str = "o",
-    pose: Sequence[ph.Dim | str] = ("p", "q"),
+    pose: Dims = "p q",
     em: EM = EM(),
 ) -> tuple[ph.Tensor, ph.Tensor]:
     """EM routing where every child votes for every parent: `V{i o p q}`, `A{i}` -> `Mu{o p q}`, `act{o}`.
 
     The formulas of `em_routing`, with `R` a softmax of `LP` over `o` and 1/Co at first.  For class capsules `children`
-    are the positions too: `children=("y", "x", "i")`.  Source and errors as there.
+    are the positions too: `children="y x i"`.  Source and errors as there.
     """
     o = as_dim(parents)
-    needs("em_routing_dense", "V", V, (*children, o, *pose))
+    needs("em_routing_dense", "V", V, (*as_dims(children), o, *as_dims(pose)))
     needs("em_routing_dense", "A", A, children)
     return _iterate(
         V,
         bu,
         ba,
-        tuple(map(as_dim, children)),
-        tuple(map(as_dim, pose)),
+        as_dims(children),
+        as_dims(pose),
         em,
         lambda: ph.let(A / V.size(o), "Share"),
         lambda LP: ph.softmax(LP, o) * A,

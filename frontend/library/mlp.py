@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from frontend import lang as ph
+from frontend.lang.location import here
 from frontend.library.conv import plus
 from frontend.library.dims import needs
 from polyhedral.errors import ArgumentError
@@ -42,6 +43,7 @@ def mlp(X: ph.Expr, layers: Sequence[Dense], activation: Callable[[ph.Expr], ph.
             "PH040",
             "mlp: there are no layers to contract a dimension by",
             hints=("mlp(X, [Dense(W1, 'c', b1), Dense(W2, 'h', b2)])",),
+            location=here(),
         )
     *hidden, last = layers
     value = X

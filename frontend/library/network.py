@@ -94,7 +94,7 @@ def em_network(
     bu3: ph.Expr,
     ba3: ph.Expr,
     padding: int = 0,
-    em: EM = EM(),
+    em: EM = EM(),  # noqa: B008  frozen
 ) -> tuple[ph.Tensor, ph.Tensor]:
     """Image `X{c y x}` -> poses `{o p q}` and activations `{o}` of the classes; axes of the parameters in EM_NETWORK.
 
@@ -108,7 +108,7 @@ def em_network(
     A = ph.let(ph.sigmoid(pointwise_conv2d(stem, Wa, "a", ba)), "PrimaryAct")
     P1, A1 = _as_children(*em_routing(capsule_votes(P, W1, stride=2), A, bu1, ba1, stride=2, em=em))
     P2, A2 = _as_children(*em_routing(capsule_votes(P1, W2), A1, bu2, ba2, em=em))
-    return em_routing_dense(class_votes(P2, W3), A2, bu3, ba3, children=("y", "x", "i"), em=em)
+    return em_routing_dense(class_votes(P2, W3), A2, bu3, ba3, children="y x i", em=em)
 
 
 def _as_children(P: ph.Expr, A: ph.Expr) -> tuple[ph.Expr, ph.Expr]:
@@ -120,9 +120,10 @@ def spread_loss(A: ph.Expr, target: ph.Expr, margin: float | ph.Expr, o: ph.Dim 
     """`sum_{i != t} max(0, margin - (a_t - a_i))^2` for activations `A{o}` and the class t, an integer.
 
     The margin grows from 0.2 to 0.9 in training.  Source: Hinton, Sabour, Frosst 2018.  DimError (PH001) where `A` has
-    no such dim; a target that is no class is refused at run time.
+    no such dim; a target that is no class makes the loss inf.
     """
     needs("spread_loss", "A", A, (o,))
     at = as_dim(o)
-    short = ph.maximum(margin - (A({at: target}) - A), 0)
+    mine = A.max(at, where=at == target)
+    short = ph.maximum(margin - (mine - A), 0)
     return (short**2).sum(at, where=at != target)

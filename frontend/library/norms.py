@@ -6,30 +6,25 @@ Softmax is the language's own (`ph.softmax`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
-
 from frontend import lang as ph
-from frontend.library.dims import as_dim, needs, private
+from frontend.lang.location import here
+from frontend.library.dims import Dims, as_dim, as_dims, needs, private
 from polyhedral.errors import ArgumentError
 
-Over: TypeAlias = ph.Dim | str | Sequence[ph.Dim | str]
-"""One dim, several, or several in a text: `"c y x"`."""
 
-
-def moments(X: ph.Expr, over: Over) -> tuple[ph.Tensor, ph.Tensor]:
+def moments(X: ph.Expr, over: Dims) -> tuple[ph.Tensor, ph.Tensor]:
     """Mean and (biased) variance of `X` over some of its dims, kept: `((X - mean)^2).mean`.
 
     DimError (PH001) where a dim is missing.
     """
-    names = _listed(over)
+    names = as_dims(over)
     needs("moments", "X", X, names)
     mean = ph.let(X.mean(*names), "Mean")
     return mean, ph.let(((X - mean) ** 2).mean(*names), "Var")
 
 
 def layer_norm(
-    X: ph.Expr, over: Over, gain: ph.Expr | None = None, bias: ph.Expr | None = None, eps: float = 1e-5
+    X: ph.Expr, over: Dims, gain: ph.Expr | None = None, bias: ph.Expr | None = None, eps: float = 1e-5
 ) -> ph.Expr:
     """`(X - mean) / sqrt(var + eps) * gain + bias`, mean and variance over `over`: `layer_norm(X, c, gain, bias)`.
 
@@ -39,9 +34,9 @@ def layer_norm(
     return _scaled((X - mean) * ph.let(1 / ph.sqrt(var + eps), "InvStd"), gain, bias)
 
 
-def rms_norm(X: ph.Expr, over: Over, gain: ph.Expr | None = None, eps: float = 1e-6) -> ph.Expr:
+def rms_norm(X: ph.Expr, over: Dims, gain: ph.Expr | None = None, eps: float = 1e-6) -> ph.Expr:
     """`X / sqrt(mean of X^2 + eps) * gain` over `over`.  Source: Zhang, Sennrich 2019."""
-    names = _listed(over)
+    names = as_dims(over)
     needs("rms_norm", "X", X, names)
     return _scaled(X * ph.let(1 / ph.sqrt((X**2).mean(*names) + eps), "InvRms"), gain, None)
 
@@ -50,7 +45,7 @@ def group_norm(
     X: ph.Expr,
     c: ph.Dim | str,
     per_group: int,
-    over: Over = ("y", "x"),
+    over: Dims = "y x",
     gain: ph.Expr | None = None,
     bias: ph.Expr | None = None,
     eps: float = 1e-5,
@@ -60,13 +55,14 @@ def group_norm(
     X.c must be a multiple of `per_group`; with 1 it is instance normalisation.  Source: Wu, He 2018.  ArgumentError
     (PH040) where `per_group` is not positive.
     """
-    names, channel = _listed(over), as_dim(c)
+    names, channel = as_dims(over), as_dim(c)
     needs("group_norm", "X", X, (channel, *names))
     if per_group < 1:
         raise ArgumentError(
             "PH040",
             f"group_norm(per_group={per_group}): a group has one channel {channel} or more",
             hints=("per_group=16: 64 channels make 4 groups",),
+            location=here(),
         )
     ph.assume(X.size(channel) % per_group == 0)
     group, within = ph.fresh("g"), private("w", per_group)
@@ -92,7 +88,7 @@ def batch_norm(
 
 
 def batch_norm_training(
-    X: ph.Expr, over: Over, gain: ph.Expr | None = None, bias: ph.Expr | None = None, eps: float = 1e-5
+    X: ph.Expr, over: Dims, gain: ph.Expr | None = None, bias: ph.Expr | None = None, eps: float = 1e-5
 ) -> tuple[ph.Expr, ph.Tensor, ph.Tensor]:
     """Training: normalised by the batch's own statistics, which are returned too, `(Y, mean, var)`.
 
@@ -108,12 +104,6 @@ def running(old: ph.Expr, new: ph.Expr, momentum: float = 0.1) -> ph.Expr:
     Frameworks keep the unbiased variance: give `var * (n / (n - 1))` as the new one.
     """
     return (1 - momentum) * old + momentum * new
-
-
-def _listed(over: Over) -> tuple[ph.Dim, ...]:
-    if isinstance(over, ph.Dim):
-        return (over,)
-    return tuple(map(as_dim, over.split() if isinstance(over, str) else over))
 
 
 def _scaled(value: ph.Expr, gain: ph.Expr | None, bias: ph.Expr | None) -> ph.Expr:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from frontend import lang as ph
-from frontend.library.dims import as_dim, spoken
+from frontend.lang.location import here
+from frontend.library.dims import Dims, as_dims, spoken
 from polyhedral.errors import ArgumentError
 
 Steps: TypeAlias = int | Sequence[int]
@@ -52,15 +53,10 @@ class Window:
             condition = condition & equation
         return condition
 
-    def extent(self, X: ph.Expr, taps: ph.Expr) -> tuple[ph.Expr, ...]:
-        """How many positions there are along each axis, for cells as many as `X` has and taps as many as `taps`."""
-        axes = zip(self.positions, self.taps, self.stride, self.padding, self.dilation, strict=True)
-        return tuple((X.size(y) + 2 * p - d * (taps.size(k) - 1) - 1) // s + 1 for y, k, s, p, d in axes)
-
 
 def window(
-    positions: Sequence[ph.Dim | str],
-    taps: Sequence[ph.Dim | str],
+    positions: Dims,
+    taps: Dims,
     stride: Steps = 1,
     padding: Steps = 0,
     dilation: Steps = 1,
@@ -70,12 +66,13 @@ def window(
     Raises ArgumentError (PH040) where there are not as many taps, strides, paddings or dilations as positions, where a
     stride or dilation is not positive, or a padding is negative.
     """
-    at, over = tuple(map(as_dim, positions)), tuple(map(as_dim, taps))
+    at, over = as_dims(positions), as_dims(taps)
     if not at or len(at) != len(over):
         raise ArgumentError(
             "PH040",
             f"a window pairs each position with a tap; got positions {spoken(at)} and taps {spoken(over)}",
-            hints=("for an image: positions=('y', 'x'), taps=('ky', 'kx')",),
+            hints=("for an image: positions='y x', taps='ky kx'",),
+            location=here(),
         )
     steps = (
         _each("stride", stride, at, 1),
@@ -93,4 +90,5 @@ def _each(what: str, given: Steps, axes: tuple[ph.Dim, ...], least: int) -> tupl
         "PH040",
         f"{what}={given!r}: a window over {spoken(axes)} wants one int >= {least}, or {len(axes)} of them",
         hints=(f"{what}={max(least, 1)}", f"{what}=({', '.join([str(max(least, 1))] * len(axes))},)"),
+        location=here(),
     )
