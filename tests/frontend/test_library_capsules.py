@@ -172,6 +172,17 @@ def _output(array):
     return array.__class__(array.name, array.dims, array.dtype, ph.Role.OUTPUT)
 
 
+def test_probabilities_beyond_the_range_of_exp():
+    """144 pose entries with a spread of 1e-3 have densities near exp(860): only differences to the largest are safe."""
+
+    def layer(P, W, A, bu, ba):
+        return lib.em_routing(lib.capsule_votes(P, W, stride=2), A, bu, ba, stride=2)
+
+    inputs = layer_inputs((5, 5), (3, 3), p=12, q=12)
+    inputs["W"] *= 1e-3
+    held(layer, LAYER, ["y x o p q", "y x o"], lambda **given: em_conv(**given, s=2), inputs)
+
+
 def test_class_capsules_share_matrices_and_know_where_they_are():
     def classes(P, W, A, bu, ba):
         return lib.em_routing_dense(lib.class_votes(P, W), A, bu, ba, children="y x i")
