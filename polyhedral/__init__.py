@@ -53,18 +53,21 @@ _HOMES = {
     **dict.fromkeys(("check",), "polyhedral.checks"),
     **dict.fromkeys(("Program", "Statement", "Domain", "Range", "Access", "Role"), "polyhedral.program"),
 }
+_MODULES = {"library": "frontend.library"}
 _SPELLED = {"interpret": "run", "build": "program"}
-__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]  the stub beside this file lists them
+__all__ = sorted({*_HOMES, *_MODULES})  # pyright: ignore[reportUnsupportedDunderAll]  the stub beside this file lists them
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if name in _MODULES:
+        value: Any = import_module(_MODULES[name])
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), _SPELLED.get(name, name))
+    else:
         raise AttributeError(f"module 'polyhedral' has no attribute {name!r}")
-    value = getattr(import_module(home), _SPELLED.get(name, name))
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -11,6 +11,7 @@ from inspect import Signature
 from types import EllipsisType
 from typing import Any, ClassVar, Literal, TypeAlias, overload
 
+from frontend import library as library
 from frontend.arguments import symbolic as symbolic
 from frontend.arrays import Array as Array
 from frontend.arrays import array as array
