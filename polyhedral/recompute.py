@@ -28,7 +28,7 @@ BARRIER = 4000.0
 SLOW = {"/": 8.0, "**": 24.0, "//": 8.0, "%": 8.0, "sqrt": 10.0, "muladd": 1.0}
 CALL = 20.0
 """Multiply-adds that an operation takes: divisions, and functions that are called."""
-LOAD = 0.5
+LOAD = 0.25
 
 
 @dataclass(frozen=True)

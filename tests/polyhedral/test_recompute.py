@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""What is recomputed means what it meant stored; what cannot be is left alone; the price decides by bytes and work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
+
+from frontend.options import Options
+from polyhedral.checks import check
+from polyhedral.interpreter import run
+from polyhedral.program import Program, Role
+from polyhedral.reader import parse
+from polyhedral.recompute import price, recompute
+from polyhedral.rewrites.inline import inlinable, inline
+from polyhedral.target import Target
+from polyhedral.text import to_text
+from tests.running import agree, run_c
+from tests.strategies import inputs_for, programs
+
+VOTES = """
+program votes
+  input P: f32[k: 6, r: 3]
+  input W: f32[k: 6, o: 40, r: 3]
+  input R: f32[k: 6, o: 40]
+  temporary V: f32[k: 6, o: 40]
+  output M: f32[o: 40]
+  output E: f32[o: 40]
+  V: for k < 6, o < 40: V = sum[r < 3] P * W
+  M: for o < 40 at (1): M = sum[k < 6] R * V
+  E: for o < 40 at (2): E = sum[k < 6] (V - M) * (V - M)
+"""
+
+
+def temporaries(p: Program) -> set[str]:
+    return {a.name for a in p.with_role(Role.TEMPORARY)}
+
+
+def test_a_short_sum_is_written_out_in_multiply_adds():
+    p = inline(parse(VOTES), "V")
+    assert temporaries(p) == set()
+    assert "muladd(P(r=2), W(r=2), muladd(P(r=1), W(r=1), P(r=0) * W(r=0)))" in to_text(p)
+    assert parse(to_text(p)) == p
+    check(p)
+
+
+@pytest.mark.parametrize("above", [1, 1 << 40])
+def test_compiled_agrees_with_stored(above: int):
+    p, inputs = parse(VOTES), inputs_for(parse(VOTES), {}, 5, "real")
+    got = run_c(inline(p, "V"), inputs, {}, Options(threads=1, plan_above=above))
+    for name, want in run(p, inputs).items():
+        np.testing.assert_allclose(got[name], want, rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("statement", "because"),
+    [
+        ("T: for i < 9: T = sum[k < 9] X(i=k)", "long"),
+        ("T: for i < 9: T(i=8 - i) = X", "cells"),
+        ("T: for i < 9: T = sum[k < 3 if k <= i] X(i=k)", "long"),
+        ("T: for i < 9 strict: T = sum[k < 3] X(i=k)", "order"),
+    ],
+)
+def test_what_is_left_alone(statement: str, because: str):
+    head = "program left\n  input X: f32[i: 9]\n  temporary T: f32[i: 9]\n  output Y: f32[i: 9]\n"
+    p = parse(f"{head}  {statement}\n  Y: for i < 9 at (1): Y = T * 2.0\n")
+    assert because in str(inlinable(p, "T"))
+
+
+def test_a_reader_in_a_branch_keeps_the_array():
+    p = parse("""
+    program branch
+      input X: f32[i: 9]
+      temporary T: f32[i: 9]
+      output Y: f32[i: 9]
+      T: for i < 9: T = exp(X)
+      Y: for i < 9 at (1): Y = where(i < 5, T(i=i + 1), 0.0)
+    """)
+    assert "branch" in str(inlinable(p, "T"))
+
+
+def test_inout_memory_is_read_when_it_says():
+    p = parse("""
+    program memory
+      inout A: f32[i: 9]
+      temporary T: f32[i: 9]
+      S0: for i < 9 at (0): T = A * 2.0
+      S1: for i < 9 at (1): A = A + 1.0
+      S2: for i < 9 at (2): A = T
+    """)
+    assert "other statements update" in str(inlinable(p, "T"))
+
+
+def test_the_price_follows_memory_and_work():
+    """Votes go, a convolution's activations stay, and more bandwidth makes storing cheaper."""
+    big = VOTES.replace("k: 6", "k: 60000").replace("k < 6", "k < 60000")
+    slow, fast = Target(bytes_per_cycle=2.0), Target(bytes_per_cycle=2e6, l3=1 << 20)
+    made, remarks = recompute(parse(big), slow)
+    assert temporaries(made) == set()
+    assert [r.statement for r in remarks] == ["V"]
+    assert temporaries(recompute(parse(big), fast)[0]) == {"V"}
+    dense = """
+    program dense
+      input X: f32[i: 1000, k: 100]
+      input W: f32[k: 100, j: 500]
+      temporary T: f32[i: 1000, k: 100]
+      output Y: f32[i: 1000, j: 500]
+      T: for i < 1000, k < 100: T = exp(X)
+      Y: for i < 1000, j < 500 at (1): Y = sum[k < 100] T * W
+    """
+    cost = price(parse(dense), "T", slow)
+    assert cost.recomputed > 10 * cost.stored
+    assert temporaries(recompute(parse(dense), slow)[0]) == {"T"}
+
+
+def test_random_programs_mean_the_same():
+    """Every temporary that may be inlined, one after the other."""
+    inlined = 0
+
+    @seed(3)
+    @settings(max_examples=150, deadline=None, database=None)
+    @given(programs(), st.integers(0, 1 << 30))
+    def each(p: Program, salt: int) -> None:
+        nonlocal inlined
+        inputs = inputs_for(p, {}, salt, "real")
+        expected = run(p, inputs)
+        for name in sorted(temporaries(p)):
+            if inlinable(p, name) is None:
+                p = inline(p, name)
+                inlined += 1
+        check(p)
+        agree(p, run(p, inputs), expected, inputs)
+
+    each()
+    assert inlined > 30
