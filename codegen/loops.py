@@ -2,6 +2,7 @@
 """The loop AST: what every target prints.
 
     node  := For(name, lo, hi, step, run, body) | If(condition, then, orelse) | Block(nodes) | Exec(family, at)
+           | Local(array, cells, body)  (what the body touches of array lies in memory of its own)
            | Promoted(array, body, streams, partials)   (cells of array live in registers while the body runs, then
                                         are stored, past the caches if `streams`; along lanes, in so many partials)
     bound := affine | min(bounds) | max(bounds)
@@ -73,12 +74,21 @@ class Promoted:
     partials: int = 1
 
 
-Node = For | If | Block | Exec | Promoted
+@dataclass(frozen=True)
+class Local:
+    """`cells` are (axis, the first cell that the memory holds, how many): all cells along axes that are not named."""
+
+    array: str
+    cells: tuple[tuple[str, Affine, int], ...]
+    body: Node
+
+
+Node = For | If | Block | Exec | Promoted | Local
 
 
 def children(node: Node) -> tuple[Node, ...]:
     match node:
-        case For() | Promoted():
+        case For() | Promoted() | Local():
             return (node.body,)
         case If(_, then, orelse):
             return (then,) if orelse is None else (then, orelse)
@@ -128,6 +138,10 @@ def _lines(node: Node, indent: str) -> Iterator[str]:
                 yield from _lines(n, indent)
         case Promoted(array, body, past):
             yield f"{indent}in registers: {array}" + (", stored past the caches" if past else "")
+            yield from _lines(body, indent + "  ")
+        case Local(array, cells, body):
+            held = ", ".join(f"{d} from {first}: {n}" for d, first, n in cells)
+            yield f"{indent}in memory of its own: {array}({held})"
             yield from _lines(body, indent + "  ")
         case Exec(family, at):
             yield f"{indent}{family}({', '.join(f'{d}={e}' for d, e in at)})"

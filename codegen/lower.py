@@ -14,19 +14,20 @@ from typing import Any, cast
 
 import islpy as isl
 
+from codegen import loops as lp
 from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, Promoted, at_most
 from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
 from polyhedral.errors import InternalError
 from polyhedral.isl_schedule import Frame, context_set, to_isl
-from polyhedral.tree import Member, Run, Tree, held, members_of, promotions
+from polyhedral.tree import Leaf, Local, Member, Promote, Run, Tree, held, members_of, regions
 
 _OP = cast("Any", isl.ast_expr_op_type)  # islpy's stubs lack the names that end in an underscore
 _TYPES = cast("Any", isl.ast_node_type)
 
 
-_Region = tuple[str, bool, int, tuple[str, ...]]
-"""One Promote: its array, whether it streams, its partial results, and its families."""
+_Region = tuple[Promote | Local, tuple[str, ...]]
+"""One Promote or Local, without what is below it, and its families."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,13 @@ def lower(fr: Frame, tree: Tree) -> Node:
     ast = build.node_from_schedule(schedule)
     members = {f.id: members_of(tree, f.id) for f in fr.families}
     sizes = {p: aff.size(n) for p, n in zip(fr.params, fr.program.sizes, strict=True)}
-    regions = {
-        (p.array, f): (p.array, p.streams, p.partials, inside) for p, inside, _ in promotions(tree) for f in inside
-    }
-    kept = {f.id: tuple((at, regions[array, f.id]) for at, array in held(tree, f.id)) for f in fr.families}
+    found = {(n.array, f): (replace(n, child=Leaf()), inside) for n, inside, _ in regions(tree) for f in inside}
+    kept = {f.id: tuple((at, found[n.array, f.id]) for at, n in held(tree, f.id)) for f in fr.families}
     return _node(ast, _Scope(fr, members, sizes, kept))
 
 
 def _promoted(node: isl.AstNode, scope: _Scope) -> tuple[_Region, ...]:
-    """The Promotes that begin at this node: it has no other families below it, and all outer loops above."""
+    """The Promotes and Locals that begin at this node: it has no other families below it, and all outer loops above."""
     below = tuple(_calls(node))
     if not below:
         return ()
@@ -66,9 +65,15 @@ def _promoted(node: isl.AstNode, scope: _Scope) -> tuple[_Region, ...]:
     return tuple(r for r in found if all(any(r == other for _, other in scope.held[f]) for f in below))
 
 
-def _in_registers(regions: Sequence[_Region], made: Node) -> Node:
-    for array, past, partials, _ in reversed(regions):
-        made = Promoted(array, made, past, partials)
+def _within(begun: Sequence[_Region], made: Node, scope: _Scope) -> Node:
+    for node, families in reversed(begun):
+        match node:
+            case Promote(array, _, past, partials):
+                made = Promoted(array, made, past, partials)
+            case Local(array, folds, _):
+                depth = next(at for at, region in scope.held[families[0]] if region == (node, families))
+                cells = ((x.axis, scope.values[f"c{depth - x.up}"] * x.size, x.size) for x in folds)
+                made = lp.Local(array, tuple(cells), made)
     return made
 
 
@@ -94,9 +99,9 @@ class _UndecidedError(Exception):
 
 
 def _node(node: isl.AstNode, scope: _Scope) -> Node:
-    regions = _promoted(node, scope)
-    if regions:
-        return _in_registers(regions, _node(node, replace(scope, promoted=(*scope.promoted, *regions))))
+    begun = _promoted(node, scope)
+    if begun:
+        return _within(begun, _node(node, replace(scope, promoted=(*scope.promoted, *begun))), scope)
     try:
         return _plain_node(node, scope)
     except _UndecidedError as choice:
@@ -133,11 +138,11 @@ def _plain_node(node: isl.AstNode, scope: _Scope) -> Node:
 
 def _block(nodes: Sequence[isl.AstNode], scope: _Scope) -> Iterator[Node]:
     """The nodes of a block; neighbours of one Promote (isl flattens sequences) stay together in it."""
-    for regions, group in groupby(nodes, lambda n: _promoted(n, scope)):
-        inner = replace(scope, promoted=(*scope.promoted, *regions))
+    for begun, group in groupby(nodes, lambda n: _promoted(n, scope)):
+        inner = replace(scope, promoted=(*scope.promoted, *begun))
         made = [_node(n, inner) for n in group]
-        if regions:
-            yield _in_registers(regions, made[0] if len(made) == 1 else Block(tuple(made)))
+        if begun:
+            yield _within(begun, made[0] if len(made) == 1 else Block(tuple(made)), scope)
         else:
             yield from made
 

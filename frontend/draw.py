@@ -47,6 +47,8 @@ def boxes(tree: Tree, shown: Mapping[str, str], inside: tuple[str, ...] = ()) ->
         case tr.Promote(array, child, past):
             label = f"in registers: {array}" + (", stored past the caches" if past else "")
             return Box("registers", label, (boxes(child, shown, inside),))
+        case tr.Local(array, _, child):
+            return Box("registers", f"in memory of its own: {array}", (boxes(child, shown, inside),))
         case tr.Filter(families, child):
             return boxes(child, shown, families)
         case tr.Sequence(children):

@@ -184,19 +184,19 @@ def lower(
     once = None
     if parts.once is not None:
         first = replace(rest, program=parts.once)
-        once = _printed(first, options, target.vector, clock, NO_HINTS)
-    built = _printed(rest, options, target.vector, clock, hints)
+        once = _printed(first, options, target, clock, NO_HINTS)
+    built = _printed(rest, options, target, clock, hints)
     return replace(built, once=once, timings=clock.timings())
 
 
-def _printed(planned: Planned, options: Options, vector_bytes: int, clock: _Clock, hints: Hints) -> Built:
+def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, hints: Hints) -> Built:
     """From a planned program, with a layout for every array, to text."""
     program = planned.program
     layouts = {a.name: planned.layouts[a.name] for a in program.arrays}
     analyzed = analyze(program)
     clock.lap("dependences")
     choice = scheduling.Options(tile=options.tile, parallel=options.parallel)
-    scheduled = plan(analyzed, layouts, choice, planned.plans)
+    scheduled = plan(analyzed, layouts, choice, planned.plans, None if hints.nests else target)
     if hints.nests:
         hinted = apply_hints(analyzed, scheduled.schedule.tree, hints)
         scheduled = replace(scheduled, schedule=replace(scheduled.schedule, tree=hinted))
@@ -205,7 +205,7 @@ def _printed(planned: Planned, options: Options, vector_bytes: int, clock: _Cloc
     clock.lap("schedule")
     loops = lower_tree(analyzed.frame, scheduled.schedule.tree)
     clock.lap("loops")
-    source = emit(program, analyzed.frame.families, loops, layouts, checked=options.checked, vector_bytes=vector_bytes)
+    source = emit(program, analyzed.frame.families, loops, layouts, checked=options.checked, vector_bytes=target.vector)
     clock.lap("emit")
     return Built(program, options, scheduled, loops, source, clock.timings(), choices=planned.choices)
 

@@ -123,7 +123,7 @@ def pruned(tree: Tree, keep: Sequence[str]) -> Tree:
             return tr.Band(cut, pruned(child, keep), tree.permutable)
         case tr.Filter(families, child):
             return tr.Filter(tuple(f for f in families if f in keep), pruned(child, keep))
-        case tr.Promote(_, child):
+        case tr.Promote(_, child) | tr.Local(_, _, child):
             return replace(tree, child=pruned(child, keep))
         case tr.Leaf():
             return tree
@@ -220,15 +220,20 @@ def structure(tree: Tree, shown: Mapping[str, str]) -> Any:
             return {"sequence": [structure(c, shown) for c in children]}
         case tr.Promote(array, child):
             return {"registers": array, "streams": tree.streams, "child": structure(child, shown)}
+        case tr.Local(array, folds, child):
+            return {"local": array, "cells": {x.axis: x.size for x in folds}, "child": structure(child, shown)}
 
 
 def _loops(tree: Tree, family: str) -> list[str]:
     """One line a loop around an instance, outermost first."""
-    held = {depth: array for depth, array in tr.held(tree, family)}
+    held = {
+        depth: f"{node.array} in {'registers' if isinstance(node, tr.Promote) else 'memory of its own'}"
+        for depth, node in tr.held(tree, family)
+    }
     lines: list[str] = []
     for depth, m in enumerate(tr.members_of(tree, family)):
         if depth in held:
-            lines.append(f"({held[depth]} in registers)")
+            lines.append(f"({held[depth]})")
         note = m.run.value if m.run is not tr.Run.SERIAL else "coincident" if m.coincident else "serial"
         lines.append(f"{m.name} = {m.time(family)}: {note}")
     return lines

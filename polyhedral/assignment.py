@@ -19,8 +19,8 @@ import numpy as np
 from polyhedral.errors import Remark
 from polyhedral.lane_prices import Inner, Lanes, lanes_of, mismatch, wanted
 from polyhedral.layout import Layout, choose, row_major
+from polyhedral.prices import instances
 from polyhedral.program import Array, Program, Role
-from polyhedral.recompute import instances
 from polyhedral.target import Target
 
 SECONDS = 1.0

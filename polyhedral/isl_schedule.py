@@ -248,7 +248,7 @@ def to_yaml(fr: Frame, tree: tr.Tree, fs: Sequence[Family]) -> str:
 
 def _yaml(fr: Frame, tree: tr.Tree, inside: tuple[str, ...], pad: str) -> Iterator[str]:
     below: tr.Tree
-    while isinstance(tree, tr.Promote):
+    while isinstance(tree, (tr.Promote, tr.Local)):
         tree = tree.child
     match tree:
         case tr.Leaf():
@@ -267,7 +267,9 @@ def _yaml(fr: Frame, tree: tr.Tree, inside: tuple[str, ...], pad: str) -> Iterat
                 yield f"{pad}- {head.strip()}"
                 yield from rest
             return
-    if not isinstance(below, tr.Leaf) and not (isinstance(below, tr.Promote) and isinstance(below.child, tr.Leaf)):
+    while isinstance(below, (tr.Promote, tr.Local)):
+        below = below.child
+    if not isinstance(below, tr.Leaf):
         yield f"{pad}child:"
         yield from _yaml(fr, below, inside, pad + "  ")
 

@@ -14,8 +14,8 @@ from math import prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Var
+from polyhedral.prices import instances, work
 from polyhedral.program import Array, Program, Statement, reads
-from polyhedral.recompute import instances, work
 from polyhedral.target import Target
 
 TRANSPOSE = 2.5

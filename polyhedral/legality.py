@@ -7,7 +7,7 @@ answer is None or a Violation with a pair of instances; a schedule is a proposal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from polyhedral import affine as aff
@@ -15,7 +15,7 @@ from polyhedral.affine import Affine, Condition
 from polyhedral.instances import Family, Kind, Reference, families, is_memory, precedes, references
 from polyhedral.isl import NamedSet, named
 from polyhedral.program import Program
-from polyhedral.tree import Component, Run, Tree, promotions, times
+from polyhedral.tree import Component, Local, Run, Tree, regions, times
 
 PRIME = "'"
 
@@ -155,12 +155,66 @@ def violation(
         found = _broken(pair, at[pair.first.id], at[pair.then.id])
         if found is not None:
             return found
-    for held, inside, depth in promotions(tree):
-        for pair in every:
-            if pair.array == held.array and pair.first.id in inside and pair.then.id in inside:
+    for node, inside, depth in regions(tree):
+        here = [pair for pair in every if pair.array == node.array]
+        if isinstance(node, Local):
+            found = _kept_apart(p, node, inside, depth, at, here)
+            if found is not None:
+                return found
+            continue
+        for pair in here:
+            if pair.first.id in inside and pair.then.id in inside:
                 found = _held_apart(pair, at[pair.first.id], at[pair.then.id], depth)
                 if found is not None:
                     return found
+    return None
+
+
+def _kept_apart(
+    p: Program,
+    node: Local,
+    inside: tuple[str, ...],
+    depth: int,
+    at: Mapping[str, tuple[Component, ...]],
+    pairs: Sequence[Pairs],
+) -> Violation | None:
+    """Whether an execution of a region with memory of its own would miss a value that another one wrote, or touch a
+    cell that this memory does not have.
+    """
+    for pair in pairs:
+        a, b = at[pair.first.id], at[pair.then.id]
+        if pair.first.id not in inside or pair.then.id not in inside:
+            return _explain(pair, pair.points, "its memory is gone by then")
+        for (ta, _), (tb, _) in zip(a[:depth], b[:depth], strict=True):
+            later = prime(tb, pair.then.dims) - ta
+            crossing = _first_nonempty(pair.points, aff.at_least(later, 1), aff.at_least(-later, 1))
+            if crossing is not None:
+                return _explain(pair, crossing, "each iteration of the loops around has memory of its own")
+    for f in families(p):
+        for r in references(f):
+            if r.array == node.array:
+                found = _beyond(p, node, r, at[f.id][:depth] if f.id in inside else ())
+                if found is not None:
+                    return found
+    return None
+
+
+def _beyond(p: Program, node: Local, r: Reference, around: tuple[Component, ...]) -> Violation | None:
+    """An access outside the cells that an execution has, in a family that runs within the loops `around`."""
+    f = r.family
+    domain = named(f.dims, p.sizes, aff.both(f.domain, r.when, *p.assumptions))
+    for fold in node.folds:
+        index = dict(r.index)[fold.axis]
+        if not around or index is None:
+            wrong = domain
+        else:
+            cell = index - around[len(around) - fold.up][0] * fold.size
+            wrong = domain.where(aff.negate(aff.between(aff.const(0), cell, aff.const(fold.size))))
+        if not wrong.is_empty():
+            sample = wrong.sample([dict.fromkeys(wrong.sizes, 4), {}]) or {}
+            point = tuple((d, sample[d]) for d in f.dims)
+            why = f"its memory has {fold.size} cells along {fold.axis} there"
+            return Violation(f.shown, point, f.shown, point, node.array, why)
     return None
 
 

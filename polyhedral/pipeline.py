@@ -17,6 +17,7 @@ from polyhedral.layout import Layout
 from polyhedral.program import Program
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.schedule import Options, Schedule, schedule
+from polyhedral.target import Target
 
 DEFAULT = Options()
 
@@ -50,6 +51,7 @@ def plan(
     layouts: Mapping[str, Layout],
     options: Options = DEFAULT,
     plans: Mapping[str, RegisterPlan] | None = None,
+    target: Target | None = None,
 ) -> Scheduled:
-    """A legal schedule for given layouts and register tiles."""
-    return Scheduled(a, layouts, schedule(a.frame, a.dependences, layouts, options, plans))
+    """A legal schedule for given layouts and register tiles; statements share loops where that pays on a target."""
+    return Scheduled(a, layouts, schedule(a.frame, a.dependences, layouts, options, plans, target))

@@ -14,6 +14,7 @@ from polyhedral import affine as aff
 from polyhedral.cluster import components
 from polyhedral.dependences import Dependences
 from polyhedral.errors import InternalError, Remark, Unsupported
+from polyhedral.fusion import nests
 from polyhedral.instances import Family
 from polyhedral.isl_schedule import Frame, isl_schedule
 from polyhedral.layout import Layout
@@ -21,7 +22,9 @@ from polyhedral.legality import Pairs, obligations, violation
 from polyhedral.nest import nest
 from polyhedral.register_nest import register_nest
 from polyhedral.register_plan import RegisterPlan
+from polyhedral.target import Target
 from polyhedral.transforms.parallel import parallelise
+from polyhedral.transforms.share import Nest, share
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.vectorise import vectorise
 from polyhedral.transforms.wavefront import wavefront
@@ -52,8 +55,11 @@ def schedule(
     layouts: Mapping[str, Layout],
     options: Options = Options(),
     plans: Mapping[str, RegisterPlan] | None = None,
+    target: Target | None = None,
 ) -> Schedule:
-    """A legal tree for the whole program; `plans` are the register tiles of the statements that have one."""
+    """A legal tree for the whole program; `plans` are the register tiles of the statements that have one.  With a
+    `target`, statements share outer loops where that pays on it.
+    """
     pairs = obligations(fr.program)
     order = [s.name for s in fr.program.statements]
     parts: list[Filter] = []
@@ -64,13 +70,20 @@ def schedule(
     following: dict[str, list[Pairs]] = {}
     for pair in pairs:
         following.setdefault(pair.first.id, []).append(pair)
-    for cluster in components(order, deps.edges):
+    trees: dict[str, Tree] = {}
+    clusters = components(order, deps.edges)
+    for cluster in clusters:
         fs = [f for name in cluster for f in own[name]]
         ids = frozenset(f.id for f in fs)
         inside = tuple(p for f in fs for p in following.get(f.id, ()) if p.then.id in ids)
-        tree, notes = _cluster(fr, fs, deps, layouts, inside, options, plans or {})
-        parts.append(Filter(tuple(f.id for f in fs), tree))
+        trees[cluster[0]], notes = _cluster(fr, fs, deps, layouts, inside, options, plans or {})
         remarks += notes
+    gathered = [Nest((c,)) for c in clusters]
+    if target is not None:
+        gathered = nests(fr.program, clusters, deps.edges, layouts, plans or {}, target)
+    for n in gathered:
+        for part, tree in _nested(fr, n, own, trees, following, options):
+            parts.append(Filter(tuple(f.id for f in part), tree))
     tree = parts[0].child if len(parts) == 1 else InOrder(tuple(parts))
     if not fr.families:
         return Schedule(Leaf(), ())
@@ -124,6 +137,28 @@ def _cluster(
         hints=("write the order with ph.loop on an inout argument",),
         statement=shown,
     )
+
+
+def _nested(
+    fr: Frame,
+    n: Nest,
+    own: Mapping[str, Sequence[Family]],
+    trees: Mapping[str, Tree],
+    following: Mapping[str, Sequence[Pairs]],
+    options: Options,
+) -> Iterator[tuple[list[Family], Tree]]:
+    """The families and the tree of a nest; of each of its clusters, where the oracle does not accept the whole."""
+    fs = [[f for name in c for f in own[name]] for c in n.clusters]
+    every = [f for part in fs for f in part]
+    if n.loops:
+        tree = _unparallel(share(n, fs, [trees[c[0]] for c in n.clusters]), options)
+        ids = frozenset(f.id for f in every)
+        inside = tuple(p for f in every for p in following.get(f.id, ()) if p.then.id in ids)
+        if _violation(fr, tree, every, inside) is None:
+            yield every, tree
+            return
+    for c, part in zip(n.clusters, fs, strict=True):
+        yield part, trees[c[0]]
 
 
 def _violation(fr: Frame, tree: Tree, fs: Sequence[Family], pairs: tuple[Pairs, ...]) -> str | None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The schedule tree: an owned value whose printed form is isl's own.
 
-    tree := Band(members, child) | Sequence(filters) | Filter(families, child) | Promote(array, child) | Leaf
+    tree := Band(members, child) | Sequence(filters) | Filter(families, child)
+          | Promote(array, child) | Local(array, folds, child) | Leaf
 
 A band member gives each family below it one affine time and says how it runs; a sequence orders groups of families.
 Reading from and handing to isl is in `polyhedral.isl_schedule`.
@@ -73,11 +74,33 @@ class Promote:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """Along `axis` of an array, one execution of a region touches `size` cells from `size * time` on; the time is that
+    of the band member `up` levels above the region, 1 being the innermost.
+    """
+
+    axis: str
+    size: int
+    up: int
+
+
+@dataclass(frozen=True)
+class Local:
+    """The cells of `array` that one execution of the child touches, folded, lie in memory of its own: nothing of them
+    is seen before or after.
+    """
+
+    array: str
+    folds: tuple[Fold, ...]
+    child: Tree
+
+
+@dataclass(frozen=True)
 class Leaf:
     pass
 
 
-Tree = Band | Filter | Sequence | Promote | Leaf
+Tree = Band | Filter | Sequence | Promote | Local | Leaf
 
 Component = tuple[Affine, Run]
 
@@ -89,7 +112,7 @@ def times(tree: Tree, families: tuple[str, ...]) -> dict[str, tuple[Component, .
             return {f: () for f in families}
         case Filter(inside, child):
             return times(child, inside)
-        case Promote(_, child):
+        case Promote(_, child) | Local(_, _, child):
             return times(child, families)
         case Band(members, child):
             below = times(child, families)
@@ -115,7 +138,7 @@ def families_of(tree: Tree) -> tuple[str, ...]:
             return tuple(f for f, _ in members[0].times) if members else ()
         case Sequence(children):
             return tuple(f for c in children for f in c.families)
-        case Promote(_, child):
+        case Promote(_, child) | Local(_, _, child):
             return families_of(child)
         case _:
             assert_never(tree)
@@ -126,7 +149,7 @@ def map_bands(tree: Tree, f: Callable[[Band], Tree]) -> Tree:
     match tree:
         case Leaf():
             return tree
-        case Filter(_, child) | Promote(_, child):
+        case Filter(_, child) | Promote(_, child) | Local(_, _, child):
             return replace(tree, child=map_bands(child, f))
         case Band(_, child):
             return f(replace(tree, child=map_bands(child, f)))
@@ -141,7 +164,7 @@ def bands(tree: Tree) -> Iterator[Band]:
     match tree:
         case Leaf():
             return
-        case Filter(_, child) | Promote(_, child):
+        case Filter(_, child) | Promote(_, child) | Local(_, _, child):
             yield from bands(child)
         case Band(_, child):
             yield tree
@@ -158,7 +181,7 @@ def members_of(tree: Tree, family: str) -> tuple[Member, ...]:
     match tree:
         case Leaf():
             return ()
-        case Filter(_, child) | Promote(_, child):
+        case Filter(_, child) | Promote(_, child) | Local(_, _, child):
             return members_of(child, family)
         case Band(members, child):
             return (*members, *members_of(child, family))
@@ -168,15 +191,15 @@ def members_of(tree: Tree, family: str) -> tuple[Member, ...]:
             assert_never(tree)
 
 
-def held(tree: Tree, family: str, depth: int = 0) -> tuple[tuple[int, str], ...]:
-    """(number of enclosing band members, array) of every Promote above one family's leaf."""
+def held(tree: Tree, family: str, depth: int = 0) -> tuple[tuple[int, Promote | Local], ...]:
+    """(number of enclosing band members, node) of every Promote and Local above one family's leaf."""
     match tree:
         case Leaf():
             return ()
         case Filter(_, child):
             return held(child, family, depth)
-        case Promote(array, child):
-            return ((depth, array), *held(child, family, depth))
+        case Promote(_, child) | Local(_, _, child):
+            return ((depth, tree), *held(child, family, depth))
         case Band(members, child):
             return held(child, family, depth + len(members))
         case Sequence(children):
@@ -185,23 +208,23 @@ def held(tree: Tree, family: str, depth: int = 0) -> tuple[tuple[int, str], ...]
             assert_never(tree)
 
 
-def promotions(
+def regions(
     tree: Tree, depth: int = 0, inside: tuple[str, ...] = ()
-) -> Iterator[tuple[Promote, tuple[str, ...], int]]:
-    """(node, families, number of enclosing time components) of every Promote."""
+) -> Iterator[tuple[Promote | Local, tuple[str, ...], int]]:
+    """(node, families, number of enclosing time components) of every Promote and Local."""
     match tree:
         case Leaf():
             return
         case Filter(families, child):
-            yield from promotions(child, depth, families)
-        case Promote(_, child):
+            yield from regions(child, depth, families)
+        case Promote(_, child) | Local(_, _, child):
             yield tree, families_of(child) or inside, depth
-            yield from promotions(child, depth, inside)
+            yield from regions(child, depth, inside)
         case Band(members, child):
-            yield from promotions(child, depth + len(members), inside)
+            yield from regions(child, depth + len(members), inside)
         case Sequence(children):
             for c in children:
-                yield from promotions(c.child, depth + 1, c.families)
+                yield from regions(c.child, depth + 1, c.families)
         case _:
             assert_never(tree)
 
@@ -226,6 +249,10 @@ def _lines(
             yield from _lines(child, shown, families, so_far, indent)
         case Promote(array, child, past):
             yield f"{indent}in registers: {array}" + (", stored past the caches" if past else "")
+            yield from _lines(child, shown, inside, so_far, indent + "  ")
+        case Local(array, folds, child):
+            cells = ", ".join(f"{x.axis}: {x.size}" for x in folds)
+            yield f"{indent}in memory of its own: {array}({cells})"
             yield from _lines(child, shown, inside, so_far, indent + "  ")
         case Band(members, child):
             words = ", ".join(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from polyhedral.tree import Band, Filter, Leaf, Promote, Run, Sequence, Tree
+from polyhedral.tree import Band, Filter, Leaf, Local, Promote, Run, Sequence, Tree
 
 
 def parallelise(tree: Tree) -> Tree:
@@ -19,7 +19,7 @@ def parallelise(tree: Tree) -> Tree:
             return tree
         case Filter(families, child):
             return Filter(families, parallelise(child))
-        case Promote(_, child):
+        case Promote(_, child) | Local(_, _, child):
             return replace(tree, child=parallelise(child))
         case Sequence(children):
             return Sequence(tuple(Filter(c.families, parallelise(c.child)) for c in children))
@@ -45,5 +45,5 @@ def outermost_parallel(tree: Tree) -> Iterator[Tree]:
             yield Sequence(tuple(Filter(c.families, t) for c, t in zip(children, firsts, strict=True)))
         case Filter(families, child):
             yield from (Filter(families, t) for t in outermost_parallel(child))
-        case Leaf() | Promote():
+        case Leaf() | Promote() | Local():
             return

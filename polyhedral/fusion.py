@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""Which statements share their outer loops, so that what one makes is still in the cache when the next reads it.
+
+    max(i) = ...; sum(i) = ... exp(X - max); out(i, j) = ...    ->    for blocks of i: { max; sum; out }
+
+A greedy walk over the statements in order, near-linear in their number: each joins the nest before it where every value
+that flows between the two stays within a block, and where the traffic and the barrier that this saves are worth the
+operands that are read again for each block.  The tree is built by `polyhedral.schedule`; the oracle judges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import lcm, prod
+
+from polyhedral import affine as aff
+from polyhedral.affine import Affine
+from polyhedral.layout import Layout
+from polyhedral.prices import BARRIER, rate
+from polyhedral.program import Access, Array, Program, Role, Statement, reads
+from polyhedral.register_plan import EVEN, RegisterPlan, balance
+from polyhedral.target import Target
+from polyhedral.transforms.share import Nest, Shared
+
+FULL = 0.5
+"""The part of a cache that a block may fill."""
+LOCAL = float(256 << 10)
+"""Bytes of memory of their own that nests may have on the stack of each thread."""
+BUSY = 4
+"""Blocks for each core from which on it does not matter that the last ones finish apart."""
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What every question about a program is answered from."""
+
+    program: Program
+    statements: Mapping[str, Statement]
+    arrays: Mapping[str, Array]
+    layouts: Mapping[str, Layout]
+    plans: Mapping[str, RegisterPlan]
+    target: Target
+
+
+def nests(
+    p: Program,
+    clusters: Sequence[tuple[str, ...]],
+    edges: Iterable[tuple[str, str]],
+    layouts: Mapping[str, Layout],
+    plans: Mapping[str, RegisterPlan],
+    target: Target,
+) -> tuple[Nest, ...]:
+    """The clusters, given in a legal order, as nests in a legal order."""
+    q = _Facts(p, {s.name: s for s in p.statements}, {a.name: a for a in p.arrays}, layouts, plans, target)
+    before: dict[str, set[str]] = {}
+    for a, b in edges:
+        before.setdefault(b, set()).add(a)
+    done: list[Nest] = []
+    open_: Nest | None = None
+    for cluster in clusters:
+        inside = {s for c in open_.clusters for s in c} if open_ else set[str]()
+        depends = any(before.get(s, set()) & inside for s in cluster)
+        joined = _joined(q, open_, cluster[0]) if open_ and depends and len(cluster) == 1 else None
+        if joined is not None:
+            open_ = joined
+        elif open_ is not None and not depends and len(open_.clusters) > 1:
+            done.append(Nest((cluster,)))  # before the nest that is being gathered
+        else:
+            done += [open_] if open_ else []
+            open_ = Nest((cluster,))
+    return tuple(_contracted(q, nest) for nest in (*done, *([open_] if open_ else [])))
+
+
+def _contracted(q: _Facts, nest: Nest) -> Nest:
+    """The nest with the temporaries that only it sees in memory of their own, a block at a time, as far as the stack of
+    a thread allows.
+    """
+    inside = [s for c in nest.clusters for s in c]
+    trips = [-(-_extent(q, dict(loop.dims)) // loop.size) for loop in nest.loops]
+    if not nest.loops or min(trips) < 2:
+        return nest
+    found: list[tuple[str, tuple[str, ...]]] = []
+    room = LOCAL
+    for name in inside:
+        a = q.arrays[q.statements[name].write.array]
+        readers = {s.name for s in q.program.statements if any(load.array == a.name for load in reads(s))}
+        if a.role is not Role.TEMPORARY or not readers <= set(inside) or not all(e.is_const for _, e in a.dims):
+            continue
+        axes = {i.as_var(): d for d, i in q.statements[name].write.index}
+        mine = [axes.get(dict(loop.dims)[name]) for loop in nest.loops]
+        size = _bytes(a) / prod(t for t in trips)
+        if None not in mine and size <= room:
+            room -= size
+            found.append((a.name, tuple(d for d in mine if d is not None)))
+    return replace(nest, local=tuple(found))
+
+
+def _joined(q: _Facts, nest: Nest, name: str) -> Nest | None:
+    """The nest with one more statement, or None where they cannot share loops, or had better not."""
+    members = [s for c in nest.clusters for s in c]
+    if len(members) != len(nest.clusters) or not all(_suitable(q, q.statements[s]) for s in (*members, name)):
+        return None
+    alike = _alike(q, nest, members, name)
+    if not alike:
+        return None
+    loops = _loops(q, alike)
+    if loops is None or _saved(q, members, name) <= _again(q, (*members, name), loops):
+        return None
+    return Nest((*nest.clusters, (name,)), loops)
+
+
+def _suitable(q: _Facts, s: Statement) -> bool:
+    """Whether the order of a statement's rows is free, and what it touches is written once."""
+    touched = (s.write.array, *(load.array for load in reads(s)))
+    fixed = s.ordered or s.accumulate or not s.kept
+    return not fixed and not any(q.arrays[n].role is Role.INOUT or q.arrays[n].planes for n in touched)
+
+
+def _alike(q: _Facts, nest: Nest, members: Sequence[str], name: str) -> list[dict[str, str]]:
+    """The loops that all could share: for each, the dim of every statement.  A value flows within one iteration where
+    the cell that is read has the index of the dim on both sides.
+    """
+    if nest.loops:
+        found = [dict(loop.dims) for loop in nest.loops]
+    else:
+        found = [{members[0]: d} for d in q.statements[members[0]].kept]
+    s = q.statements[name]
+    made = {q.statements[m].write.array: m for m in members}
+    for load in reads(s):
+        if load.array not in made:
+            continue
+        maker = made[load.array]
+        written, read = dict(q.statements[maker].write.index), dict(load.index)
+        axes = {written[a].as_var(): a for a in written}
+        kept: list[dict[str, str]] = []
+        for dims in found:
+            axis = axes.get(dims[maker])
+            index = read[axis] if axis is not None else None
+            mine = index.as_var() if isinstance(index, Affine) else None
+            if mine is not None and mine in s.kept and dims.get(name, mine) == mine:
+                kept.append({**dims, name: mine})
+        found = kept
+    return found if all(name in dims for dims in found) else []
+
+
+# --- how large blocks are --------------------------------------------------------------------------------------------
+
+
+def _loops(q: _Facts, alike: list[dict[str, str]]) -> tuple[Shared, ...] | None:
+    """The fewest loops, from the slowest dim of the results in, whose blocks fit a cache; None where none do."""
+    first = next(iter(alike[0]))
+    s = q.statements[first]
+    order = {d: n for n, d in enumerate(q.layouts[s.write.array].order)}
+    place = {i.as_var(): order[a] for a, i in s.write.index}
+    alike = sorted(alike, key=lambda dims: place.get(dims[first], 0))
+    least = [_least(q, dims) for dims in alike]
+    if None in least:
+        return None
+    for count in range(1, len(alike) + 1):
+        sizes = [n for n in least[:count] if n is not None]
+        for cache in (q.target.l1, q.target.l2):
+            block = _block(q, alike[:count], sizes, FULL * cache)
+            if block is not None:
+                names = [dims[first] for dims in alike[:count]]
+                return tuple(
+                    Shared(n, tuple(dims.items()), size) for n, dims, size in zip(names, alike, block, strict=False)
+                )
+    return None
+
+
+def _least(q: _Facts, dims: Mapping[str, str]) -> int | None:
+    """The smallest block along a loop that cuts no tile of any statement; None where tiles begin apart."""
+    size = 1
+    for name, d in dims.items():
+        r = next(r for r in q.statements[name].domain.ranges if r.dim == d)
+        tile = q.plans[name].tile(d) if name in q.plans else 1
+        if not r.lo.is_const or not r.hi.is_const or r.lo.const % tile:
+            return None
+        size = lcm(size, tile)
+    return size
+
+
+def _block(q: _Facts, alike: Sequence[Mapping[str, str]], least: Sequence[int], room: float) -> list[int] | None:
+    """The blocks with the longest innermost one that fit the room and keep all cores busy."""
+    extents = [_extent(q, dims) for dims in alike]
+    if any(n > e for n, e in zip(least, extents, strict=True)):
+        return None
+    found: list[int] | None = None
+    size = least[-1]
+    while size <= extents[-1]:
+        sizes = [*least[:-1], size]
+        trips = [-(-e // n) for e, n in zip(extents, sizes, strict=True)]
+        busy = trips[0] >= BUSY * q.target.cores or balance(trips[0], q.target.cores) > EVEN
+        if _held(q, alike, sizes, extents) > room or not busy:
+            break
+        found = sizes
+        size *= 2
+    return found
+
+
+def _extent(q: _Facts, dims: Mapping[str, str]) -> int:
+    ranges = (r for name, d in dims.items() for r in q.statements[name].domain.ranges if r.dim == d)
+    return max(r.hi.const - r.lo.const for r in ranges)
+
+
+def _held(q: _Facts, alike: Sequence[Mapping[str, str]], sizes: Sequence[int], extents: Sequence[int]) -> float:
+    """Bytes that one block touches."""
+    held: dict[str, float] = {}
+    for name in alike[0]:
+        s = q.statements[name]
+        for access in (s.write, *reads(s)):
+            part = 1.0
+            for dims, size, extent in zip(alike, sizes, extents, strict=True):
+                if any(isinstance(i, Affine) and dims[name] in aff.dims_of(i) for _, i in access.index):
+                    part *= size / max(extent, 1)
+            held[access.array] = max(held.get(access.array, 0.0), part * _bytes(q.arrays[access.array]))
+    return sum(held.values())
+
+
+def _bytes(a: Array) -> float:
+    return float(prod(e.const if e.is_const else 64 for _, e in a.dims) * a.dtype.numpy.itemsize)
+
+
+# --- what it is worth ------------------------------------------------------------------------------------------------
+
+
+def _saved(q: _Facts, members: Sequence[str], name: str) -> float:
+    """Cycles to bring what the statement reads, and others in the nest have just touched, and one barrier."""
+    touched = {access.array for m in members for access in _accesses(q, m)}
+    again = [_bytes(q.arrays[n]) for n in {load.array for load in reads(q.statements[name])} & touched]
+    _, l2, _ = q.target.near
+    return BARRIER * q.target.cores + sum(size / rate(size, q.target) - size / max(l2, 1e-9) for size in again)
+
+
+def _again(q: _Facts, names: Sequence[str], loops: Sequence[Shared]) -> float:
+    """Cycles to bring, for each block, what does not depend on it."""
+    blocks = prod(-(-_extent(q, dict(loop.dims)) // loop.size) for loop in loops)
+    total = 0.0
+    for name in names:
+        s = q.statements[name]
+        mine = {dict(loop.dims)[name] for loop in loops}
+        for array in {load.array for load in reads(s)}:
+            moving = (i for load in reads(s) if load.array == array for _, i in load.index if isinstance(i, Affine))
+            size = _bytes(q.arrays[array])
+            if not mine & frozenset[str]().union(*map(aff.dims_of, moving)) and size > FULL * q.target.l1:
+                total += (blocks - 1) * size / rate(size, q.target)
+    return total
+
+
+def _accesses(q: _Facts, name: str) -> Iterator[Access]:
+    s = q.statements[name]
+    yield s.write
+    for load in reads(s):
+        yield Access(load.array, tuple((d, i) for d, i in load.index if isinstance(i, Affine)))

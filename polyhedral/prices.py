@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""What work and traffic cost, roughly and for any statement: cycles for its operations, and for bytes that move.
+
+The cycles of one plan are found more exactly by `polyhedral.cycles`; these decide what is not a plan's to decide.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.affine import Affine, And, Compare
+from polyhedral.program import Statement
+from polyhedral.target import Target
+
+SIZE = 128
+"""What a size that is only known at a call is taken for."""
+BARRIER = 4000.0
+"""Cycles that every core waits at the end of a loop nest of its own."""
+SLOW = {"/": 8.0, "**": 24.0, "//": 8.0, "%": 8.0, "sqrt": 10.0, "muladd": 1.0}
+CALL = 20.0
+"""Multiply-adds that an operation takes: divisions, and functions that are called."""
+LOAD = 0.25
+
+
+def rate(size: float, target: Target) -> float:
+    """Bytes a cycle from where so many are kept between statements."""
+    _, l2, l3 = target.near
+    return target.bytes_per_cycle if 2 * size > target.l3 else l3 if 2 * size > target.l2 else l2
+
+
+def work(e: ex.Expr) -> float:
+    """Multiply-adds that one evaluation takes, loads included."""
+    return sum(_weight(n) for n in set(ex.walk(e)))
+
+
+def _weight(n: ex.Expr) -> float:
+    match n:
+        case ex.Load():
+            return LOAD
+        case ex.Binary(op, _, _):
+            return SLOW.get(op, 1.0)
+        case ex.Call(fn, _):
+            return SLOW.get(fn, CALL)
+        case ex.Unary() | ex.Select() | ex.Cast():
+            return 1.0
+        case _:
+            return 0.0
+
+
+def instances(s: Statement, dims: tuple[str, ...] | None = None) -> float:
+    """About how many instances a statement has, or how many values its `dims` take; each equation of the guard fixes
+    one dim.
+    """
+    extents = {r.dim: _extent(r.hi - r.lo) for r in s.domain.ranges if dims is None or r.dim in dims}
+    parts = s.domain.guard.args if isinstance(s.domain.guard, And) else (s.domain.guard,)
+    for e in (c.expr for c in parts if isinstance(c, Compare) and c.equal):
+        fixed = [d for d in aff.dims_of(e) if extents.get(d, 1) > 1]
+        if fixed and aff.dims_of(e) <= extents.keys():
+            extents[max(fixed, key=lambda d: extents[d])] = 1
+    return float(prod(extents.values()))
+
+
+def _extent(span: Affine) -> int:
+    return max(span.const, 0) if span.is_const else SIZE
