@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """C with OpenMP: one kernel of one program, from its loops and layouts.
 
-A kernel is a static body over restrict pointers, run by every thread of one parallel region: parallel loops share their
-iterations, what lies outside them is done by one thread.  cgen builds the structure; `codegen.scalar` the values.
+A kernel is a static body over restrict pointers (several, one after another, where arrays share memory), run by every
+thread of one parallel region: parallel loops share their iterations, what lies outside them is done by one thread.
+cgen builds the structure; `codegen.scalar` the values.
 """
 
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import cgen
@@ -18,6 +19,7 @@ from codegen import loops as lp
 from codegen import support
 from codegen.blocks import block, braced, branch, loop, printed
 from codegen.partials import has_lanes, partial_region
+from codegen.phases import phases
 from codegen.reads import Reads
 from codegen.registers import Registers
 from codegen.scalar import NARROW, STORAGE, Scalar, bare, c_name, integer, literal
@@ -52,6 +54,15 @@ class Source:
     buffers: tuple[str, ...]
     sizes: tuple[str, ...]
     language: str = "c"
+
+
+@dataclass(frozen=True)
+class _Body:
+    """One static function of a kernel: its name, what it does, and which of the kernel's arrays it takes."""
+
+    name: str
+    code: Sequence[cgen.Generable]
+    arrays: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -271,17 +282,29 @@ def emit(
     *,
     checked: bool = False,
     vector_bytes: int = 32,
+    shared: Set[frozenset[str]] = frozenset(),
 ) -> Source:
-    """The C text of a program's kernel; `checked` tests every index at run time."""
+    """The C text of a program's kernel; `checked` tests every index at run time, `shared` are the pairs of arrays that
+    may lie in one place.
+    """
     symbol = f"ph_{c_name(p.name)}"
     strides = tuple(dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str)))
     spelled = _spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
     emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes)
-    shared = lp.has_parallel(root)
-    body = emitter.node(root, shared=shared)
-    body += [] if shared else emitter.fence(root)
+    parallel = lp.has_parallel(root)
     arrays = [a for a in p.arrays if a.role is not Role.CONSTANT]
-    text = "\n".join([*_head(p, emitter), *_functions(p, symbol, emitter, arrays, strides, body, shared), ""])
+    parts = phases(root, emitter.families, shared)
+    bodies = [
+        _Body(
+            f"{symbol}_body" if len(parts) == 1 else f"{symbol}_phase_{k}",
+            [*emitter.node(part.root, shared=parallel), *([] if parallel else emitter.fence(part.root))],
+            tuple(i for i, a in enumerate(arrays) if len(parts) == 1 or a.name in part.arrays),
+        )
+        for k, part in enumerate(parts)
+    ]
+    text = "\n".join(
+        [*_head(p, emitter), *_functions(symbol, emitter, arrays, (*p.sizes, *strides), bodies, parallel), ""]
+    )
     return Source(text, symbol, tuple(a.name for a in arrays), (*p.sizes, *strides))
 
 
@@ -320,38 +343,37 @@ def _bits(v: bool | int | float | complex, a: Array) -> int:
 
 
 def _functions(
-    p: Program,
     symbol: str,
     emitter: _Emitter,
     arrays: Sequence[Array],
-    strides: Sequence[str],
-    body: list[cgen.Generable],
+    sizes: Sequence[str],
+    bodies: Sequence[_Body],
     parallel: bool,
 ) -> list[str]:
-    pointers = [_pointer(a, emitter) for a in arrays]
-    scalars = [f"const int64_t {emitter.spell(n)}" for n in (*p.sizes, *strides)]
-    fault = ["int32_t *fault"] if "gather" in emitter.scalar.used else []
-    taken = ", ".join([*pointers, *scalars, *fault]) or "void"
-    # noipa: gcc 12 may rewrite addresses so that it takes the body for one without effect, and drops the call
-    head = f"static __attribute__((noinline, noipa)) void {symbol}_body({taken})"
-    args = (
-        [f"buffers[{i}]" for i in range(len(arrays))]
-        + [f"sizes[{i}]" for i in range(len(scalars))]
-        + (["&fault"] if fault else [])
-    )
-    call = f"{symbol}_body({', '.join(args)});"
+    scalars = [f"const int64_t {emitter.spell(n)}" for n in sizes]
+    fault = "gather" in emitter.scalar.used
+    lines: list[str] = []
+    calls: list[str] = []
+    for b in bodies:
+        taken = [*(_pointer(arrays[i], emitter) for i in b.arrays), *scalars, *(["int32_t *fault"] if fault else [])]
+        # noipa: gcc 12 may rewrite addresses so that it takes the body for one without effect, and drops the call
+        head = f"static __attribute__((noinline, noipa)) void {b.name}({', '.join(taken) or 'void'})"
+        lines += [f"{head} {printed(cgen.Block(list(b.code)))}", ""]
+        args = [*(f"buffers[{i}]" for i in b.arrays), *(f"sizes[{i}]" for i in range(len(scalars)))]
+        calls.append(f"{b.name}({', '.join([*args, *(['&fault'] if fault else [])])});")
+    if len(calls) > 1:
+        calls = ["{", *(f"  {c}" for c in calls), "}"]
     region = ["  #pragma omp parallel num_threads(threads) if (threads > 1)"] if parallel else []
     unused = [
         f"  (void){n};" for n, needed in (("buffers", arrays), ("sizes", scalars), ("threads", region)) if not needed
     ]
     return [
-        f"{head} {printed(cgen.Block(body))}",
-        "",
+        *lines,
         f"int32_t {symbol}(void *const *buffers, const int64_t *sizes, int32_t threads) {{",
         *unused,
         "  int32_t fault = 0;",
         *region,
-        f"  {call}",
+        *(f"  {c}" for c in calls),
         "  return fault;",
         "}",
     ]

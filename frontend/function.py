@@ -206,6 +206,7 @@ class Function:
         checked: bool | None = None,
         tile: int | None = None,
         parallel: bool | None = None,
+        memory: int | str | None = None,
         hints: Hints | None = None,
         **kwargs: Any,
     ) -> Lowered:
@@ -216,7 +217,7 @@ class Function:
         for legality.
         """
         options = compilation.session().options(
-            target=target, threads=threads, checked=checked, tile=tile, parallel=parallel
+            target=target, threads=threads, checked=checked, tile=tile, parallel=parallel, memory=memory
         )
         given, static = self.arguments.described(args, kwargs)
         numbers = {

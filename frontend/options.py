@@ -8,11 +8,13 @@ read by `frontend.driver`, which passes it in.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ from polyhedral.errors import ArgumentError
 class Options:
     """`target` cpu or c; `threads` None for all cores; `checked` bounds-checks every access at run time; `dump` a
     folder that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `plan_above` the number
-    of instances from which a reduction gets a register tile (-1 for never); `sizes` "auto" or "exact"."""
+    of instances from which a reduction gets a register tile (-1 for never); `sizes` "auto" or "exact"; `memory` the
+    most that intermediate results may take, as bytes or "512MB", None for any."""
 
     target: str = "cpu"
     threads: int | None = None
@@ -34,7 +37,13 @@ class Options:
     parallel: bool = True
     plan_above: int = 50_000
     sizes: str = "auto"
+    memory: int | str | None = None
     cache_dir: str | None = None
+
+    @property
+    def budget(self) -> int | None:
+        """`memory` in bytes."""
+        return self.memory if self.memory is None else in_bytes(self.memory)
 
     def validated(self) -> Options:
         for name, wanted, what in _TYPES:
@@ -57,10 +66,14 @@ class Options:
             raise ArgumentError(
                 "PH506", f"threads={self.threads} is not a positive number", hints=("threads=1, or None for all",)
             )
+        if self.memory is not None:
+            in_bytes(self.memory)
         return self
 
 
 _NONE = type(None)
+_UNITS = {"": 1, "b": 1} | {f"{c}{i}b": k**n for n, c in enumerate("kmgt", 1) for i, k in (("", 1000), ("i", 1024))}
+"""What a unit of memory stands for, in small letters."""
 _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("target", (str,), "a name of a target"),
     ("threads", (int, _NONE), "a number of threads"),
@@ -70,6 +83,7 @@ _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("parallel", (bool,), "True or False"),
     ("plan_above", (int,), "a number of instances"),
     ("sizes", (str,), "'auto' or 'exact'"),
+    ("memory", (int, str, _NONE), "a number of bytes"),
     ("cache_dir", (str, _NONE), "a folder"),
 )
 
@@ -109,7 +123,7 @@ def _checked(chosen: Options) -> Options:
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _CACHE_DIR."""
+    """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _MEMORY, _CACHE_DIR."""
     found: dict[str, Any] = {}
     readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
         ("POLYHEDRAL_TARGET", "target", str),
@@ -117,6 +131,7 @@ def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         ("POLYHEDRAL_CHECK", "checked", lambda v: v not in ("", "0", "false")),
         ("POLYHEDRAL_DUMP", "dump", str),
         ("POLYHEDRAL_TILE", "tile", int),
+        ("POLYHEDRAL_MEMORY", "memory", str),
         ("POLYHEDRAL_CACHE_DIR", "cache_dir", str),
     )
     for name, field, convert in readers:
@@ -141,6 +156,20 @@ def project_options(start: Path) -> dict[str, Any]:
                 return {}
             return {k.replace("-", "_"): v for k, v in table.items()}
     return {}
+
+
+def in_bytes(memory: int | str) -> int:
+    """A number of bytes from a number or a text: "512MB" is 512 million, "1GiB" is 2**30.
+
+    >>> in_bytes("1.5 kB"), in_bytes("1GiB"), in_bytes(64)
+    (1500, 1073741824, 64)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]*)", str(memory).strip().lower())
+    if found is None or found[2] not in _UNITS:
+        raise ArgumentError(
+            "PH506", f"memory={memory!r} is not a number of bytes", hints=("memory='512MB', '1GiB' or 536870912",)
+        )
+    return int(Fraction(found[1]) * _UNITS[found[2]])
 
 
 def default_threads() -> int:
