@@ -22,8 +22,10 @@ from frontend.cost import Cost, cost
 from frontend.driver import Built, Timings
 from frontend.memory import Strided, check_written, empty, overlapping, views
 from frontend.module import Specialised
+from frontend.plot import Plot, folds
 from frontend.results import structured
 from frontend.scratch import require_memory
+from frontend.svg import bundle, headed
 from polyhedral import affine as aff
 from polyhedral.errors import ArgumentError, BoundsError, DimError, InternalError
 from polyhedral.program import Role
@@ -248,6 +250,14 @@ class Executable:
             self(*arrays)
             times.append(time.perf_counter() - start)
         return Benchmark(tuple(times), self.cost(), self.threads)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """What a call costs, where intermediate results lie, and the text that was compiled, in folds."""
+        plot = Plot(self.lowered.built, self.lowered.sizes)
+        texts = {"cost": str(self.cost()), "timings": str(self.timings), "C": self.source()}
+        page = headed(repr(self), folds(plot, texts, ("cost", "memory")))
+        parts = {"text/plain": repr(self), "text/html": page, "image/svg+xml": plot.memory().svg}
+        return bundle(parts, include, exclude)
 
     def __repr__(self) -> str:
         made = "cached" if self.info.hit else "compiled"

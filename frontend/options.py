@@ -8,17 +8,16 @@ read by `frontend.driver`, which passes it in.
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from frontend.units import in_bytes
 from polyhedral.errors import ArgumentError
 
 
@@ -72,8 +71,6 @@ class Options:
 
 
 _NONE = type(None)
-_UNITS = {"": 1, "b": 1} | {f"{c}{i}b": k**n for n, c in enumerate("kmgt", 1) for i, k in (("", 1000), ("i", 1024))}
-"""What a unit of memory stands for, in small letters."""
 _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("target", (str,), "a name of a target"),
     ("threads", (int, _NONE), "a number of threads"),
@@ -156,20 +153,6 @@ def project_options(start: Path) -> dict[str, Any]:
                 return {}
             return {k.replace("-", "_"): v for k, v in table.items()}
     return {}
-
-
-def in_bytes(memory: int | str) -> int:
-    """A number of bytes from a number or a text: "512MB" is 512 million, "1GiB" is 2**30.
-
-    >>> in_bytes("1.5 kB"), in_bytes("1GiB"), in_bytes(64)
-    (1500, 1073741824, 64)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]*)", str(memory).strip().lower())
-    if found is None or found[2] not in _UNITS:
-        raise ArgumentError(
-            "PH506", f"memory={memory!r} is not a number of bytes", hints=("memory='512MB', '1GiB' or 536870912",)
-        )
-    return int(Fraction(found[1]) * _UNITS[found[2]])
 
 
 def default_threads() -> int:

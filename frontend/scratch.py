@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
+from frontend.units import readable
 from polyhedral.errors import ArgumentError, InternalError
 from polyhedral.program import Program
 from polyhedral.sharing import Conflict, conflict, together
@@ -46,18 +47,6 @@ def require_memory(p: Program, placement: Placement, budget: int | None) -> None
             "smaller sizes, or fewer values kept with ph.let",
         ),
     )
-
-
-def readable(size: int) -> str:
-    """Bytes for people.
-
-    >>> readable(64), readable(1500), readable(12_345_678)
-    ('64 B', '1.5 kB', '12.35 MB')
-    """
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.4g} {name}"
-    return f"{size} B"
 
 
 def _refuse(p: Program, found: Conflict | None) -> None:
