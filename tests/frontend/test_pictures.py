@@ -247,6 +247,15 @@ def test_layout_maps_give_addresses(a: np.ndarray):
     assert all(len(colours) == 1 for colours in hues.values()), "one colour for one address"
 
 
+@pytest.mark.parametrize("stride", [1, -1])
+def test_layout_maps_part_cache_lines(stride: int):
+    """24 doubles from the first byte of a line on, or up to the last: lines change at every eighth."""
+    svg = layout_svg([Cells("a", (("x", 24, stride),), 8)])
+    cells = boxes(parsed(svg), "cell")
+    seams = [float(x) for x in re.findall(r"M (\d+) \d+ v 14", svg)]
+    assert seams == [cells[8][0], cells[16][0]]
+
+
 def test_layouts_of_a_program():
     low = lowered("pipeline")
     texts = words(parsed(low.plot.layout().svg))

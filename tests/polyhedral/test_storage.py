@@ -27,7 +27,7 @@ from polyhedral.sharing import conflict, together
 from polyhedral.storage import Life, Placement, Slot, lives, may_share, place, sharing, shortage, steps
 from polyhedral.transforms.parallel import parallelise
 from polyhedral.transforms.tile import tile
-from polyhedral.tree import Band, Filter, Leaf, Run, Tree, map_bands, times
+from polyhedral.tree import Band, Filter, Leaf, Member, Run, Tree, map_bands, times
 from polyhedral.tree import Sequence as InOrder
 from tests.programs import CASES
 from tests.running import agree, run_c
@@ -118,12 +118,12 @@ def test_placements_against_enumeration(seed: int):
 
 
 def test_enumerated_placements_are_nearly_all_optimal():
-    """Out of 200 drawn, at most a few per cent are larger than the best there is."""
+    """Out of 200 drawn, at most one is larger than the best there is."""
     rng, worse = random.Random(7), 0
     for _ in range(200):
         every = [life(f"t{k}", rng.randint(1, 4000), f := rng.randint(0, 5), f + rng.randint(0, 3)) for k in range(5)]
         worse += place(every, {}).peak > least_found(every)
-    assert worse <= 6
+    assert worse <= 1
 
 
 def test_a_pipeline_needs_two_arrays_at_a_time():
@@ -289,11 +289,23 @@ def test_parallel_steps_are_no_order():
     """Branches that run at the same time: their numbers differ, but nothing says which comes first."""
     p = specialise(pipeline(2), SIZES)
     ids = [f.id for f in families(p)]
-    tree = original(families(p))
-    assert isinstance(tree, InOrder)
-    assert together(p, tree, [("t0", "t1")]) is not None
-    assert together(p, tree, [("t0", "Y")]) is None
-    assert [f for s in steps(tree) for f in s] == ids
+    numbered = Member("c", tuple((f, aff.const(k)) for k, f in enumerate(ids)))
+    for run, free in ((Run.SERIAL, True), (Run.PARALLEL, False), (Run.VECTOR, False)):
+        tree = Band((replace(numbered, run=run),), Leaf())
+        assert (together(p, tree, [("t0", "Y")]) is None) == free
+        assert together(p, tree, [("t0", "t1")]) is not None
+    assert [f for s in steps(original(families(p))) for f in s] == ids
+
+
+def test_what_is_in_order_within_a_loop_comes_back_in_the_next_round():
+    p = specialise(pipeline(4), SIZES)
+    ids = [f.id for f in families(p)]
+    inner = InOrder(tuple(Filter((f,), Leaf()) for f in ids))
+    tree = Band((Member("i", tuple((f, aff.var("i")) for f in ids)),), inner)
+    assert together(p, inner, [("t0", "t2")]) is None
+    assert together(p, tree, [("t0", "t2")]) is not None
+    assert not may_share(lives(p, tree))
+    assert not apart(p, tree, "t0", "t2")
 
 
 # kernels
