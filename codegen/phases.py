@@ -27,18 +27,22 @@ class Phase:
 
 def phases(root: Node, families: Mapping[str, Family], shared: Set[frozenset[str]]) -> tuple[Phase, ...]:
     """The loops cut where they stand one after another, as seldom as will keep every pair in `shared` apart."""
+    others: dict[str, set[str]] = {}
+    for pair in shared:
+        for name in pair:
+            others.setdefault(name, set()).update(pair - {name})
     whole = Phase(root, _touched(root, families))
-    if _apart(whole.arrays, shared):
+    if _apart(whole.arrays, others):
         return (whole,)
     made: list[Phase] = []
     for part in _parts(root):
         here = Phase(part, _touched(part, families))
-        if not _apart(here.arrays, shared):
+        if not _apart(here.arrays, others):
             raise InternalError(
                 "PH999", f"arrays that share memory are needed at once: {', '.join(sorted(here.arrays))}"
             )
         joined = made[-1].arrays | here.arrays if made else here.arrays
-        if made and _apart(joined, shared):
+        if made and _apart(joined, others):
             made[-1] = Phase(_joined(made[-1].root, part), joined)
         else:
             made.append(here)
@@ -64,8 +68,9 @@ def _joined(a: Node, b: Node) -> Node:
     return Block((*(a.children if isinstance(a, Block) else (a,)), b))
 
 
-def _apart(arrays: Set[str], shared: Set[frozenset[str]]) -> bool:
-    return not any(pair <= arrays for pair in shared)
+def _apart(arrays: Set[str], others: Mapping[str, Set[str]]) -> bool:
+    """Whether no two of these share memory; `others` are those that each shares some with."""
+    return all(not arrays & others[a] for a in arrays if a in others)
 
 
 def _touched(node: Node, families: Mapping[str, Family]) -> frozenset[str]:

@@ -35,6 +35,7 @@ def require_memory(p: Program, placement: Placement, budget: int | None) -> None
     fullest = sorted(placement.fullest(), key=lambda s: -s.size)
     shown = ", ".join(f"{s.array} ({readable(s.size)})" for s in fullest[:6])
     more = f" and {len(fullest) - 6} more" if len(fullest) > 6 else ""
+    exact = "this program can do with" if placement.peak == placement.least else "was found for this program"
     raise ArgumentError(
         "PH320",
         f"the intermediate results of {p.name} need {placement.peak} bytes; memory={short.budget} allows fewer",
@@ -43,7 +44,7 @@ def require_memory(p: Program, placement: Placement, budget: int | None) -> None
             f"without sharing memory they would take {readable(placement.apart)}",
         ),
         hints=(
-            f"memory={placement.peak} is the least that this program can do with",
+            f"memory={placement.peak} is the least that {exact}",
             "smaller sizes, or fewer values kept with ph.let",
         ),
     )

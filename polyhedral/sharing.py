@@ -7,9 +7,9 @@ alone it asks of every two that share some whether all that touches the one is o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, takewhile
 from math import prod
 
 from polyhedral import affine as aff
@@ -19,7 +19,8 @@ from polyhedral.program import Array, Program, Role
 from polyhedral.storage import ALIGNED, Placement
 from polyhedral.tree import Component, Run, Tree, times
 
-_Times = Sequence[tuple[Component, ...]]
+_Steps = tuple[int, ...]
+"""The numbers that a time vector begins with: which child of which sequence, from the root down to the first loop."""
 
 
 @dataclass(frozen=True)
@@ -55,32 +56,31 @@ def conflict(p: Program, tree: Tree, placement: Placement, sizes: Mapping[str, i
 def together(p: Program, tree: Tree, pairs: Iterable[Iterable[str]]) -> Conflict | None:
     """The first of these pairs of arrays that a tree needs at the same time."""
     at = times(tree, tuple(f.id for f in families(p)))
-    touching: dict[str, list[tuple[Component, ...]]] = {}
+    touching: dict[str, set[_Steps]] = {}
     for f in families(p):
         s = f.statement
         for name in {s.write.array, *(load.array for load in ex.loads(s.value))}:
-            touching.setdefault(name, []).append(at[f.id])
+            touching.setdefault(name, set()).add(_steps(at[f.id]))
     for pair in pairs:
         a, b = sorted(pair)
-        mine, others = touching.get(a, []), touching.get(b, [])
+        mine, others = touching.get(a, set()), touching.get(b, set())
         if not (_over(mine, others) or _over(others, mine)):
             return Conflict(a, b, "they share memory, but neither is done with before the other is needed")
     return None
 
 
-def _over(mine: _Times, others: _Times) -> bool:
+def _steps(time: Sequence[Component]) -> _Steps:
+    return tuple(t.const for t, _ in takewhile(lambda c: c[0].is_const and c[1] is Run.SERIAL, time))
+
+
+def _over(mine: Set[_Steps], others: Set[_Steps]) -> bool:
     """Whether each family of the one is finished before any of the other starts."""
     return all(_before(a, b) for a in mine for b in others)
 
 
-def _before(a: tuple[Component, ...], b: tuple[Component, ...]) -> bool:
-    """Whether two time vectors are told apart by the first place where their numbers differ, whatever the instances."""
-    for (ta, run), (tb, other) in zip(a, b, strict=False):
-        if not (ta.is_const and tb.is_const and run is Run.SERIAL and other is Run.SERIAL):
-            return False
-        if ta.const != tb.const:
-            return ta.const < tb.const
-    return False
+def _before(a: _Steps, b: _Steps) -> bool:
+    """Whether two are told apart by the first place where they differ, whatever the instances."""
+    return next((x < y for x, y in zip(a, b, strict=False) if x != y), False)
 
 
 def _bytes(a: Array, sizes: Mapping[str, int]) -> int:

@@ -290,8 +290,8 @@ def test_parallel_steps_are_no_order():
     p = specialise(pipeline(2), SIZES)
     ids = [f.id for f in families(p)]
     numbered = Member("c", tuple((f, aff.const(k)) for k, f in enumerate(ids)))
-    for run, free in ((Run.SERIAL, True), (Run.PARALLEL, False), (Run.VECTOR, False)):
-        tree = Band((replace(numbered, run=run),), Leaf())
+    for how, free in ((Run.SERIAL, True), (Run.PARALLEL, False), (Run.VECTOR, False)):
+        tree = Band((replace(numbered, run=how),), Leaf())
         assert (together(p, tree, [("t0", "Y")]) is None) == free
         assert together(p, tree, [("t0", "t1")]) is not None
     assert [f for s in steps(original(families(p))) for f in s] == ids
