@@ -40,6 +40,9 @@ def layout_svg(every: Sequence[Cells]) -> str:
         made, width, height = _map(c, y)
         shapes += made
         far, y = max(far, width), y + height + 2 * PAD
+    if not every:
+        text = "no array's strides are known before the call: give sizes"
+        shapes, far, y = [label(text, PAD, LINE)], width_of(text) + PAD, 2.0 * LINE
     return picture(shapes, far + PAD, y)
 
 

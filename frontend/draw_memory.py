@@ -18,10 +18,14 @@ _STEP, _TALL = 56, 260
 
 @dataclass(frozen=True)
 class Timeline:
-    """Temporaries at their places, with the name of each step of the schedule; all for some sizes."""
+    """Temporaries at their places, with the name of each step of the schedule; `unknown` sizes count as 1."""
 
     placement: Placement
     steps: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+
+    def note(self) -> str:
+        return f"sizes that are not known count as 1: {', '.join(self.unknown)}" if self.unknown else ""
 
     def shares(self, slot: Slot) -> tuple[str, ...]:
         return tuple(s.array for s in self.placement.slots if s.array != slot.array and s.shares(slot))
@@ -30,7 +34,10 @@ class Timeline:
         p = self.placement
         if not p.slots:
             return "no intermediate results in memory"
-        lines = [f"{readable(p.peak)} at most, {readable(p.apart)} without sharing; {readable(p.least)} live at once"]
+        lines = [self.note()] if self.unknown else []
+        lines.append(
+            f"{readable(p.peak)} at most, {readable(p.apart)} without sharing; {readable(p.least)} live at once"
+        )
         width = max(len(s.array) for s in p.slots)
         lines += [f"{s.array:{width}}  {self.described(s)}" for s in p.slots]
         return "\n".join(lines)
@@ -46,6 +53,7 @@ class Timeline:
             "peak": p.peak,
             "least": p.least,
             "unshared": p.apart,
+            "unknown": list(self.unknown),
             "steps": list(self.steps),
             "arrays": {
                 s.array: {
@@ -86,6 +94,7 @@ def timeline_svg(t: Timeline) -> str:
         *(f"step {k}: {name}" for k, name in enumerate(t.steps)),
         *(legend or ["no intermediate results in memory"]),
     ]
+    rows += [t.note()] if t.unknown else []
     shapes += [label(row, PAD, at + i * LINE) for i, row in enumerate(rows)]
     far = max([left + wide + PAD, *(PAD * 2 + width_of(r) for r in rows)])
     return picture(shapes, far, at + LINE * len(rows))

@@ -66,7 +66,9 @@ def timeline(built: Built, sizes: Mapping[str, int]) -> Timeline:
     shown = {f.id: f.statement.name for f in built.analyzed.frame.families}
     order = steps(built.scheduled.schedule.tree)
     inside = [s or tuple(shown) for s in order]
-    return Timeline(built.placement(sizes), tuple(", ".join(dict.fromkeys(shown[f] for f in s)) for s in inside))
+    named = tuple(", ".join(dict.fromkeys(shown[f] for f in s)) for s in inside)
+    needed = {n for life in built.lives for e in life.extents for n in aff.sizes_of(e)}
+    return Timeline(built.placement(sizes), named, tuple(sorted(needed - sizes.keys())))
 
 
 def cells(built: Built, sizes: Mapping[str, int], arrays: Sequence[str]) -> list[Cells]:

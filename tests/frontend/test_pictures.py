@@ -205,7 +205,16 @@ def test_what_has_no_temporaries_says_so():
 
 
 def test_sizes_can_be_given_for_the_timeline():
-    assert "bytes 0..1663" in lowered("symbolic").plot.memory(**{"X.i": 200}).text
+    plot = lowered("symbolic").plot
+    assert "bytes 0..1663" in plot.memory(**{"X.i": 200}).text
+    assert "count as 1" not in plot.memory(**{"X.i": 200}).text
+    assert plot.memory().text.splitlines()[0] == "sizes that are not known count as 1: X.i"
+    assert "sizes that are not known count as 1: X.i" in words(parsed(plot.memory().svg))
+
+
+def test_layouts_that_only_a_call_knows_say_so():
+    f = ph.function(A="i k", B="k j", returns="i j")(mm)
+    assert "give sizes" in words(parsed(f.lower(A="f32[i, k]", B="f32[k, j]").plot.layout("A", "B").svg))[0]
 
 
 # layouts
