@@ -7,7 +7,6 @@ Knows nothing of programs; binding arrays to a function's arguments, and sizes t
 from __future__ import annotations
 
 import difflib
-import html
 import keyword
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from frontend.draw_cells import Cells, layout_svg
+from frontend.svg import bundle, escaped
 from polyhedral import dtypes
 from polyhedral.dtypes import DType
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
@@ -152,7 +153,7 @@ class Array:
         return f"Array{_sized(self.sizes)} {self._dtype}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return _mimebundle(repr(self), self.sizes.items(), self._dtype, self.nbytes)
+        return bundle(_forms(repr(self), self.axes, self.data, self._dtype), include, exclude)
 
 
 class Ordered:
@@ -225,8 +226,7 @@ class Ordered:
         return f"Ordered[{shown}] {self._dtype}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        sizes = zip(self.dims, self.data.shape, strict=True)
-        return _mimebundle(repr(self), sizes, self._dtype, self.data.nbytes)
+        return bundle(_forms(repr(self), self.dims, self.data, self._dtype), include, exclude)
 
 
 def array(a: object, dims: Names | None = None, *, name: str = "this array", caller: str = "") -> Array:
@@ -414,8 +414,17 @@ def _sized(sizes: Mapping[str, int]) -> str:
     return "{" + ", ".join(f"{d}:{n}" for d, n in sizes.items()) + "}"
 
 
-def _mimebundle(text: str, sizes: Iterable[tuple[str, int]], dtype: DType, nbytes: int) -> dict[str, str]:
-    cells = "".join(f"<tr><td>{html.escape(d)}</td><td>{n}</td></tr>" for d, n in sizes)
-    table = f"<table><thead><tr><th>dim</th><th>size</th></tr></thead><tbody>{cells}</tbody></table>"
-    head = f"<code>{html.escape(text)}</code> {nbytes} bytes of {dtype}"
-    return {"text/plain": text, "text/html": f"<details><summary>{head}</summary>{table}</details>"}
+def _forms(text: str, dims: tuple[str, ...], data: Strided, dtype: DType) -> dict[str, str]:
+    """An array for notebooks: its sizes and where its cells lie; values are the reader's to print."""
+    rows = "".join(
+        f"<tr><td>{escaped(d)}</td><td>{n}</td><td>{s}</td></tr>"
+        for d, n, s in zip(dims, data.shape, data.strides, strict=True)
+    )
+    head = "<thead><tr><th>dim</th><th>size</th><th>stride in bytes</th></tr></thead>"
+    strides = tuple(s // data.itemsize for s in data.strides)
+    cells = Cells("array", tuple(zip(dims, data.shape, strides, strict=True)), data.itemsize)
+    svg = layout_svg([cells])
+    summary = f"<code>{escaped(text)}</code> {data.nbytes} bytes of {dtype}"
+    table = f"<table>{head}<tbody>{rows}</tbody></table>"
+    page = f"<details><summary>{summary}</summary>{table}\n{svg}</details>"
+    return {"text/plain": text, "text/html": page, "image/svg+xml": svg}

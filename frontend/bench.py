@@ -220,7 +220,7 @@ def target_records(target: Target, request: Request, meter: Meter, tick: Tick) -
 def work_of(low: Lowered) -> Work:
     """What a call of the program costs at least, as its statements say it."""
     program = low.module.program
-    found = cost(program, low.sizes)
+    found = cost(program, low.sizes, low.built.placement(low.sizes))
     kinds = [a.dtype for a in program.with_role(Role.OUTPUT, Role.INOUT)]
     bits = max((d.bits for d in kinds), default=32)
     exact = all(d.is_integer or d.kind == "b" for d in kinds)

@@ -14,13 +14,14 @@ from typing import Any, cast
 import numpy as np
 
 from frontend.arrays import array
-from frontend.memory import Strided
+from frontend.memory import Strided, View
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
 from polyhedral.dtypes import DType
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
 from polyhedral.layout import Layout, runtime_stride
 from polyhedral.program import Array, Role
+from polyhedral.storage import Placement
 
 Orders = Mapping[str, tuple[str, ...]]
 
@@ -50,6 +51,12 @@ def buffer(a: Array, layout: Layout) -> Buffer:
     extents = tuple(stored[d] for d in axes)
     shape = tuple(max(e.const, 0) for e in extents) if all(e.is_const for e in extents) else None
     return Buffer(a.name, a.role, axes, a.dtype.numpy, shape, a.dtype, extents)
+
+
+def scratch(buffers: Sequence[Buffer], placement: Placement, sizes: Mapping[str, int]) -> tuple[View, ...]:
+    """The temporaries among these in one block, each at its place, in the order of the placement."""
+    named = {b.name: b for b in buffers}
+    return tuple(View(named[s.array].shape_for(sizes), named[s.array].dtype, s.start) for s in placement.slots)
 
 
 def fits(layout: Layout, b: Buffer, a: Strided) -> bool:

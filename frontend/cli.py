@@ -142,7 +142,7 @@ def show(
     stage: Annotated[
         str,
         typer.Option(
-            help="domains, accesses, deps, schedule, tiled, layout, ast, c, asm (several with commas) or all."
+            help="domains, accesses, deps, graph, schedule, tiled, memory, layout, ast, c, asm (several: a,b) or all."
         ),
     ] = "schedule",
     before: Annotated[bool, typer.Option("--before", help="The order as written.")] = False,

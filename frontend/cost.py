@@ -15,18 +15,22 @@ import numpy as np
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.program import Domain, Program, Range, Role, Statement, specialise
+from polyhedral.storage import Placement
 
 _ENUMERATE = 20_000_000
 
 
 @dataclass(frozen=True)
 class Cost:
-    """`flops`: arithmetic on values, 2 for a multiply-add; `bytes`: every input and output once; `temporary` bytes."""
+    """`flops`: arithmetic on values, 2 for a multiply-add; `bytes`: every input and output once; `temporary`: bytes of
+    the block that intermediate results lie in; `unshared`: what they would take if none shared memory with another.
+    """
 
     flops: int
     bytes: int
     temporary: int
     exact: bool = True
+    unshared: int = 0
 
     @property
     def intensity(self) -> float:
@@ -38,11 +42,12 @@ class Cost:
         return (
             f"{about}{self.flops / 1e9:.4g} GFLOP, {self.bytes / 1e6:.4g} MB in and out "
             f"({self.intensity:.1f} FLOP/byte), {self.temporary / 1e6:.4g} MB temporary"
+            + (f" ({self.unshared / 1e6:.4g} MB without sharing)" if self.unshared != self.temporary else "")
         )
 
 
-def cost(program: Program, sizes: Mapping[str, int]) -> Cost:
-    """The cost at given sizes."""
+def cost(program: Program, sizes: Mapping[str, int], placement: Placement) -> Cost:
+    """The cost at given sizes, with the temporaries where they lie."""
     p = specialise(program, sizes)
     flops, exact = 0, True
     for s in p.statements:
@@ -59,7 +64,8 @@ def cost(program: Program, sizes: Mapping[str, int]) -> Cost:
             total += cells * a.dtype.numpy.itemsize
         return total
 
-    return Cost(flops, held(Role.INPUT, Role.OUTPUT) + 2 * held(Role.INOUT), held(Role.TEMPORARY), exact)
+    moved = held(Role.INPUT, Role.OUTPUT) + 2 * held(Role.INOUT)
+    return Cost(flops, moved, placement.peak, exact, placement.apart)
 
 
 def operations(s: Statement) -> int:

@@ -6,20 +6,13 @@ Everything shown is escaped here; what to show is `frontend.show`'s business.
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from frontend.svg import CHAR, LINE, PAD, escaped, label, path, picture, rect
 from polyhedral import tree as tr
 from polyhedral.tree import Tree
-
-_CHAR, _LINE, _PAD = 7.2, 18, 8
-_STYLE = (
-    "text{font:12px ui-monospace,monospace;fill:currentColor}"
-    "rect{fill:none;stroke:currentColor;stroke-width:1;rx:4}path{fill:none;stroke:currentColor}"
-    ".band{fill:#8fb8de55}.sequence{fill:#e0c36a44}.registers{fill:#9fd49f55}.statement{fill:#cccccc44}"
-)
 
 
 @dataclass(frozen=True)
@@ -38,15 +31,15 @@ def boxes(tree: Tree, shown: Mapping[str, str], inside: tuple[str, ...] = ()) ->
         case tr.Leaf():
             return Box("statement", ", ".join(shown.get(f, f) for f in inside))
         case tr.Band(members, child):
-            label = ", ".join(m.name + ("" if m.run is tr.Run.SERIAL else f": {m.run.value}") for m in members)
+            loops = ", ".join(m.name + ("" if m.run is tr.Run.SERIAL else f": {m.run.value}") for m in members)
             return Box(
                 "band",
-                f"band {label}" + (" (permutable)" if tree.permutable and len(members) > 1 else ""),
+                f"band {loops}" + (" (permutable)" if tree.permutable and len(members) > 1 else ""),
                 (boxes(child, shown, inside),),
             )
         case tr.Promote(array, child, past):
-            label = f"in registers: {array}" + (", stored past the caches" if past else "")
-            return Box("registers", label, (boxes(child, shown, inside),))
+            held = f"in registers: {array}" + (", stored past the caches" if past else "")
+            return Box("registers", held, (boxes(child, shown, inside),))
         case tr.Local(array, _, child):
             return Box("registers", f"in memory of its own: {array}", (boxes(child, shown, inside),))
         case tr.Filter(families, child):
@@ -83,63 +76,44 @@ def graph_dot(nodes: Sequence[str], edges: Sequence[tuple[str, str, str]]) -> st
 def tree_svg(root: Box) -> str:
     """Boxes inside boxes: what is inside runs once for each iteration of what is around it."""
     shapes, width, height = _nested(root, 2, 2)
-    return _svg(shapes, width + 4, height + 4)
+    return picture(shapes, width + 4, height + 4)
 
 
 def _nested(box: Box, x: float, y: float) -> tuple[list[str], float, float]:
     inner: list[str] = []
-    wide, at = len(box.label) * _CHAR + 2 * _PAD, y + _LINE + _PAD
+    wide, at = len(box.label) * CHAR + 2 * PAD, y + LINE + PAD
     for b in box.below:
-        shapes, w, h = _nested(b, x + _PAD, at)
+        shapes, w, h = _nested(b, x + PAD, at)
         inner += shapes
-        wide, at = max(wide, w + 2 * _PAD), at + h + 4
-    height = at - y + (_PAD - 4 if box.below else 0)
-    return [_rect(box.kind, x, y, wide, height), _label(box.label, x + _PAD, y + _LINE - 2), *inner], wide, height
+        wide, at = max(wide, w + 2 * PAD), at + h + 4
+    height = at - y + (PAD - 4 if box.below else 0)
+    return [rect(box.kind, x, y, wide, height), label(box.label, x + PAD, y + LINE - 2), *inner], wide, height
 
 
 def graph_svg(nodes: Sequence[str], edges: Sequence[tuple[str, str, str]]) -> str:
     """Statements in a column, an arc for each array that one hands to another."""
-    width = max((len(n) for n in nodes), default=1) * _CHAR + 2 * _PAD
-    at = {n: 4 + i * 3 * _LINE for i, n in enumerate(nodes)}
+    width = max((len(n) for n in nodes), default=1) * CHAR + 2 * PAD
+    at = {n: 4 + i * 3 * LINE for i, n in enumerate(nodes)}
     shapes: list[str] = []
     far = width
     for n, y in at.items():
-        shapes += [_rect("statement", 4, y, width, 1.6 * _LINE), _label(n, 4 + _PAD, y + _LINE)]
+        shapes += [rect("statement", 4, y, width, 1.6 * LINE), label(n, 4 + PAD, y + LINE)]
     for k, (a, b, array) in enumerate(edges):
-        start, end = at[a] + 0.5 * _LINE, at[b] + 1.1 * _LINE
+        start, end = at[a] + 0.5 * LINE, at[b] + 1.1 * LINE
         side, bend = 4 + width, width + 20 + 14 * (k % 6) + abs(end - start) / 4
         shapes.append(
-            _path(f"M {side:.0f} {start:.0f} C {bend:.0f} {start:.0f}, {bend:.0f} {end:.0f}, {side:.0f} {end:.0f}")
+            path(f"M {side:.0f} {start:.0f} C {bend:.0f} {start:.0f}, {bend:.0f} {end:.0f}, {side:.0f} {end:.0f}")
         )
-        shapes.append(_path(f"M {side + 6:.0f} {end - 4:.0f} L {side:.0f} {end:.0f} L {side + 6:.0f} {end + 4:.0f}"))
-        shapes.append(_label(array, bend - 6, (start + end) / 2 + 4))
-        far = max(far, bend + len(array) * _CHAR)
-    return _svg(shapes, far + _PAD, len(nodes) * 3 * _LINE + 8)
-
-
-def _path(d: str) -> str:
-    return f'<path d="{d}"/>'
-
-
-def _rect(kind: str, x: float, y: float, w: float, h: float) -> str:
-    return f'<rect class="{kind}" x="{x:.0f}" y="{y:.0f}" width="{w:.0f}" height="{h:.0f}"/>'
-
-
-def _label(text: str, x: float, y: float) -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}">{html.escape(text)}</text>'
-
-
-def _svg(shapes: Sequence[str], width: float, height: float) -> str:
-    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    return "\n".join(
-        [f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', f"<style>{_STYLE}</style>", *shapes, "</svg>"]
-    )
+        shapes.append(path(f"M {side + 6:.0f} {end - 4:.0f} L {side:.0f} {end:.0f} L {side + 6:.0f} {end + 4:.0f}"))
+        shapes.append(label(array, bend - 6, (start + end) / 2 + 4))
+        far = max(far, bend + len(array) * CHAR)
+    return picture(shapes, far + PAD, len(nodes) * 3 * LINE + 8)
 
 
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8"/><title>{title}</title>
 <style>:root{{color-scheme:light dark}}body{{font:15px system-ui,sans-serif;margin:2em;max-width:110em}}
 pre{{font:13px ui-monospace,monospace;overflow:auto}}
 summary{{cursor:pointer;font-weight:600}}details{{margin:.6em 0}}</style>
@@ -150,9 +124,16 @@ summary{{cursor:pointer;font-weight:600}}details{{margin:.6em 0}}</style>
 
 def page(title: str, texts: Mapping[str, str], pictures: Mapping[str, str]) -> str:
     """Collapsible sections, the pictures inline."""
-    sections = "\n".join(
-        f"<details open><summary>{html.escape(name)}</summary>\n"
-        f"{pictures.get(name, '')}\n<pre>{html.escape(text)}</pre></details>"
+    return _PAGE.format(title=escaped(title), sections=sections(texts, pictures, texts))
+
+
+def sections(texts: Mapping[str, str], pictures: Mapping[str, str], opened: Container[str]) -> str:
+    """A fold for each text, with its picture above it; those in `opened` are open."""
+    return "\n".join(
+        f"<details{_OPEN if name in opened else ''}><summary>{escaped(name)}</summary>\n"
+        f"{pictures.get(name, '')}\n<pre>{escaped(text)}</pre></details>"
         for name, text in texts.items()
     )
-    return _PAGE.format(title=html.escape(title), sections=sections)
+
+
+_OPEN = ' open="open"'

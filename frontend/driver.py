@@ -29,6 +29,7 @@ from codegen.runtime.machine import Measured, recall, refined
 from codegen.runtime.native import Native, Team
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
+from frontend.scratch import judge, judged, require_memory
 from polyhedral import schedule as scheduling
 from polyhedral.assignment import assign
 from polyhedral.candidates import Choice
@@ -43,6 +44,7 @@ from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.prologue import separate
 from polyhedral.rewrites.simplify_tests import simplify_tests
+from polyhedral.storage import Life, Placement, lives, may_share, place, sharing
 from polyhedral.target import Target, host
 from polyhedral.text import to_text
 from polyhedral.transforms.parallel import outermost_parallel
@@ -141,6 +143,8 @@ class Built:
     """What is computed from constant arguments, the first time only; its outputs are inputs here."""
     choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
     """What each planned statement's plan was chosen by, by its name before it was split."""
+    lives: tuple[Life, ...] = ()
+    """When each temporary is needed."""
 
     @property
     def analyzed(self) -> Analyzed:
@@ -149,6 +153,10 @@ class Built:
     @property
     def layouts(self) -> Mapping[str, Layout]:
         return self.scheduled.layouts
+
+    def placement(self, sizes: Mapping[str, int]) -> Placement:
+        """Where the temporaries lie at these sizes, judged by the oracle; sizes that are not given count as 1."""
+        return judged(self.program, self.scheduled.schedule.tree, place(self.lives, sizes), sizes)
 
 
 def prepared(program: Program) -> Program:
@@ -203,11 +211,26 @@ def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, 
     remarks = (*planned.remarks, *scheduled.schedule.remarks)
     scheduled = replace(scheduled, schedule=replace(scheduled.schedule, remarks=remarks))
     clock.lap("schedule")
-    loops = lower_tree(analyzed.frame, scheduled.schedule.tree)
+    built = _emitted(scheduled, options, target.vector, clock, checked=options.checked)
+    if not program.sizes:
+        require_memory(program, built.placement({}), options.budget)
+    return replace(built, choices=planned.choices)
+
+
+def _emitted(scheduled: Scheduled, options: Options, vector_bytes: int, clock: _Clock, *, checked: bool) -> Built:
+    """From a schedule to text: lives of temporaries, loops, C."""
+    program, frame, tree = scheduled.analyzed.program, scheduled.analyzed.frame, scheduled.schedule.tree
+    every = lives(program, tree)
+    shared = may_share(every) if program.sizes else sharing(place(every, {}))
+    judge(program, tree, shared)
+    clock.lap("storage")
+    loops = lower_tree(frame, tree)
     clock.lap("loops")
-    source = emit(program, analyzed.frame.families, loops, layouts, checked=options.checked, vector_bytes=target.vector)
+    source = emit(
+        program, frame.families, loops, scheduled.layouts, checked=checked, vector_bytes=vector_bytes, shared=shared
+    )
     clock.lap("emit")
-    return Built(program, options, scheduled, loops, source, clock.timings(), choices=planned.choices)
+    return Built(program, options, scheduled, loops, source, clock.timings(), lives=every)
 
 
 def as_written(built: Built) -> Built | None:
@@ -225,10 +248,9 @@ def as_written(built: Built) -> Built | None:
     if (built.options.threads or session().threads) > 1:
         tree = next(filter(legal, outermost_parallel(tree)), tree)
     scheduled = replace(built.scheduled, schedule=replace(built.scheduled.schedule, tree=tree))
-    loops = lower_tree(frame, tree)
     width = session().target(built.options).vector
-    source = emit(built.program, frame.families, loops, built.layouts, checked=False, vector_bytes=width)
-    return replace(built, scheduled=scheduled, loops=loops, source=source)
+    made = _emitted(scheduled, built.options, width, _Clock(built.timings), checked=False)
+    return replace(made, timings=built.timings, once=built.once, choices=built.choices)
 
 
 def dump(built: Built, folder: Path) -> None:

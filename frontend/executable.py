@@ -17,15 +17,21 @@ from codegen.runtime.build import BuildInfo
 from codegen.runtime.native import Native, address
 from frontend import driver
 from frontend.arrays import Array, array
-from frontend.buffers import buffer, fits, given_outputs
+from frontend.buffers import Buffer, buffer, fits, given_outputs, scratch
 from frontend.cost import Cost, cost
-from frontend.driver import Timings
-from frontend.memory import Strided, check_written, empties, empty, overlapping
+from frontend.driver import Built, Timings
+from frontend.memory import Strided, check_written, empty, overlapping, views
 from frontend.module import Specialised
+from frontend.plot import Plot, folds
 from frontend.results import structured
+from frontend.scratch import require_memory
+from frontend.svg import bundle, headed
 from polyhedral import affine as aff
 from polyhedral.errors import ArgumentError, BoundsError, DimError, InternalError
 from polyhedral.program import Role
+
+_KEPT = 64
+"""For how many choices of sizes an executable remembers where its temporaries lie."""
 
 
 class Executable:
@@ -50,7 +56,7 @@ class Executable:
         self._written = frozenset(b.name for b in self._buffers if b.role in (Role.OUTPUT, Role.INOUT))
         self._kept: dict[str, Strided] = {}
         self._inout = any(b.role is Role.INOUT for b in self._buffers)
-        self._scratch = tuple(b for b in self._buffers if b.role is Role.TEMPORARY)
+        self._scratch: dict[tuple[int, ...], _Scratch] = {}
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -89,8 +95,16 @@ class Executable:
         return structured(self.lowered.module.returned, results, self.lowered.module.orders)
 
     def _temporaries(self, sizes: Mapping[str, int]) -> dict[str, Strided]:
-        made = empties([(b.shape_for(sizes), b.dtype) for b in self._scratch])
-        return {b.name: a for b, a in zip(self._scratch, made, strict=True)}
+        """One block for all of them, planned once for each choice of sizes."""
+        built = self.lowered.built
+        if not built.lives:
+            return {}
+        key = tuple(sizes[n] for n in built.program.sizes)
+        found = self._scratch.get(key)
+        if found is None:
+            found = _Scratch(built, self._buffers, sizes)
+            self._scratch = ({} if len(self._scratch) >= _KEPT else self._scratch) | {key: found}
+        return found.arrays()
 
     def _invoke(self, arrays: Sequence[Strided], sizes: Mapping[str, int]) -> None:
         if self._prepared is not None:
@@ -106,12 +120,14 @@ class Executable:
             once = self.lowered.built.once
             assert once is not None
             native, _, _ = driver.load(once)
-            made: dict[str, Strided] = {}
-            arrays: list[Strided] = []
-            for n in once.source.buffers:
-                b = buffer(once.program.array(n), once.layouts[n])
-                arrays.append(data[self._arguments[n]] if n in self._arguments else empty(b.shape or (), b.dtype))
-                made[n] = arrays[-1]
+            buffers = [buffer(once.program.array(n), once.layouts[n]) for n in once.source.buffers]
+            made = _Scratch(once, buffers, {}).arrays()
+            for b in buffers:
+                if b.name in self._arguments:
+                    made[b.name] = data[self._arguments[b.name]]
+                elif b.name not in made:
+                    made[b.name] = empty(b.shape or (), b.dtype)
+            arrays = [made[b.name] for b in buffers]
             fault = native(list(map(address, arrays)), (), self.threads)
             if fault:
                 raise self._fault(fault)
@@ -221,7 +237,8 @@ class Executable:
 
     def cost(self) -> Cost:
         """Operations, bytes, intensity and footprint of one call."""
-        return cost(self.lowered.program, self.lowered.sizes)
+        sizes = self.lowered.sizes
+        return cost(self.lowered.program, sizes, self.lowered.built.placement(sizes))
 
     def benchmark(self, *arrays: Any, repeat: int = 20, seconds: float = 1.0) -> Benchmark:
         """Median and spread of whole calls, and what that is of the machine's measured peak."""
@@ -234,9 +251,31 @@ class Executable:
             times.append(time.perf_counter() - start)
         return Benchmark(tuple(times), self.cost(), self.threads)
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """What a call costs, where intermediate results lie, and the text that was compiled, in folds."""
+        plot = Plot(self.lowered.built, self.lowered.sizes)
+        texts = {"cost": str(self.cost()), "timings": str(self.timings), "C": self.source()}
+        page = headed(repr(self), folds(plot, texts, ("cost", "memory")))
+        parts = {"text/plain": repr(self), "text/html": page, "image/svg+xml": plot.memory().svg}
+        return bundle(parts, include, exclude)
+
     def __repr__(self) -> str:
         made = "cached" if self.info.hit else "compiled"
         return f"<Executable {self.lowered.program.name}: {made}, {self.threads} threads>"
+
+
+class _Scratch:
+    """The temporaries of a kernel at given sizes: planned, judged and held against what is allowed."""
+
+    def __init__(self, built: Built, buffers: Sequence[Buffer], sizes: Mapping[str, int]) -> None:
+        placement = built.placement(sizes)
+        require_memory(built.program, placement, built.options.budget)
+        self._size = placement.peak
+        self._views = scratch(buffers, placement, sizes)
+        self._names = tuple(s.array for s in placement.slots)
+
+    def arrays(self) -> dict[str, Strided]:
+        return dict(zip(self._names, views(self._size, self._views), strict=True))
 
 
 @dataclass(frozen=True)

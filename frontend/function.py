@@ -38,17 +38,20 @@ from frontend.memory import Strided
 from frontend.options import Options
 from frontend.results import finished
 from frontend.specs import Spec
+from frontend.svg import bundle
 from polyhedral.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
-    from frontend import compilation
+    from frontend import compilation, plot
     from frontend.driver import Timings
     from frontend.executable import Executable
     from frontend.hints import Hints
     from frontend.module import Module
     from frontend.staged import Lowered
+    from polyhedral.program import Program
 else:
     compilation = Deferred("frontend.compilation")
+    plot = Deferred("frontend.plot")
 
 __all__ = ["CHANGES", "Function", "function", "symbolic"]
 
@@ -206,6 +209,7 @@ class Function:
         checked: bool | None = None,
         tile: int | None = None,
         parallel: bool | None = None,
+        memory: int | str | None = None,
         hints: Hints | None = None,
         **kwargs: Any,
     ) -> Lowered:
@@ -216,7 +220,7 @@ class Function:
         for legality.
         """
         options = compilation.session().options(
-            target=target, threads=threads, checked=checked, tile=tile, parallel=parallel
+            target=target, threads=threads, checked=checked, tile=tile, parallel=parallel, memory=memory
         )
         given, static = self.arguments.described(args, kwargs)
         numbers = {
@@ -256,6 +260,17 @@ class Function:
     def __repr__(self) -> str:
         shown = ", ".join(f"{p.name}{{{','.join(p.axes)}}}" if p.axes is not None else p.name for p in self.parameters)
         return f"<ph.function {self.name}({shown})>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """The canonical text, and a picture of the statements as they are written."""
+        return bundle(plot.of_program(repr(self), str(self), self._shown()), include, exclude)
+
+    def _shown(self) -> Program | None:
+        """The program for f32 arguments of symbolic sizes, or that of the last call where f32 does not suit."""
+        try:
+            return self.trace().program
+        except UserError:
+            return next(reversed(self._modules.values()))[0].program if self._modules else None
 
     def __str__(self) -> str:
         """The canonical text, for f32 arguments of symbolic sizes; `ph.parse` reads it back.

@@ -7,6 +7,7 @@ Kernels take `restrict` pointers, so this is asked before every call; which arra
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from math import prod
 from typing import Any, cast
 
@@ -30,21 +31,25 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Strided:
     """An array of undefined values, in C order, whose first element lies on a multiple of 64 bytes; on whole huge pages
     where it fills one, since whoever asked may keep it.
     """
-    return empties([(shape, dtype)], HUGE)[0]
+    return views(dtype.itemsize * prod(shape) + ALIGNED, [View(shape, dtype, 0)], HUGE)[0]
 
 
-def empties(wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]], large: int = LARGE) -> list[Strided]:
-    """Arrays of undefined values, in C order, in one block of memory, each from a multiple of 64 bytes on; those of
-    whole pages begin at different places of them.  From `large` bytes on the block is the pool's.
+@dataclass(frozen=True)
+class View:
+    """An array in C order that begins `start` bytes after the beginning of a block."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    start: int
+
+
+def views(size: int, wanted: Sequence[View], large: int = LARGE) -> list[Strided]:
+    """Arrays of undefined values in one block of `size` bytes that begins on a multiple of 64; from `large` bytes on
+    the block is the pool's.
     """
-    starts: list[int] = []
-    end = 0
-    for shape, dtype in wanted:
-        starts.append(end)
-        end += -(-dtype.itemsize * prod(shape) // ALIGNED) * ALIGNED + ALIGNED
-    raw = _POOL.take(end) if end >= large else np.empty(end + ALIGNED, _BYTES)
+    raw = _POOL.take(size) if size >= large else np.empty(size + ALIGNED, _BYTES)
     first = -address(raw) % ALIGNED
-    return [np.ndarray(shape, dtype, raw, first + at) for (shape, dtype), at in zip(wanted, starts, strict=True)]
+    return [np.ndarray(v.shape, v.dtype, raw, first + v.start) for v in wanted]
 
 
 def element_span(array: Strided) -> tuple[int, int]:

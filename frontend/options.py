@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from frontend.units import in_bytes
 from polyhedral.errors import ArgumentError
 
 
@@ -24,7 +25,8 @@ from polyhedral.errors import ArgumentError
 class Options:
     """`target` cpu or c; `threads` None for all cores; `checked` bounds-checks every access at run time; `dump` a
     folder that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `plan_above` the number
-    of instances from which a reduction gets a register tile (-1 for never); `sizes` "auto" or "exact"."""
+    of instances from which a reduction gets a register tile (-1 for never); `sizes` "auto" or "exact"; `memory` the
+    most that intermediate results may take, as bytes or "512MB", None for any."""
 
     target: str = "cpu"
     threads: int | None = None
@@ -34,7 +36,13 @@ class Options:
     parallel: bool = True
     plan_above: int = 50_000
     sizes: str = "auto"
+    memory: int | str | None = None
     cache_dir: str | None = None
+
+    @property
+    def budget(self) -> int | None:
+        """`memory` in bytes."""
+        return self.memory if self.memory is None else in_bytes(self.memory)
 
     def validated(self) -> Options:
         for name, wanted, what in _TYPES:
@@ -57,6 +65,8 @@ class Options:
             raise ArgumentError(
                 "PH506", f"threads={self.threads} is not a positive number", hints=("threads=1, or None for all",)
             )
+        if self.memory is not None:
+            in_bytes(self.memory)
         return self
 
 
@@ -70,6 +80,7 @@ _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("parallel", (bool,), "True or False"),
     ("plan_above", (int,), "a number of instances"),
     ("sizes", (str,), "'auto' or 'exact'"),
+    ("memory", (int, str, _NONE), "a number of bytes"),
     ("cache_dir", (str, _NONE), "a folder"),
 )
 
@@ -109,7 +120,7 @@ def _checked(chosen: Options) -> Options:
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _CACHE_DIR."""
+    """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _MEMORY, _CACHE_DIR."""
     found: dict[str, Any] = {}
     readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
         ("POLYHEDRAL_TARGET", "target", str),
@@ -117,6 +128,7 @@ def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         ("POLYHEDRAL_CHECK", "checked", lambda v: v not in ("", "0", "false")),
         ("POLYHEDRAL_DUMP", "dump", str),
         ("POLYHEDRAL_TILE", "tile", int),
+        ("POLYHEDRAL_MEMORY", "memory", str),
         ("POLYHEDRAL_CACHE_DIR", "cache_dir", str),
     )
     for name, field, convert in readers:

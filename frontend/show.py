@@ -7,14 +7,13 @@ Only reads what `Lowered` holds; pictures are drawn in `frontend.draw`.
 from __future__ import annotations
 
 import difflib
-import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from frontend import draw, driver
+from frontend import draw, draw_graph, driver, plot
 from frontend.staged import Lowered
 from frontend.usage import UsageError
 from polyhedral import tree as tr
@@ -22,9 +21,11 @@ from polyhedral.isl_schedule import to_yaml
 from polyhedral.schedule import original
 from polyhedral.tree import Tree
 
-STAGES = ("domains", "accesses", "deps", "schedule", "tiled", "layout", "ast", "c", "asm")
+STAGES = ("domains", "accesses", "deps", "graph", "schedule", "tiled", "memory", "layout", "ast", "c", "asm")
 FORMATS = ("text", "json", "isl", "dot", "svg", "html")
 TREES = ("schedule", "tiled")
+DRAWN = (*TREES, "deps", "graph", "memory", "layout")
+"""Stages that have a picture."""
 
 
 def stages_of(text: str) -> tuple[str, ...]:
@@ -51,7 +52,12 @@ def show(low: Lowered, stages: Sequence[str], form: str, when: str, statement: s
             return {s: _text(low, s, when, statement, families) for s in stages}
         case "json":
             data = {s: _data(low, s, when, statement, families) for s in stages}
-            data |= {s: structure(pruned(_tree(low, when), families), _shown(low)) for s in stages if s == "schedule"}
+            whole = {
+                "schedule": lambda: structure(pruned(_tree(low, when), families), _shown(low)),
+                "graph": lambda: plot.graph(low.built, low.sizes).to_json(),
+                "memory": lambda: plot.timeline(low.built, low.sizes).to_json(),
+            }
+            data |= {s: whole[s]() for s in stages if s in whole}
             result = {"schema": "polyhedral.show/1", "program": low.program.name, "sizes": low.sizes, "stages": data}
             return {"all": json.dumps(result, indent=2)}
         case "isl":
@@ -60,7 +66,7 @@ def show(low: Lowered, stages: Sequence[str], form: str, when: str, statement: s
             return {s: _picture(low, s, form, when, families) for s in stages}
         case "html":
             texts = {s: _text(low, s, when, statement, families) for s in stages}
-            pictures = {s: _picture(low, s, "svg", when, families) for s in stages if s in (*TREES, "deps")}
+            pictures = {s: _picture(low, s, "svg", when, families) for s in stages if s in DRAWN}
             return {"all": draw.page(low.program.name, texts, pictures)}
         case _:
             raise UsageError(f"--format {form}: formats are {', '.join(FORMATS)}")
@@ -188,6 +194,17 @@ def _data(low: Lowered, stage: str, when: str, statement: str | None, keep: Sequ
             return {f.shown: _loops(_tree(low, when), f.id) for f in frame.families if f.id in keep}
         case "layout":
             return {a.name: _layout(low, a.name) for a in low.program.arrays}
+        case _:
+            return _whole(low, stage)
+
+
+def _whole(low: Lowered, stage: str) -> str:
+    """Stages that show the program as a whole, whatever statement was asked for."""
+    match stage:
+        case "graph":
+            return str(plot.graph(low.built, low.sizes))
+        case "memory":
+            return str(plot.timeline(low.built, low.sizes))
         case "ast":
             return low.ast
         case "c":
@@ -281,6 +298,9 @@ def _picture(low: Lowered, stage: str, form: str, when: str, keep: Sequence[str]
         )
         nodes = dict.fromkeys(n for s, t, _ in edges for n in (s, t)) or {s.name: None for s in a.program.statements}
         return draw.graph_dot(list(nodes), list(edges)) if form == "dot" else draw.graph_svg(list(nodes), list(edges))
-    if form == "svg":
-        raise UsageError(f"--format svg draws the stages schedule, tiled and deps, not {html.escape(stage)}")
-    raise UsageError(f"--format dot draws the stages schedule, tiled and deps, not {stage}")
+    if stage == "graph":
+        return draw_graph.dot_text(plot.graph(low.built, low.sizes)) if form == "dot" else low.plot.graph().svg
+    if form == "svg" and stage in DRAWN:
+        return (low.plot.memory() if stage == "memory" else low.plot.layout()).svg
+    drawn = DRAWN if form == "svg" else DRAWN[:4]
+    raise UsageError(f"--format {form} draws the stages {', '.join(drawn)}, not {stage}")

@@ -18,7 +18,9 @@ from frontend.explain import Explain
 from frontend.hints import NO_HINTS, Hints
 from frontend.module import Specialised, module_of
 from frontend.options import Options
+from frontend.plot import Plot, folds
 from frontend.specs import Spec, dense
+from frontend.svg import bundle, headed
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral import tree as tr
@@ -76,6 +78,11 @@ class Lowered(Specialised):
         return Explain(self)
 
     @property
+    def plot(self) -> Plot:
+        """Pictures as SVG: `low.plot.graph()`, `.memory()`, `.layout("X")`, `.schedule()`."""
+        return Plot(self.built, self.sizes)
+
+    @property
     def timings(self) -> Timings:
         return self.built.timings
 
@@ -88,6 +95,18 @@ class Lowered(Specialised):
 
     def __str__(self) -> str:
         return f"{self.schedule()}\n\n{self.ast}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """A picture of the statements, and all stages in folds."""
+        texts = {
+            "domains": "\n".join(f"{n}: {d}" for n, d in self.domains.items()),
+            "remarks": "\n".join(map(str, self.remarks)) or "none",
+            "loops": self.ast,
+            "C": self.source(),
+        }
+        page = headed(repr(self), folds(self.plot, texts, ("statements",)))
+        parts = {"text/plain": repr(self), "text/html": page, "image/svg+xml": self.plot.graph().svg}
+        return bundle(parts, include, exclude)
 
 
 def _affine_index(load: ex.Load) -> tuple[tuple[str, aff.Affine], ...]:

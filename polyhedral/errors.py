@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Diagnostics: what went wrong, where, why, and what to try.
 
-Every error a user can meet is raised from here, in the user's words; nothing below this file knows how a terminal,
-a notebook or `--json` shows it.
+Every error a user can meet is raised from here, in the user's words, with the forms in which a terminal, a notebook and
+`--json` show it; nothing below this file knows of these.
 """
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -76,6 +77,13 @@ class PolyhedralError(Exception):
         lines += [f"  {d}" for d in self.details]
         lines += [f"  hint: {h}" for h in self.hints]
         return "\n".join(lines)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """The whole diagnostic for notebooks: the cause stands out, the hints last; every form is small."""
+        first, *rest = str(self).split("\n")
+        more = "\n".join(rest)
+        page = f"<pre><b>{html.escape(type(self).__name__)}{html.escape(first)}</b>\n{html.escape(more)}</pre>"
+        return {"text/plain": str(self), "text/html": page}
 
     def to_json(self) -> dict[str, object]:
         """The same facts with stable keys, for `--json` and tests."""

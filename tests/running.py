@@ -33,7 +33,16 @@ def run_c(
     native, _, _ = driver.load(built)
     source = built.source
     arrays = [a for a in built.program.arrays if a.role is not Role.CONSTANT]
-    data = {a.name: _memory(a, inputs, sizes, built.layouts[a.name]) for a in arrays}
+    placement = built.placement(sizes)
+    scratch = {s.array: s for s in placement.slots}
+    raw = np.full(placement.peak + 64, 0x7F, np.uint8)
+    block = raw[-address(raw) % 64 :]
+    data = {
+        a.name: _memory(a, inputs, sizes, built.layouts[a.name], block, scratch[a.name].start)
+        if a.name in scratch
+        else _memory(a, inputs, sizes, built.layouts[a.name])
+        for a in arrays
+    }
     strides = {
         runtime_stride(a.name, d): s // data[a.name].itemsize
         for a in arrays
@@ -52,21 +61,27 @@ def _layout(a: Array, order: str | None, symbolic: bool) -> Layout:
     return Layout(a.name, tuple((d, runtime_stride(a.name, d)) for d in a.dim_names))
 
 
-def _memory(a: Array, inputs: Arrays, sizes: Mapping[str, int], layout: Layout) -> np.ndarray:
-    """Cells of an array where its layout puts them; strides that are only known at run time are dense ones."""
+def _memory(
+    a: Array, inputs: Arrays, sizes: Mapping[str, int], layout: Layout, block: np.ndarray | None = None, start: int = 0
+) -> np.ndarray:
+    """Cells of an array where its layout puts them, in a block from `start` on or in memory of their own; strides that
+    are only known at run time are dense ones.
+    """
     shape = tuple(aff.evaluate(e, {}, sizes) for _, e in a.stored)
     steps = [s for _, s in layout.strides]
     if any(isinstance(s, str) for s in steps):
         by_dim = dict(zip(a.dim_names, shape, strict=True))
-        dense = np.empty([by_dim[d] for d in layout.order], a.dtype.numpy)
+        wanted = tuple(by_dim[d] for d in layout.order)
+        dense = np.empty(wanted, a.dtype.numpy) if block is None else np.ndarray(wanted, a.dtype.numpy, block, start)
         made = dense.transpose([layout.order.index(d) for d in a.dim_names])
     else:
         cells = 1 + sum(max(n - 1, 0) * int(s) for n, s in zip(shape, steps, strict=True))
         strides = tuple(int(s) * a.dtype.numpy.itemsize for s in steps)
-        made = np.ndarray(shape, a.dtype.numpy, np.empty(cells, a.dtype.numpy), strides=strides)
+        own = np.empty(cells, a.dtype.numpy) if block is None else block
+        made = np.ndarray(shape, a.dtype.numpy, own, start, strides)
     if a.name in inputs:
         made[...] = inputs[a.name]
-    else:
+    elif block is None:
         made[...] = 77
     return made
 

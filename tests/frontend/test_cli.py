@@ -60,7 +60,7 @@ program scaled
   output out: f64[y: X.y, x: X.x]
   S0: for y < X.y, x < X.x:  out = X * 2.0
 """
-STAGES = ("domains", "accesses", "deps", "schedule", "tiled", "layout", "ast", "c", "asm")
+STAGES = ("domains", "accesses", "deps", "graph", "schedule", "tiled", "memory", "layout", "ast", "c", "asm")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.lib.array_utils import byte_bounds
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from frontend.memory import check_written, element_span, empties, empty, meets_itself, overlapping
+from frontend.memory import View, check_written, element_span, empty, meets_itself, overlapping, views
 from polyhedral.errors import ArgumentError
 
 
@@ -38,11 +38,13 @@ def test_a_result_ties_up_little_more_than_itself():
 
 
 def test_arrays_of_one_block_share_nothing():
-    wanted = [((4096,), np.dtype("f4")), ((3, 7), np.dtype("f8")), ((0,), np.dtype("f4")), ((1 << 20,), np.dtype("u1"))]
-    made = empties(wanted)
+    shapes = [((4096,), np.dtype("f4")), ((3, 7), np.dtype("f8")), ((0,), np.dtype("f4")), ((1 << 20,), np.dtype("u1"))]
+    starts = (0, 4096 * 4, 4096 * 4 + 192, 4096 * 4 + 256)
+    wanted = [View(*s, at) for s, at in zip(shapes, starts, strict=True)]
+    made = views(starts[-1] + (1 << 20), wanted)
     for n, a in enumerate(made):
         a[...] = n
-    assert [(a.shape, a.dtype) for a in made] == wanted
+    assert [(a.shape, a.dtype) for a in made] == shapes
     assert all((a == n).all() and a.ctypes.data % 64 == 0 for n, a in enumerate(made))
 
 

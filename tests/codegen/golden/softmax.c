@@ -12,7 +12,7 @@ __attribute__((simd("notinbranch"))) double exp(double);
 #endif
 static inline double fmax_f64(double a, double b) { return a > b || a != a ? a : b; }
 
-static __attribute__((noinline, noipa)) void ph_softmax_body(const double *restrict X, double *restrict m, double *restrict e, double *restrict s, double *restrict out, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride, const int64_t e_i_stride, const int64_t out_i_stride) {
+static __attribute__((noinline, noipa)) void ph_softmax_phase_0(const double *restrict X, double *restrict m, double *restrict e, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride, const int64_t e_i_stride, const int64_t out_i_stride) {
   if (X_k >= 0) {
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < X_i; ++i) {
@@ -27,6 +27,9 @@ static __attribute__((noinline, noipa)) void ph_softmax_body(const double *restr
     for (int64_t k = 0; k < X_k; ++k)
       e[k + e_i_stride * (i)] = exp(X[k + X_i_stride * (i)] - m[i]);
   }
+}
+
+static __attribute__((noinline, noipa)) void ph_softmax_phase_1(double *restrict e, double *restrict s, double *restrict out, const int64_t X_i, const int64_t X_k, const int64_t X_i_stride, const int64_t e_i_stride, const int64_t out_i_stride) {
   if (X_k >= 0) {
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < X_i; ++i) {
@@ -46,6 +49,9 @@ static __attribute__((noinline, noipa)) void ph_softmax_body(const double *restr
 int32_t ph_softmax(void *const *buffers, const int64_t *sizes, int32_t threads) {
   int32_t fault = 0;
   #pragma omp parallel num_threads(threads) if (threads > 1)
-  ph_softmax_body(buffers[0], buffers[1], buffers[2], buffers[3], buffers[4], sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]);
+  {
+    ph_softmax_phase_0(buffers[0], buffers[1], buffers[2], sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]);
+    ph_softmax_phase_1(buffers[2], buffers[3], buffers[4], sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]);
+  }
   return fault;
 }

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""Phases: the parts of a kernel between which memory changes hands.
+
+`restrict` promises that what one pointer writes no other reads, for as long as the function runs that takes them (C11,
+6.7.3.1).  Arrays that share memory are therefore taken by different functions, one after another.  What shares memory
+is decided in `polyhedral.storage`, how a function is spelled in `codegen.c`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+
+from codegen.loops import Block, Exec, If, Node, Promoted, walk
+from polyhedral import affine as aff
+from polyhedral.errors import InternalError
+from polyhedral.instances import Family, references
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Loops that one function runs, and the arrays that they touch."""
+
+    root: Node
+    arrays: frozenset[str]
+
+
+def phases(root: Node, families: Mapping[str, Family], shared: Set[frozenset[str]]) -> tuple[Phase, ...]:
+    """The loops cut where they stand one after another, as seldom as will keep every pair in `shared` apart."""
+    others: dict[str, set[str]] = {}
+    for pair in shared:
+        for name in pair:
+            others.setdefault(name, set()).update(pair - {name})
+    whole = Phase(root, _touched(root, families))
+    if _apart(whole.arrays, others):
+        return (whole,)
+    made: list[Phase] = []
+    for part in _parts(root):
+        here = Phase(part, _touched(part, families))
+        if not _apart(here.arrays, others):
+            raise InternalError(
+                "PH999", f"arrays that share memory are needed at once: {', '.join(sorted(here.arrays))}"
+            )
+        joined = made[-1].arrays | here.arrays if made else here.arrays
+        if made and _apart(joined, others):
+            made[-1] = Phase(_joined(made[-1].root, part), joined)
+        else:
+            made.append(here)
+    return tuple(made)
+
+
+def _parts(node: Node) -> Iterator[Node]:
+    """What runs one after another; a condition around several stands around each, since it only asks for sizes."""
+    match node:
+        case Block(children):
+            for c in children:
+                yield from _parts(c)
+        case If(condition, then, orelse):
+            for part in _parts(then):
+                yield If(condition, part)
+            for part in _parts(orelse) if orelse is not None else ():
+                yield If(aff.negate(condition), part)
+        case _:
+            yield node
+
+
+def _joined(a: Node, b: Node) -> Node:
+    return Block((*(a.children if isinstance(a, Block) else (a,)), b))
+
+
+def _apart(arrays: Set[str], others: Mapping[str, Set[str]]) -> bool:
+    """Whether no two of these share memory; `others` are those that each shares some with."""
+    return all(not arrays & others[a] for a in arrays if a in others)
+
+
+def _touched(node: Node, families: Mapping[str, Family]) -> frozenset[str]:
+    found: set[str] = set()
+    for n in walk(node):
+        match n:
+            case Exec(family, _):
+                found |= {r.array for r in references(families[family])}
+            case Promoted(array):
+                found.add(array)
+            case _:
+                pass
+    return frozenset(found)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Units: numbers of bytes as people write and read them.
+
+What is counted, and what is allowed, is said elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from polyhedral.errors import ArgumentError
+
+_UNITS = {"": 1, "b": 1} | {f"{c}{i}b": k**n for n, c in enumerate("kmgt", 1) for i, k in (("", 1000), ("i", 1024))}
+"""What a unit of memory stands for, in small letters."""
+
+
+def in_bytes(memory: int | str) -> int:
+    """A number of bytes from a number or a text: "512MB" is 512 million, "1GiB" is 2**30.
+
+    >>> in_bytes("1.5 kB"), in_bytes("1GiB"), in_bytes(64)
+    (1500, 1073741824, 64)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([a-z]*)", str(memory).strip().lower())
+    if found is None or found[2] not in _UNITS:
+        raise ArgumentError(
+            "PH506", f"memory={memory!r} is not a number of bytes", hints=("memory='512MB', '1GiB' or 536870912",)
+        )
+    return int(Fraction(found[1]) * _UNITS[found[2]])
+
+
+def readable(size: int) -> str:
+    """Bytes for people.
+
+    >>> readable(64), readable(1500), readable(12_345_678)
+    ('64 B', '1.5 kB', '12.35 MB')
+    """
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.4g} {name}"
+    return f"{size} B"

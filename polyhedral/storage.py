@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+"""Storage: where the temporaries of a scheduled program lie in one block of memory, and how large that block is.
+
+Temporaries that no step of the schedule needs at the same time share bytes.  Judged by `polyhedral.sharing`; who
+allocates the block is the front end's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from polyhedral import affine as aff
+from polyhedral.affine import Affine
+from polyhedral.instances import families, references
+from polyhedral.program import Program, Role
+from polyhedral.tree import Filter, Tree
+from polyhedral.tree import Sequence as InOrder
+
+ALIGNED = 64
+"""Bytes of a cache line: every array starts on a multiple of it."""
+_TRIES = 16
+"""How often the array that ends highest is placed first instead, where a placement is larger than what is live."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """A temporary, the extents that take memory, bytes per cell, and the first and last step that touch it."""
+
+    array: str
+    extents: tuple[Affine, ...]
+    item: int
+    first: int
+    last: int
+
+    def bytes(self, sizes: Mapping[str, int]) -> int:
+        """What its cells take; sizes that nobody gave count as 1."""
+        every = {n: sizes.get(n, 1) for e in self.extents for n in aff.sizes_of(e)}
+        return self.item * prod(max(aff.evaluate(e, {}, every), 0) for e in self.extents)
+
+    def meets(self, other: Life) -> bool:
+        """Whether some step may need both."""
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A temporary at its place: the bytes [start, start + size) belong to it from step `first` to step `last`."""
+
+    array: str
+    start: int
+    size: int
+    first: int
+    last: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+    def shares(self, other: Slot) -> bool:
+        return self.start < other.end and other.start < self.end
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Every temporary at its place in a block of `peak` bytes.
+
+    `least`: what the fullest step needs, which no placement undercuts; `apart`: what they take without sharing.
+    """
+
+    slots: tuple[Slot, ...]
+    peak: int
+    least: int
+    apart: int
+
+    def fullest(self) -> tuple[Slot, ...]:
+        """The temporaries that are live at once when `least` bytes are."""
+        return max(_moments(self.slots), key=_held, default=())
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """A budget that a placement exceeds, and what is live at once where it is fullest: for whoever would recompute."""
+
+    budget: int
+    placement: Placement
+
+
+def steps(tree: Tree) -> tuple[tuple[str, ...], ...]:
+    """The families of the parts of a tree that run one after another, each part finished before the next begins."""
+    match tree:
+        case InOrder(children):
+            return tuple(s for c in children for s in steps(c))
+        case Filter(inside, child):
+            below = steps(child)
+            return below if len(below) > 1 else (inside,)
+        case _:
+            return ((),)
+
+
+def lives(p: Program, tree: Tree) -> tuple[Life, ...]:
+    """The temporaries of a program, each with the steps between which it holds values."""
+    every = {f.id: f for f in families(p)}
+    order = steps(tree)
+    touched: dict[str, list[int]] = {}
+    for at, inside in enumerate(order):
+        for f in inside if len(order) > 1 else every:
+            for r in references(every[f]):
+                touched.setdefault(r.array, []).append(at)
+    found: list[Life] = []
+    for a in p.with_role(Role.TEMPORARY):
+        at = touched.get(a.name, [0])
+        extents = tuple(e for _, e in a.stored)
+        found.append(Life(a.name, extents, a.dtype.numpy.itemsize, min(at), max(at)))
+    return tuple(found)
+
+
+def place(every: Sequence[Life], sizes: Mapping[str, int]) -> Placement:
+    """A small block for these temporaries at these sizes.
+
+    Greedy, in several orders: each array goes into the tightest gap that those who live with it leave (Sekiyama et al.
+    2018, after Gergov's reduction to intervals); then whoever ends highest is placed first instead.  Optimal where the
+    result is `least`, which is usual; the problem itself is NP-hard.
+    """
+    sized = [(e, _room(e.bytes(sizes))) for e in every]
+    orders: tuple[Callable[[tuple[Life, int]], tuple[int, ...]], ...] = (
+        lambda e: (-e[1], e[0].first),
+        lambda e: (e[0].first, -e[1]),
+        lambda e: (-e[1] * (1 + e[0].last - e[0].first),),
+    )
+    least = max(map(_held, _moments([Slot(e.array, 0, n, e.first, e.last) for e, n in sized])), default=0)
+    best: list[Slot] | None = None
+    for key in orders:
+        order = sorted(sized, key=key)
+        for _ in range(_TRIES):
+            slots = _greedy(order)
+            best = slots if best is None or _peak(slots) < _peak(best) else best
+            top = max(slots, key=lambda s: s.end, default=None)
+            if top is None or _peak(best) == least or order[0][0].array == top.array:
+                break
+            order = [*(e for e in order if e[0].array == top.array), *(e for e in order if e[0].array != top.array)]
+    chosen = {s.array: s for s in best or ()}
+    slots = tuple(chosen[e.array] for e in every)
+    return Placement(slots, _peak(slots), least, sum(n for _, n in sized))
+
+
+def may_share(every: Sequence[Life]) -> frozenset[frozenset[str]]:
+    """The pairs that lie in one place at some sizes."""
+    return frozenset(frozenset((a.array, b.array)) for i, a in enumerate(every) for b in every[:i] if not a.meets(b))
+
+
+def sharing(placement: Placement) -> frozenset[frozenset[str]]:
+    """The pairs that have a byte in common."""
+    slots = placement.slots
+    return frozenset(frozenset((a.array, b.array)) for i, a in enumerate(slots) for b in slots[:i] if a.shares(b))
+
+
+def shortage(placement: Placement, budget: int | None) -> Shortage | None:
+    """None where the block fits a budget of bytes."""
+    return None if budget is None or placement.peak <= budget else Shortage(budget, placement)
+
+
+def _room(size: int) -> int:
+    """Whole lines, and one more: arrays of whole pages then begin at different places of them, and of the cache."""
+    return -(-size // ALIGNED) * ALIGNED + ALIGNED
+
+
+def _greedy(order: Sequence[tuple[Life, int]]) -> list[Slot]:
+    placed: list[Slot] = []
+    for life, size in order:
+        beside = sorted(
+            (s for s in placed if s.first <= life.last and life.first <= s.last), key=lambda s: (s.start, s.end)
+        )
+        gap = min((g for g in _gaps(beside) if g[1] >= size), key=lambda g: (g[1], g[0]), default=None)
+        start = gap[0] if gap is not None else max((s.end for s in beside), default=0)
+        placed.append(Slot(life.array, start, size, life.first, life.last))
+    return placed
+
+
+def _gaps(beside: Sequence[Slot]) -> Iterator[tuple[int, int]]:
+    """(start, bytes) of the holes between slots that are sorted by their start."""
+    end = 0
+    for s in beside:
+        if s.start > end:
+            yield end, s.start - end
+        end = max(end, s.end)
+
+
+def _moments(slots: Sequence[Slot]) -> Iterator[tuple[Slot, ...]]:
+    """Who is live when each begins to be: the fullest step is one of these."""
+    for at in sorted({s.first for s in slots}):
+        yield tuple(s for s in slots if s.first <= at <= s.last)
+
+
+def _held(slots: Iterable[Slot]) -> int:
+    return sum(s.size for s in slots)
+
+
+def _peak(slots: Iterable[Slot]) -> int:
+    return max((s.end for s in slots), default=0)
