@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 
 import cgen
 import numpy as np
@@ -28,7 +29,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
 from polyhedral.instances import Family, Kind
-from polyhedral.layout import Layout, address
+from polyhedral.layout import Layout, address, row_major
 from polyhedral.program import Array, Program, Role
 from polyhedral.tree import Run
 
@@ -73,6 +74,8 @@ class _Emitter:
     spelled: Mapping[str, str]
     checked: bool
     vector_bytes: int
+    first: dict[str, dict[str, Affine]] = field(default_factory=dict[str, dict[str, Affine]])
+    """For arrays in memory of their own, the first cell that this holds along each axis that is cut."""
     scalar: Scalar = field(init=False)
     registers: Registers = field(init=False)
 
@@ -100,6 +103,8 @@ class _Emitter:
         layout = self.layouts[array]
         if self.checked:
             index = [(d, i if isinstance(i, str) else self._tested(array, d, i)) for d, i in index]
+        if array in self.first:
+            index = [(d, self._from_first(array, d, i)) for d, i in index]
         planes = dict(self.program.array(array).planes)
         total, products = aff.const(0), list[str]()
         for d, i in index:
@@ -117,7 +122,15 @@ class _Emitter:
         return f"{self.spell(array)}[{' + '.join(products)}]"
 
     def address(self, array: str, index: Sequence[tuple[str, Affine]]) -> Affine | None:
-        return address(self.layouts[array], index)
+        first = self.first.get(array, {})
+        return address(self.layouts[array], [(d, i - first[d] if d in first else i) for d, i in index])
+
+    def _from_first(self, array: str, dim: str, index: Affine | str) -> Affine | str:
+        """An index into memory of its own."""
+        first = self.first[array].get(dim, aff.const(0))
+        if isinstance(index, Affine):
+            return index - first
+        return index if first == aff.const(0) else f"({index}) - ({self.scalar.affine(first)})"
 
     def _tested(self, array: str, dim: str, index: Affine) -> str:
         """An index that reports the statement being run when it is out of bounds."""
@@ -225,8 +238,17 @@ class _Emitter:
             case lp.Promoted():
                 made = partial_region(self.registers, n) if has_lanes(n) else self.registers.region(n)
                 return [cgen.Block(made)]
+            case lp.Local():
+                return self._local(n)
             case lp.Exec():
                 return self.execute(n)
+
+    def _local(self, n: lp.Local) -> list[cgen.Generable]:
+        """An array on the stack, which a block of the loops around it fills and reads."""
+        array = self.program.array(n.array)
+        self.first[n.array] = {d: first for d, first, _ in n.cells}
+        place = f"{STORAGE[array.dtype.name]} {self.spell(n.array)}[{_cells(array, n)}] __attribute__((aligned(64)))"
+        return [cgen.Statement(place), *self.node(n.body, shared=False)]
 
     def fence(self, n: lp.Node) -> list[cgen.Generable]:
         """Stores past the caches are seen by others only after a fence, which comes before their barrier."""
@@ -252,6 +274,17 @@ class _Emitter:
         if n.run is Run.VECTOR and not any(isinstance(x, lp.For) for x in lp.walk(n.body)):
             return [cgen.Pragma("omp simd"), made]
         return [made]
+
+
+def _cells(a: Array, n: lp.Local) -> int:
+    """How many cells of an array its own memory holds."""
+    return prod(e.const for _, e in _cut(a, n).dims)
+
+
+def _cut(a: Array, n: lp.Local) -> Array:
+    """The array as far as its own memory goes."""
+    cells = {d: aff.const(size) for d, _, size in n.cells}
+    return replace(a, dims=tuple((d, cells.get(d, e)) for d, e in a.dims))
 
 
 def _always(value: ex.Expr) -> list[ex.Expr]:
@@ -288,11 +321,14 @@ def emit(
     may lie in one place.
     """
     symbol = f"ph_{c_name(p.name)}"
+    local = {n.array: n for n in lp.walk(root) if isinstance(n, lp.Local)}
+    own = {name: row_major(_cut(p.array(name), n), layouts[name].order) for name, n in local.items()}
+    layouts = {**layouts, **own}
     strides = tuple(dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str)))
     spelled = _spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
     emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes)
     parallel = lp.has_parallel(root)
-    arrays = [a for a in p.arrays if a.role is not Role.CONSTANT]
+    arrays = [a for a in p.arrays if a.role is not Role.CONSTANT and a.name not in local]
     parts = phases(root, emitter.families, shared)
     bodies = [
         _Body(

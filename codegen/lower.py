@@ -50,8 +50,10 @@ def lower(fr: Frame, tree: Tree) -> Node:
     ast = build.node_from_schedule(schedule)
     members = {f.id: members_of(tree, f.id) for f in fr.families}
     sizes = {p: aff.size(n) for p, n in zip(fr.params, fr.program.sizes, strict=True)}
-    found = {(n.array, f): (replace(n, child=Leaf()), inside) for n, inside, _ in regions(tree) for f in inside}
-    kept = {f.id: tuple((at, found[n.array, f.id]) for at, n in held(tree, f.id)) for f in fr.families}
+    found = {
+        (type(n), n.array, f): (replace(n, child=Leaf()), inside) for n, inside, _ in regions(tree) for f in inside
+    }
+    kept = {f.id: tuple((at, found[type(n), n.array, f.id]) for at, n in held(tree, f.id)) for f in fr.families}
     return _node(ast, _Scope(fr, members, sizes, kept))
 
 

@@ -104,7 +104,7 @@ class Registers:
             case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
                 tile = Lanes(aff.const(0), 1, (*key, 0))
                 return self._exec(n, array, "", env, tile, acc)
-            case lp.If() | lp.Promoted():
+            case lp.If() | lp.Promoted() | lp.Local():
                 raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
 
     def _begun(

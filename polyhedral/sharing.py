@@ -17,7 +17,7 @@ from polyhedral import expr as ex
 from polyhedral.instances import families
 from polyhedral.program import Array, Program, Role
 from polyhedral.storage import ALIGNED, Placement
-from polyhedral.tree import Component, Run, Tree, times
+from polyhedral.tree import Component, Run, Tree, local_arrays, times
 
 _Steps = tuple[int, ...]
 """The numbers that a time vector begins with: which child of which sequence, from the root down to the first loop."""
@@ -38,13 +38,14 @@ class Conflict:
 def conflict(p: Program, tree: Tree, placement: Placement, sizes: Mapping[str, int]) -> Conflict | None:
     """The first temporary that does not lie in the block, or two that share bytes and are needed at the same time."""
     slots = {s.array: s for s in placement.slots}
-    for a in p.with_role(Role.TEMPORARY):
+    placed = [a for a in p.with_role(Role.TEMPORARY) if a.name not in local_arrays(tree)]
+    for a in placed:
         if a.name not in slots:
             return Conflict(a.name, "", "it has no place")
         s = slots[a.name]
         if s.start % ALIGNED or s.start < 0 or s.size < _bytes(a, sizes) or s.start + s.size > placement.peak:
             return Conflict(a.name, "", f"{_bytes(a, sizes)} bytes do not fit at {s.start} of {placement.peak}")
-    names = [a.name for a in p.with_role(Role.TEMPORARY)]
+    names = [a.name for a in placed]
     pairs = (
         (a, b)
         for a, b in combinations(names, 2)

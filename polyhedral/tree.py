@@ -229,6 +229,11 @@ def regions(
             assert_never(tree)
 
 
+def local_arrays(tree: Tree) -> frozenset[str]:
+    """The arrays that lie in memory of their own, wherever in the tree."""
+    return frozenset(node.array for node, _, _ in regions(tree) if isinstance(node, Local))
+
+
 def render(tree: Tree, shown: Mapping[str, str], indent: str = "") -> str:
     """The tree for people: one line a node, the user's dimension names, families by their statements' names.
 
