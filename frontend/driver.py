@@ -31,7 +31,7 @@ from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
 from polyhedral import schedule as scheduling
 from polyhedral.candidates import Choice
-from polyhedral.errors import ArgumentError
+from polyhedral.errors import ArgumentError, Remark
 from polyhedral.layout import Layout, choose
 from polyhedral.legality import obligations, violation
 from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
@@ -41,6 +41,7 @@ from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.prologue import separate
 from polyhedral.rewrites.simplify_tests import simplify_tests
+from polyhedral.simplify import simplify
 from polyhedral.target import Target, host
 from polyhedral.text import to_text
 from polyhedral.transforms.parallel import outermost_parallel
@@ -150,8 +151,20 @@ class Built:
 
 
 def prepared(program: Program) -> Program:
-    """The program as it is scheduled and as `explain` is asked about it."""
-    return fold_storage(order_dims(simplify_tests(program)))
+    """The program as hints and questions see it, with the statements that the user named."""
+    return _stored(simplify_tests(program))
+
+
+def simplified(program: Program, hints: Hints) -> tuple[Program, tuple[Remark, ...]]:
+    """The program as it is scheduled, and what was done to it; hints name statements and tensors, which then stay."""
+    if hints:
+        return prepared(program), ()
+    program, remarks = simplify(simplify_tests(program))
+    return _stored(program), remarks
+
+
+def _stored(program: Program) -> Program:
+    return fold_storage(order_dims(program))
 
 
 def lower(
@@ -168,14 +181,15 @@ def lower(
     are the same at every call.
     """
     clock = _Clock(before)
-    program = prepared(program)
+    program, remarks = simplified(program, hints)
     every = choose(program, {**layouts, **hinted_layouts(program, hints)})
     target = session().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     planned = plan_program(program, every, target, constants, small=above)
     parts = separate(planned.program, constants)
     clock.lap("plan")
-    rest = replace(planned, program=parts.each, layouts={**every, **planned.layouts})
+    layouts = {**every, **planned.layouts}
+    rest = replace(planned, program=parts.each, layouts=layouts, remarks=(*remarks, *planned.remarks))
     once = None
     if parts.once is not None:
         first = replace(rest, program=parts.once)

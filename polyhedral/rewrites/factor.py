@@ -4,10 +4,10 @@
     out(i) = sum[k] a(i) * b(i, k) * c(k)    ->    out_inner(i) = sum[k] b(i, k) * c(k);   out(i) = a(i) * out_inner(i)
 
 Sums: factors and divisors.  It is a reassociation (rule R7), so never in `strict` order, and each row must have an
-instance: an empty sum is 0, but inf * 0 is not.  With that, and as long as no partial sum overflows, finite results
-differ by rounding only, infinite ones stay, and NaN stays non-finite (inf*x - inf*y may become inf*(x - y)).  Maxima
-and minima: terms, from the outside in, which is exact because rounding is monotone; a NaN may become infinite as above.
-Integers wrap and booleans are a lattice: both are exact.
+instance: an empty sum is 0, but inf * 0 is not.  With that, and where no intermediate result overflows or underflows,
+finite results differ by rounding only, infinite ones stay, and NaN stays non-finite (inf*x - inf*y may become
+inf*(x - y)).  Maxima and minima: terms, from the outside in, which is exact because rounding is monotone; a NaN may
+become infinite as above.  Integers wrap and booleans are a lattice: both are exact.
 """
 
 from __future__ import annotations
