@@ -10,7 +10,7 @@ in the order of the domain, so that a form may be missed and is never mistaken. 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -74,10 +74,7 @@ class _Colouring:
         """The number of the whole statement, and the axes of its array in the order of their own numbers."""
         s, of = self.statement, self.forms.number
         extents = dict(self.array.dims)
-        order = sorted(
-            (of("axis", self.affine(i), self.affine(extents[d])), n) for n, (d, i) in enumerate(s.write.index)
-        )
-        axes = tuple(s.write.index[n][0] for _, n in order)
+        axes = {d: of("axis", self.affine(i), self.affine(extents[d])) for d, i in s.write.index}
         ranges = sorted(of("range", self.colour[r.dim], self.affine(r.lo), self.affine(r.hi)) for r in s.domain.ranges)
         in_order = tuple(self.colour[d] for d in s.reduced) if s.strict else ()
         whole = of(
@@ -86,10 +83,10 @@ class _Colouring:
             (s.op, s.strict, in_order),
             tuple(ranges),
             self.condition(s.domain.guard),
-            tuple(n for n, _ in order),
+            tuple(sorted(axes.values())),
             self.value(s.value, axes),
         )
-        return whole, axes
+        return whole, tuple(sorted(axes, key=axes.__getitem__))
 
     def affine(self, e: Affine) -> int:
         return self.forms.number("affine", e.const, tuple(sorted((self.term(t), c) for t, c in e.terms)))
@@ -116,13 +113,13 @@ class _Colouring:
             case _:
                 assert_never(c)
 
-    def value(self, e: ex.Expr, axes: Sequence[str]) -> int:
+    def value(self, e: ex.Expr, axes: Mapping[str, int]) -> int:
         done = self.memo.get(id(e))
         if done is None:
             done = self.memo[id(e)] = self._value(e, axes)
         return done
 
-    def _value(self, e: ex.Expr, axes: Sequence[str]) -> int:
+    def _value(self, e: ex.Expr, axes: Mapping[str, int]) -> int:
         of = self.forms.number
         below = [self.value(c, axes) for c in ex.children(e)]
         match e:
@@ -135,8 +132,9 @@ class _Colouring:
             case ex.Load(name, index, _):
                 gathered = iter(below)
                 at = {d: self.affine(i) if isinstance(i, Affine) else next(gathered) for d, i in index}
-                own = name == self.array.name  # a recurrence: whatever its name, and in the order of its write
-                return of("load", None if own else name, tuple(at[d] for d in (axes if own else at)))
+                if name == self.array.name:  # a recurrence: whatever its name, each axis known by what is written there
+                    return of("again", tuple(sorted((axes[d], i) for d, i in at.items())))
+                return of("load", name, tuple(at.values()))
             case ex.Binary(op, _, _):
                 return of(op, *(sorted(below) if op in _COMMUTE else below))
             case ex.Unary(op, _) | ex.Call(op, _):
