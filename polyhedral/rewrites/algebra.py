@@ -19,7 +19,7 @@ from polyhedral.affine import TRUE, Affine
 from polyhedral.dtypes import DType
 from polyhedral.isl import named
 from polyhedral.operands import Interval, interval
-from polyhedral.program import Array, Domain, Program, Role, Statement, reads
+from polyhedral.program import Array, Domain, Program, Role, Statement
 
 Tree = int | tuple["Tree", "Tree"]
 """How factors were grouped by the text: numbers of factors, in pairs."""
@@ -117,7 +117,7 @@ def order_is_fixed(s: Statement, arrays: Mapping[str, Array], circular: frozense
 
 
 def _touched(s: Statement) -> tuple[str, ...]:
-    return (s.write.array, *(load.array for load in reads(s)))
+    return (s.write.array, *(load.array for load in ex.loads(s.value)))
 
 
 def circular(p: Program) -> frozenset[str]:
@@ -125,7 +125,7 @@ def circular(p: Program) -> frozenset[str]:
     that has no sink is taken away, again and again."""
     below: dict[str, set[str]] = {a.name: set() for a in p.arrays}
     for s in p.statements:
-        below[s.write.array] |= {load.array for load in reads(s)}
+        below[s.write.array] |= {load.array for load in ex.loads(s.value)}
     above: dict[str, set[str]] = {a.name: set() for a in p.arrays}
     for name, sources in below.items():
         for source in sources:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.errors import Remark
-from polyhedral.program import Array, Domain, Program, Role, Statement, reads
+from polyhedral.program import Array, Domain, Program, Role, Statement
 from polyhedral.rewrites.canonical import Form, Forms
 
 _COSTLY = ("/", "**", "//", "%")
@@ -89,7 +89,7 @@ class _Merging:
 
     def _mergeable(self, s: Statement) -> bool:
         a = self.arrays[s.write.array]
-        memory = any(self.arrays[load.array].role is Role.INOUT for load in reads(s))
+        memory = any(self.arrays[load.array].role is Role.INOUT for load in ex.loads(s.value))
         single = self.writers[a.name] == 1 and a.role in (Role.TEMPORARY, Role.OUTPUT) and not a.planes
         return single and not (memory or s.accumulate or s.ordered)
 

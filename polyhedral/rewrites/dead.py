@@ -14,7 +14,7 @@ from dataclasses import replace
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
 from polyhedral.errors import Remark
-from polyhedral.program import Program, Role, Statement, reads
+from polyhedral.program import Program, Role, Statement
 
 _OBSERVED = (Role.OUTPUT, Role.INOUT)
 
@@ -31,7 +31,7 @@ def drop_dead(p: Program) -> tuple[Program, tuple[Remark, ...]]:
         name = needed.pop()
         if name not in live:
             live.add(name)
-            needed += [load.array for s in writers.get(name, ()) for load in reads(s)]
+            needed += [load.array for s in writers.get(name, ()) for load in ex.loads(s.value)]
     kept = tuple(s for s in p.statements if s.write.array in live)
     arrays = tuple(a for a in p.arrays if a.name in live or a.role is Role.INPUT)
     if len(kept) == len(p.statements) and len(arrays) == len(p.arrays):
