@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Programs are simplified on their way to a kernel: the same results, with remarks, and hints still find their names."""
+"""Programs are simplified on their way to a kernel: the same results, with remarks; hints still find their names."""
 
 from __future__ import annotations
 
