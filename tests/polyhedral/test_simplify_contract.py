@@ -74,6 +74,11 @@ def test_at_the_usual_price():
     assert not list(wrong(SEEDS, price=algebra.PER_CELL))
 
 
+def test_greedy_orders_give_the_same(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(contraction_order, "EXACT", 1)
+    assert not list(wrong(SEEDS))
+
+
 def test_the_results_are_programs():
     """Checked as any other: bounds proved, cells defined once."""
     for seed in range(60):
