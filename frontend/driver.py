@@ -33,7 +33,7 @@ from frontend.scratch import judge, judged, require_memory
 from polyhedral import schedule as scheduling
 from polyhedral.assignment import assign
 from polyhedral.candidates import Choice
-from polyhedral.errors import ArgumentError
+from polyhedral.errors import ArgumentError, Remark
 from polyhedral.layout import Layout
 from polyhedral.legality import obligations, violation
 from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
@@ -44,6 +44,7 @@ from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.prologue import separate
 from polyhedral.rewrites.simplify_tests import simplify_tests
+from polyhedral.simplify import simplify
 from polyhedral.storage import Life, Placement, lives, may_share, place, sharing
 from polyhedral.target import Target, host
 from polyhedral.text import to_text
@@ -160,8 +161,20 @@ class Built:
 
 
 def prepared(program: Program) -> Program:
-    """The program as it is scheduled and as `explain` is asked about it."""
-    return fold_storage(order_dims(simplify_tests(program)))
+    """The program as hints and questions see it, with the statements that the user named."""
+    return _stored(simplify_tests(program))
+
+
+def simplified(program: Program, hints: Hints) -> tuple[Program, tuple[Remark, ...]]:
+    """The program as it is scheduled, and what was done to it; hints name statements and tensors, which then stay."""
+    if hints:
+        return prepared(program), ()
+    program, remarks = simplify(simplify_tests(program))
+    return _stored(program), remarks
+
+
+def _stored(program: Program) -> Program:
+    return fold_storage(order_dims(program))
 
 
 def lower(
@@ -178,7 +191,7 @@ def lower(
     are the same at every call.
     """
     clock = _Clock(before)
-    program = prepared(program)
+    program, remarks = simplified(program, hints)
     target = session().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     program, recomputed = (program, ()) if hints.nests else recompute(program, target, above)
@@ -188,7 +201,8 @@ def lower(
     planned = replace(planned, remarks=(*recomputed, *planned.remarks))
     parts = separate(planned.program, constants)
     clock.lap("plan")
-    rest = replace(planned, program=parts.each, layouts={**every, **planned.layouts})
+    layouts = {**every, **planned.layouts}
+    rest = replace(planned, program=parts.each, layouts=layouts, remarks=(*remarks, *planned.remarks))
     once = None
     if parts.once is not None:
         first = replace(rest, program=parts.once)

@@ -6,7 +6,6 @@ The interpreter decides which instances run and when; here a value comes with th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -16,6 +15,7 @@ import numpy as np
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
+from polyhedral.arithmetic import apply
 from polyhedral.errors import BoundsError
 from polyhedral.memory import Memory, convert
 from polyhedral.program import Domain, Statement
@@ -196,33 +196,6 @@ def flat(index: list[np.ndarray], shape: tuple[int, ...], n: int) -> np.ndarray:
     return result
 
 
-# --- arithmetic ------------------------------------------------------------------------------------------------------
-
-_erf_each: Callable[[np.ndarray], Any] = np.frompyfunc(math.erf, 1, 1)
-
-
-def _erf(a: np.ndarray) -> np.ndarray:
-    return _erf_each(a).astype(a.dtype)
-
-
-def _minus(a: np.ndarray, *b: np.ndarray) -> np.ndarray:
-    return np.subtract(a, *b) if b else np.negative(a)
-
-
-def _muladd(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    return a * b + c
-
-
-_FUNCTIONS: Mapping[str, Callable[..., np.ndarray]] = {
-    "+": np.add, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.remainder, "**": np.power,
-    "min": np.minimum, "max": np.maximum, "<": np.less, "<=": np.less_equal, "==": np.equal, "!=": np.not_equal,
-    ">": np.greater, ">=": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "&": np.bitwise_and,
-    "|": np.bitwise_or, "^": np.bitwise_xor, "<<": np.left_shift, ">>": np.right_shift, "abs": np.abs,
-    "not": np.logical_not, "~": np.invert, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "atan2": np.arctan2, "round": np.rint, "-": _minus, "erf": _erf, "muladd": _muladd,
-}  # fmt: skip
-
-
 def _operate(e: ex.Unary | ex.Binary | ex.Call | ex.Cast, args: list[np.ndarray]) -> np.ndarray:
     match e:
         case ex.Unary(op, _) | ex.Binary(op, _, _) | ex.Call(op, _):
@@ -231,17 +204,6 @@ def _operate(e: ex.Unary | ex.Binary | ex.Call | ex.Cast, args: list[np.ndarray]
             return convert(args[0], dtype)
         case _:
             assert_never(e)
-
-
-def apply(op: str, *args: np.ndarray) -> np.ndarray:
-    """One operation elementwise; small floats are widened to f32 and the result rounded back."""
-    f = _FUNCTIONS.get(op) or getattr(np, op)
-    dtype = args[0].dtype
-    if dtype.kind == "V" or (dtype.kind == "f" and dtype.itemsize <= 2):
-        result = f(*(a.astype(np.float32) for a in args))
-        return result if result.dtype == bool else result.astype(dtype)
-    result = f(*args)
-    return result if result.dtype == bool or op in ("abs",) else result.astype(dtype, copy=False)
 
 
 def combiner(op: str) -> np.ufunc:
