@@ -35,13 +35,15 @@ def at_lane(index: Sequence[tuple[str, Affine]], lane: str, i: Affine) -> Index:
 def near(c: Spelling, e: ex.Load, lane: str) -> str | None:
     """The first cell, if the lanes read consecutive ones."""
     index = affine_index(e)
-    first = at_lane(index, lane, aff.const(0))
-    base = c.address(e.array, first)
-    for i in range(1, c.vectors.lanes):
-        there = c.address(e.array, at_lane(index, lane, aff.const(i)))
-        if base is None or there is None or there - base != aff.const(i):
-            return None
-    return c.cell(e.array, first)
+    if steps(c, e.array, index, lane) != list(range(c.vectors.lanes)):
+        return None
+    return c.cell(e.array, at_lane(index, lane, aff.const(0)))
+
+
+def steps(c: Spelling, array: str, index: Sequence[tuple[str, Affine]], lane: str) -> list[int] | None:
+    """How far the cell of each lane lies from that of the first, in elements; None where that is not known."""
+    place = c.address(array, list(index))
+    return None if place is None else aff.steps(place, lane, c.vectors.lanes)
 
 
 def dense(c: Spelling, array: Array, e: ex.Load, lane: str, tile: Lanes) -> str | None:
@@ -57,16 +59,17 @@ def runs(c: Spelling, e: ex.Load, lane: str, tile: Lanes) -> list[str] | None:
     if tile.valid < lanes:
         return None
     index = affine_index(e)
-    at = [at_lane(index, lane, aff.const(i)) for i in range(lanes)]
-    places = [c.address(e.array, i) for i in at]
-    apart = [b - a if a is not None and b is not None else aff.const(0) for a, b in pairwise(places)]
-    length = next((i for i, step in enumerate(apart, 1) if step != aff.const(1)), lanes)
+    places = steps(c, e.array, index, lane)
+    if places is None:
+        return None
+    apart = [b - a for a, b in pairwise(places)]
+    length = next((i for i, step in enumerate(apart, 1) if step != 1), lanes)
     count = lanes // length
     if length < 2 or lanes % length or count & (count - 1):
         return None
-    if any(step != aff.const(1) for i, step in enumerate(apart, 1) if i % length):
+    if any(step != 1 for i, step in enumerate(apart, 1) if i % length):
         return None
-    return [c.cell(e.array, at[i]) for i in range(0, lanes, length)]
+    return [c.cell(e.array, at_lane(index, lane, aff.const(i))) for i in range(0, lanes, length)]
 
 
 def affine_index(e: ex.Load) -> Index:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import cgen
 
 from codegen.blocks import loop
-from codegen.lanes import Lanes, at_lane, near
+from codegen.lanes import Lanes, at_lane, near, steps
 from codegen.scalar import STORAGE, value_type
 from codegen.shuffles import Shuffle, filled, weave
 from codegen.spelling import LANE, Index, Spelling
@@ -81,17 +81,15 @@ def _woven(c: Spelling, array: Array, tile: Sequence[Accumulator]) -> _Lines | N
         return None
     origin: Affine | None = None
     cells: dict[str, tuple[int, ...]] = {}
-    index: dict[int, Index] = {}
+    index: dict[int, tuple[Accumulator, int]] = {}
     for acc in tile:
-        at = [at_lane(acc.target, acc.lane, aff.const(i)) for i in range(width)]
-        places = [c.address(array.name, i) for i in at]
-        origin = places[0] if origin is None else origin
-        apart = [None if origin is None or p is None else p - origin for p in places]
-        known = [a.const for a in apart if a is not None and a.is_const]
-        if len(known) < width:
+        first = c.address(array.name, at_lane(acc.target, acc.lane, aff.const(0)))
+        apart = steps(c, array.name, acc.target, acc.lane)
+        origin = first if origin is None else origin
+        if first is None or origin is None or apart is None or not (first - origin).is_const:
             return None
-        cells[acc.name] = tuple(known)
-        index.update(zip(known, at, strict=True))
+        cells[acc.name] = tuple((first - origin).const + n for n in apart)
+        index |= {place: (acc, i) for i, place in enumerate(cells[acc.name])}
     prefix = f"{c.spell(array.name)}_line_"
     copies: dict[str, str] = {}
     count = width
@@ -104,7 +102,12 @@ def _woven(c: Spelling, array: Array, tile: Sequence[Accumulator]) -> _Lines | N
     shuffles = tuple(
         replace(x, first=copies.get(x.first, x.first), second=copies.get(x.second, x.second)) for x in woven.shuffles
     )
-    return _Lines(shuffles, tuple((n, c.cell(array.name, index[first])) for n, first in woven.lines), count)
+
+    def cell(first: int) -> str:
+        acc, i = index[first]
+        return c.cell(array.name, at_lane(acc.target, acc.lane, aff.const(i)))
+
+    return _Lines(shuffles, tuple((n, cell(first)) for n, first in woven.lines), count)
 
 
 def _store_one(c: Spelling, array: Array, acc: Accumulator) -> Iterator[cgen.Generable]:

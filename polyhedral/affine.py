@@ -195,6 +195,17 @@ def evaluate(e: Affine, env: Mapping[str, int], sizes: Mapping[str, int]) -> int
     return total
 
 
+def steps(e: Affine, dim: str, count: int) -> list[int] | None:
+    """How far a value goes from dim = 0 to each of `count` values of it; None where that depends on something else."""
+    moving = Affine(tuple((t, c) for t, c in e.terms if dim in dims_of(Affine(((t, c),)))))
+    if len(dims_of(moving)) > 1 or sizes_of(moving):
+        apart = [substitute(moving, {dim: const(n)}) for n in range(count)]
+        apart = [a - apart[0] for a in apart]
+        return [a.const for a in apart] if all(a.is_const for a in apart) else None
+    at = [evaluate(moving, {dim: n}, {}) for n in range(count)]
+    return [n - at[0] for n in at]
+
+
 def _leaves(e: Affine) -> Iterator[Term]:
     for term, _ in e.terms:
         if isinstance(term, Floor):

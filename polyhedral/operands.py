@@ -91,14 +91,7 @@ def steps_along(
     """
     if any(not isinstance(stride, int) for _, stride in layout.strides):
         return None
-    place = _place(tuple(index), layout)
-    moving = Affine(tuple((t, c) for t, c in place.terms if dim in aff.dims_of(Affine(((t, c),)))))
-    if aff.dims_of(moving) > {dim}:
-        apart = [aff.substitute(moving, {dim: aff.const(n)}) for n in range(count)]
-        apart = [e - apart[0] for e in apart]
-        return [e.const for e in apart] if all(e.is_const for e in apart) else None
-    at = [aff.evaluate(moving, {dim: n}, {}) for n in range(count)]
-    return [n - at[0] for n in at]
+    return aff.steps(_place(tuple(index), layout), dim, count)
 
 
 @lru_cache(maxsize=1 << 12)
