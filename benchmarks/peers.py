@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import attention, jax_forms, nests, torch_forms
-from benchmarks.case import Arrays, Case
-from benchmarks.convolutions import out_size
+from benchmarks.case import Arrays, Case, as_arrays, out_size
 from codegen.runtime.native import address, load
 from frontend.timing import Contestant, native
 
