@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""EM routing and a capsule network in JAX, in the forms of `benchmarks.torch_routing`, as functions to compile.
+"""EM routing and a capsule network in JAX, as functions to compile.
 
-Sums into children are updates of strided slices, after sums over parents; XLA fuses what lies between products.
+Sums over children are products with R, which XLA does several times as fast as loops with parents along the lanes;
+sums into children are updates of strided slices, after sums over parents.
 """
 
 from __future__ import annotations
@@ -54,51 +55,17 @@ class Windows:
         return self.gather(found)
 
 
-def layer(w: Windows, Pose: Any, Act: Any, W: Any, bu: Any, ba: Any, move: Any = None, lanes: bool = True) -> Any:
-    """Votes are `V[k, n y x, i, p q, o]`, or with `lanes` off `V[n y x, o, k i, p q]`; `move[k, p q]` is added."""
+def layer(w: Windows, Pose: Any, Act: Any, W: Any, bu: Any, ba: Any, move: Any = None) -> Any:
+    """Votes are `V[n y x, o, k i, p q]`; `move[k, p q]`, if any, is added to them."""
     jnp = w.jax.numpy
     tile, taps = w.gather(Pose), w.kernel**2  # k n y x i p r
     tile = tile.reshape(taps, -1, *tile.shape[4:])
     weights = W.reshape(taps, *W.shape[2:])  # k i o r q
     parents, i = W.shape[3], W.shape[2]
-    if lanes:
-        V = jnp.einsum("kzipr,kiorq->kizpqo", tile, weights).reshape(taps * i, tile.shape[1], 16, parents)
-        if move is not None:
-            V += jnp.repeat(move, i, 0)[:, None, :, None]
-        return by_lanes(w, V, Act, bu, ba)
     V = jnp.einsum("kzipr,kiorq->zokipq", tile, weights).reshape(tile.shape[1], parents, taps * i, 16)
     if move is not None:
         V += jnp.repeat(move, i, 0)
     return by_products(w, V, Act, bu, ba)
-
-
-def by_lanes(w: Windows, V: Any, act: Any, bu: Any, ba: Any) -> tuple[Any, Any]:
-    jax, jnp, m = w.jax, w.jax.numpy, w.size
-    n, i = act.shape[0], act.shape[-1]
-    children, rows, _, parents = V.shape
-    taps = w.kernel**2
-
-    def folded(places: Any) -> Any:
-        return places.reshape(taps, rows, i).swapaxes(1, 2).reshape(children, rows, 1)
-
-    def of_child(combined: Callable[[Any], Any], e: Any) -> Any:
-        return folded(combined(e.reshape(taps, i, rows).swapaxes(1, 2).reshape(taps, n, m, m, i)))
-
-    a = folded(w.gather(act))
-    Rp = jnp.broadcast_to(a / (parents * of_child(w.shared, jnp.ones_like(a))), (children, rows, parents))
-    for iteration in range(ITERATIONS):
-        S = Rp.sum(0)[:, None]
-        Mu = (Rp[:, :, None] * V).sum(0) / S
-        Var = (Rp[:, :, None] * jnp.square(V - Mu)).sum(0) / S + EPS
-        logs = jnp.log(Var).sum(1)
-        cost = S[:, 0] * (16 * bu + 0.5 * logs)
-        A = jax.nn.sigmoid(inverse_temperature(iteration) * (ba - cost))
-        if iteration + 1 < ITERATIONS:
-            norm = jnp.log(A) - 0.5 * logs - 8 * log(2 * pi)
-            LP = norm - (jnp.square(V - Mu) * (0.5 / Var)).sum(2)
-            E = jnp.exp(LP - of_child(w.most, LP.max(2)))
-            Rp = E * (a / of_child(w.shared, E.sum(2)))
-    return jnp.transpose(Mu.reshape(n, m, m, 4, 4, parents), (0, 1, 2, 5, 3, 4)), A.reshape(n, m, m, parents)
 
 
 def by_products(w: Windows, V: Any, act: Any, bu: Any, ba: Any) -> tuple[Any, Any]:
@@ -132,23 +99,17 @@ def by_products(w: Windows, V: Any, act: Any, bu: Any, ba: Any) -> tuple[Any, An
 
 
 def forms(jax: Any, case: Case) -> Iterator[Form]:
-    """Both orders over the whole batch, and the first an example at a time."""
+    """Over the whole batch, and an example at a time, whose votes stay nearer."""
 
-    def whole(lanes: bool) -> Callable[..., Any]:
-        def run(Pose: Any, Act: Any, W: Any, bu: Any, ba: Any) -> Any:
-            w = Windows(jax, Pose.shape[1], case.numbers["kernel"], case.numbers["stride"])
-            return layer(w, Pose, Act, W, bu, ba, lanes=lanes)
-
-        return run
-
-    yield "JAX, lanes", whole(True)
-    yield "JAX, products", whole(False)
+    def whole(Pose: Any, Act: Any, W: Any, bu: Any, ba: Any) -> Any:
+        w = Windows(jax, Pose.shape[1], case.numbers["kernel"], case.numbers["stride"])
+        return layer(w, Pose, Act, W, bu, ba)
 
     def one_by_one(Pose: Any, Act: Any, W: Any, bu: Any, ba: Any) -> Any:
         def one(example: Any) -> Any:
-            made = whole(True)(example[0][None], example[1][None], W, bu, ba)
-            return made[0][0], made[1][0]
+            return tuple(part[0] for part in whole(example[0][None], example[1][None], W, bu, ba))
 
         return jax.lax.map(one, (Pose, Act))
 
-    yield "JAX, lanes, one by one", one_by_one
+    yield "JAX", whole
+    yield "JAX, one by one", one_by_one

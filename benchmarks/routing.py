@@ -74,7 +74,7 @@ def em(name: str, batch: int, h: int, children: int, parents: int, kernel: int, 
 
     def reference(Pose, Act, W, bu, ba):
         each = [
-            route_by_index(votes_by_index(*one, W, stride), one[1], bu, ba, kernel, stride)
+            route_by_index(votes_by_index(one[0], W, stride), one[1], bu, ba, kernel, stride)
             for one in zip(Pose, Act, strict=True)
         ]
         return tuple(np.stack(parts) for parts in zip(*each, strict=True))
@@ -113,7 +113,7 @@ def places(h: int, kernel: int, stride: int) -> np.ndarray:
     return line[:, None, :, None] * h + line[None, :, None, :]
 
 
-def votes_by_index(Pose: np.ndarray, Act: np.ndarray, W: np.ndarray, stride: int) -> np.ndarray:
+def votes_by_index(Pose: np.ndarray, W: np.ndarray, stride: int) -> np.ndarray:
     """`[y, x, ky, kx, i, o, p, q]`"""
     h, children = Pose.shape[0], Pose.shape[2]
     under = Pose.reshape(h * h, children, 4, 4)[places(h, W.shape[0], stride)]
