@@ -60,7 +60,9 @@ class Case:
     draw: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = field(default_factory=dict)
 
     def inputs(self, seed: int = 0) -> Arrays:
-        """Uniform in [-0.5, 0.5) unless `draw` says otherwise; square in-place problems are made diagonally dominant."""
+        """Uniform in [-0.5, 0.5) unless `draw` says otherwise; square in-place problems are made diagonally
+        dominant.
+        """
         rng = np.random.default_rng(seed)
         made = {n: self.draw.get(n, _centred)(rng, s).astype(self.dtype) for n, s in self.shapes.items()}
         if self.family == "lu":

@@ -13,6 +13,7 @@ from math import log, pi
 from typing import Any
 
 from benchmarks.case import Case, out_size
+from benchmarks.network import MARGIN, coordinates
 from benchmarks.routing import EPS, ITERATIONS, inverse_temperature
 
 Form = tuple[str, Callable[..., Any]]
@@ -113,3 +114,27 @@ def forms(jax: Any, case: Case) -> Iterator[Form]:
 
     yield "JAX", whole
     yield "JAX, one by one", one_by_one
+
+
+def network(jax: Any, case: Case) -> Callable[..., Any]:
+    jnp, h = jax.numpy, case.numbers["side"]
+    w1 = Windows(jax, (h - 1) // 2 + 1, 3, 2)
+    w2 = Windows(jax, w1.size, 3, 1)
+    w3 = Windows(jax, w2.size, w2.size, 1)
+    move = coordinates(w2.size).reshape(-1, 16)
+
+    def run(X: Any, T: Any, **t: Any) -> Any:
+        seen = jax.lax.conv_general_dilated(
+            X[..., None], t["K"][:, :, None], (2, 2), ((2, 2), (2, 2)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        seen = jax.nn.relu(seen + t["bK"])
+        Pose = jnp.einsum("nyxa,aipr->nyxipr", seen, t["M"]) + t["bM"]
+        Act = jax.nn.sigmoid(seen @ t["G"] + t["bG"])
+        Pose, Act = layer(w1, Pose, Act, t["W1"], t["bu1"], t["ba1"])
+        Pose, Act = layer(w2, Pose, Act, t["W2"], t["bu2"], t["ba2"])
+        shared = jnp.broadcast_to(t["W3"], (w2.size, w2.size, *t["W3"].shape))
+        A = layer(w3, Pose, Act, shared, t["bu3"], t["ba3"], move)[1][:, 0, 0]
+        right = (A * T).sum(1, keepdims=True)
+        return A, ((1 - T) * jnp.square(jnp.maximum(0, MARGIN - (right - A)))).sum(1)
+
+    return run

@@ -15,7 +15,7 @@ import polyhedral as ph
 from benchmarks.case import Arrays, Case
 from benchmarks.convolutions import windows
 from benchmarks.routing import route, route_by_index, votes, votes_by_index
-from polyhedral.dim import a, c, i, kx, ky, o, p, q, r, x, y
+from polyhedral.dim import a, i, kx, ky, o, p, q, r, x, y
 
 MARGIN = 0.2
 LAYERS = (3, 2), (3, 1)
@@ -92,7 +92,7 @@ def network(name: str, sizes: Sizes) -> Case:
         Pose, Act = (seen * M).sum(a) + bM, ph.sigmoid((seen * G).sum(a) + bG)
         for (kernel, stride), W, bu, ba in zip(LAYERS, (W1, W2), (bu1, bu2), (ba1, ba2), strict=True):
             Mu, up = route(votes(Pose, W, kernel, stride), Act, bu, ba, kernel, stride)
-            Pose, Act = Mu(o=i, q=r), up(o=i)
+            Pose, Act = ph.let(Mu(o=i, q=r), "pose"), ph.let(up(o=i), "act")
         down, along = (ph.where((p == at) & (q == 3), (k + 0.5) / last, 0.0) for at, k in enumerate((ky, kx)))
         V = votes(Pose, W3, last, 1) + (down + along).astype(ph.f32)
         _, A = route(V, Act, bu3, ba3, last, 1)

@@ -12,7 +12,7 @@ import numpy as np
 
 import polyhedral as ph
 from benchmarks.case import Case, out_size
-from polyhedral.dim import cx, cy, i, kx, ky, o, p, q, r, x, y
+from polyhedral.dim import cx, cy, i, o, p, q, r, x, y
 
 EPS = 1e-4
 """What is added to a variance."""

@@ -13,6 +13,7 @@ from math import log, pi
 from typing import Any
 
 from benchmarks.case import Case, out_size
+from benchmarks.network import MARGIN, coordinates
 from benchmarks.routing import EPS, ITERATIONS, inverse_temperature
 
 Form = tuple[str, Callable[[], Any]]
@@ -143,3 +144,31 @@ def forms(torch: Any, case: Case, t: dict[str, Any]) -> Iterator[Form]:
         return tuple(torch.cat(part) for part in zip(*each, strict=True))
 
     yield "torch, products, one by one", one_by_one
+
+
+def network(torch: Any, case: Case, t: dict[str, Any]) -> Iterator[Form]:
+    """A whole capsule network, routed in either order."""
+    h = case.numbers["side"]
+    first, conv = (h - 1) // 2 + 1, torch.nn.functional.conv2d
+    w1 = Windows(torch, first, 3, 2)
+    w2 = Windows(torch, w1.size, 3, 1)
+    w3 = Windows(torch, w2.size, w2.size, 1)
+    move = torch.from_numpy(coordinates(w2.size)).reshape(-1, 16)
+    kernel = t["K"].permute(2, 0, 1)[:, None].contiguous()
+    channels, types = t["M"].shape[:2]
+    join = torch.cat([t["M"].reshape(channels, -1), t["G"]], 1)
+    offset = torch.cat([t["bM"].reshape(-1), t["bG"]])
+    shared = t["W3"].expand(w2.size, w2.size, *t["W3"].shape)
+
+    def run(layer: Callable[..., Any]) -> Any:
+        seen = conv(t["X"][:, None], kernel, t["bK"], stride=2, padding=2).relu()
+        both = seen.permute(0, 2, 3, 1) @ join + offset
+        Pose, Act = both[..., : types * 16].reshape(*both.shape[:3], types, 4, 4), both[..., types * 16 :].sigmoid()
+        Pose, Act = layer(w1, Pose, Act, t["W1"], t["bu1"], t["ba1"])
+        Pose, Act = layer(w2, Pose, Act, t["W2"], t["bu2"], t["ba2"])
+        A = layer(w3, Pose, Act, shared, t["bu3"], t["ba3"], move)[1][:, 0, 0]
+        right = (A * t["T"]).sum(1, keepdim=True)
+        return A, ((1 - t["T"]) * (MARGIN - (right - A)).clamp(min=0).square()).sum(1)
+
+    for name, layer in LAYERS.items():
+        yield f"torch, {name}", lambda layer=layer: run(layer)
