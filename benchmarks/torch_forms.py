@@ -23,11 +23,9 @@ def forms(torch: Any, case: Case, arrays: Arrays) -> Iterator[Form]:
     f = torch.nn.functional
     n = case.numbers
     match case.family:
-        case "capsule":
-            yield from _capsule(torch, t, case)
         case "em" | "network" | "residual" | "capsule_chain":
             yield from _programs(torch, t, case)
-        case "conv2d" | "transposed" | "grouped" | "depthwise":
+        case "capsule" | "conv2d" | "transposed" | "grouped" | "depthwise":
             yield from _layers(torch, t, case)
         case "gemm" | "batched":
             yield "torch", lambda: t["A"] @ t["B"]
@@ -64,6 +62,8 @@ def _layers(torch: Any, t: dict[str, Any], case: Case) -> Iterator[Form]:
     """Convolutions of other kinds as torch has them."""
     f, n = torch.nn.functional, case.numbers
     match case.family:
+        case "capsule":
+            yield from _capsule(torch, t, case)
         case "conv2d":
             yield from _conv2d(torch, t, case)
         case "transposed":
