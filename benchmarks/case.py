@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+Result = np.ndarray | tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Nest:
 @dataclass(frozen=True)
 class Case:
     """One measurement.  `numbers` hold what peers need to know (stride, padding), `sizes` the function's arguments;
-    `constant` are arrays that stay the same from call to call, and may be prepared before the clock starts.
+    `constant` are arrays that stay the same from call to call, and may be prepared before the clock starts; `weights`
+    those that may be made so.  A function of several results has `out_shape` of the first and `further` of the others,
+    and its results are tuples.
     """
 
     name: str
@@ -43,7 +46,7 @@ class Case:
     function: Any
     shapes: Mapping[str, tuple[int, ...]]
     flops: int
-    reference: Callable[..., np.ndarray]
+    reference: Callable[..., Result]
     numbers: Mapping[str, int] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     dtype: str = "float32"
@@ -52,11 +55,16 @@ class Case:
     nest: Nest | None = None
     tolerance: float = 1e-5
     constant: tuple[str, ...] = ()
+    further: tuple[tuple[int, ...], ...] = ()
+    weights: tuple[str, ...] = ("W",)
+    draw: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = field(default_factory=dict)
 
     def inputs(self, seed: int = 0) -> Arrays:
-        """Uniform in [-0.5, 0.5); square in-place problems are made diagonally dominant."""
+        """Uniform in [-0.5, 0.5) unless `draw` says otherwise; square in-place problems are made diagonally
+        dominant.
+        """
         rng = np.random.default_rng(seed)
-        made = {n: (rng.random(s) - 0.5).astype(self.dtype) for n, s in self.shapes.items()}
+        made = {n: self.draw.get(n, _centred)(rng, s).astype(self.dtype) for n, s in self.shapes.items()}
         if self.family == "lu":
             made["A"] += self.shapes["A"][0] * np.eye(self.shapes["A"][0], dtype=self.dtype)
         return made
@@ -70,24 +78,42 @@ class Case:
         rest = {n: a for n, a in arrays.items() if n not in bound}
         return lambda: function(**rest, **self.sizes)
 
-    def result(self, arrays: Arrays) -> np.ndarray:
-        """One call on copies, as an array."""
+    def result(self, arrays: Arrays) -> Result:
+        """One call on copies, as arrays."""
         mine = {n: a.copy() for n, a in arrays.items()}
         made = self.caller(mine)()
-        return mine[self.inout] if self.inout else np.asarray(made)
+        return mine[self.inout] if self.inout else as_arrays(made)
 
-    def expected(self, arrays: Arrays) -> np.ndarray:
+    def expected(self, arrays: Arrays) -> Result:
         return self.reference(**{n: a.astype(np.float64) for n, a in arrays.items()})
 
     @property
     def bytes(self) -> int:
         """Every input and output once; what is updated in place twice."""
         size = np.dtype(self.dtype).itemsize
-        moved = sum(prod(s) for s in self.shapes.values()) + prod(self.out_shape or (0,))
+        moved = sum(prod(s) for s in (*self.shapes.values(), self.out_shape or (0,), *self.further))
         return size * (moved + (prod(self.shapes[self.inout]) if self.inout else 0))
 
-    def error(self, got: np.ndarray, want: np.ndarray) -> float:
-        """The largest difference, relative to the largest value."""
-        return float(
-            np.abs(got.astype(np.float64) - want).max(initial=0.0) / max(float(np.abs(want).max(initial=0.0)), 1e-30)
-        )
+    def error(self, got: Result, want: Result) -> float:
+        """The largest difference, relative to the largest value; of several results the worst, NaN if there is one."""
+        both = zip(parts(got), parts(want), strict=True)
+        return float(np.max([np.abs(g - w).max(initial=0.0) / max(np.abs(w).max(initial=0.0), 1e-30) for g, w in both]))
+
+
+def parts(result: Result) -> tuple[np.ndarray, ...]:
+    """Several results, or one, in double precision."""
+    return tuple(np.asarray(r, np.float64) for r in (result if isinstance(result, tuple) else (result,)))
+
+
+def as_arrays(made: Any, array: Callable[[Any], np.ndarray] = np.asarray) -> Result:
+    """What a function returned, one array or several."""
+    return tuple(array(m) for m in made) if isinstance(made, tuple) else array(made)
+
+
+def out_size(h: int, kernel: int, stride: int, pad: int, dilation: int = 1) -> int:
+    """Positions of a window along one axis."""
+    return (h + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _centred(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.random(shape) - 0.5

@@ -13,7 +13,10 @@ from dataclasses import replace
 
 from benchmarks import algebra as al
 from benchmarks import attention as at
+from benchmarks import chains as ch
 from benchmarks import convolutions as cv
+from benchmarks import network as nw
+from benchmarks import routing as ro
 from benchmarks.case import Case
 
 Make = Callable[[], Case]
@@ -34,9 +37,10 @@ RESNET = (
 )
 """C1 to C12: channels, height, output channels, kernel, stride."""
 
+FIXED_FAMILIES = ("conv2d", "transposed", "grouped", "depthwise", "residual", "network")
+"""Families whose weights are constant."""
 FIXED = ("CAP0", "CAP1", "CAP0-channels", "CAP1-channels")
 """Capsules whose weights are constant."""
-WEIGHTS = ("W",)
 
 DEPTHWISE = ((32, 112, 3, 1), (64, 112, 3, 2), (512, 14, 3, 2), (1024, 7, 3, 1))
 
@@ -60,6 +64,23 @@ def _capsules() -> dict[str, tuple[Make, Make]]:
     return found
 
 
+def _whole_programs() -> dict[str, tuple[Make, Make]]:
+    return {
+        "EM": (lambda: ro.em("EM", 8, 14, 32, 32, 3, 2), lambda: ro.em("EM", 2, 6, 2, 3, 3, 2)),
+        "EM64": (lambda: ro.em("EM64", 64, 14, 32, 32, 3, 2), lambda: ro.em("EM64", 3, 5, 3, 2, 3, 2)),
+        "NET": (
+            lambda: nw.network("NET", nw.Sizes(8, 28, 32, 32, 32, 32, 5)),
+            lambda: nw.network("NET", nw.Sizes(2, 17, 3, 2, 3, 2, 3)),
+        ),
+        "NET-small": (
+            lambda: nw.network("NET-small", nw.Sizes(8, 28, 64, 8, 16, 16, 5)),
+            lambda: nw.network("NET-small", nw.Sizes(1, 17, 4, 2, 2, 2, 4)),
+        ),
+        "RESBLOCK": (lambda: ch.residual("RESBLOCK", 128, 28), lambda: ch.residual("RESBLOCK", 3, 5)),
+        "CHAIN3": (lambda: ch.capsules("CHAIN3", 8, 16, 32), lambda: ch.capsules("CHAIN3", 2, 5, 3)),
+    }
+
+
 def _resnet() -> dict[str, tuple[Make, Make]]:
     found: dict[str, tuple[Make, Make]] = {}
     for batch in (1, 16):
@@ -76,6 +97,7 @@ def _resnet() -> dict[str, tuple[Make, Make]]:
 CASES: Mapping[str, tuple[Make, Make]] = {
     **_capsules(),
     "VOTES": (lambda: cv.votes("VOTES", 14, 32, 32, 3, 2), lambda: cv.votes("VOTES", 5, 2, 3, 3, 2)),
+    **_whole_programs(),
     **_resnet(),
     "GROUPED": (lambda: cv.grouped("GROUPED", 4, 32, 28, 32, 3), lambda: cv.grouped("GROUPED", 2, 3, 5, 2, 3)),
     "DILATED": (
@@ -135,6 +157,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         n for n in CASES if n.startswith(("TCONV", "DW", "GROUPED", "DILATED")) or (n[0] == "C" and n[1].isdigit())
     ),
     "gemm": tuple(n for n in CASES if "GEMM" in n or n in ("TALL", "BATCHED")),
+    "programs": ("EM", "EM64", "NET", "NET-small", "RESBLOCK", "CHAIN3"),
     "other": (
         *("TROP", "INVO", "BILIN", "ATTENTION", "ATTENTION-window"),
         *("SOFTMAX", "LAYERNORM", "JACOBI", "SEIDEL", "LU"),
@@ -152,6 +175,6 @@ def case(name: str, *, small: bool = False) -> Case:
     if base not in CASES or way not in ("", "fresh", "constant"):
         raise KeyError(f"no case {name!r}; there are {', '.join(CASES)}")
     made = CASES[base][small]()
-    weights = tuple(n for n in WEIGHTS if n in made.shapes)
-    usual = made.family in ("conv2d", "transposed", "grouped", "depthwise") or base in FIXED
+    weights = tuple(n for n in made.weights if n in made.shapes)
+    usual = made.family in FIXED_FAMILIES or base in FIXED
     return replace(made, name=name, constant=weights if way == "constant" or (usual and way == "") else ())

@@ -9,12 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 import polyhedral as ph
-from benchmarks.case import Case, Nest
+from benchmarks.case import Case, Nest, out_size
 from polyhedral.dim import c, ci, k, kx, ky, u, v, x, y
-
-
-def out_size(h: int, kernel: int, stride: int, pad: int, dilation: int = 1) -> int:
-    return (h + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def windows(a: np.ndarray, axes: tuple[int, int], kernel: int, stride: int, pad: int, dilation: int = 1):

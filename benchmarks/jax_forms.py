@@ -7,11 +7,21 @@ constants of the compiled function, so that XLA folds what is done to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks import attention
+from benchmarks import attention, jax_routing
 from benchmarks.case import Case
+
+
+def forms(jax: Any, case: Case) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Named functions of the case's arrays by name; none where there is no reasonable one."""
+    if case.family == "em":
+        yield from jax_routing.forms(jax, case)
+    else:
+        made = form(jax, case)
+        if made is not None:
+            yield "JAX", made
 
 
 def form(jax: Any, case: Case) -> Callable[..., Any] | None:
@@ -45,6 +55,12 @@ def _layer(jax: Any, case: Case) -> Callable[..., Any] | None:
     match case.family:
         case "capsule":
             return _capsule(jax, case)
+        case "network":
+            return jax_routing.network(jax, case)
+        case "residual":
+            return lambda X, W1, b1, W2, b2: _residual(jax, X, W1, b1, W2, b2)
+        case "capsule_chain":
+            return lambda P, W1, W2, W3: _capsule_chain(jax, P, (W1, W2, W3))
         case "conv2d":
             spec = ("NHWC", "HWIO", "NHWC") if n["nhwc"] else ("NCHW", "OIHW", "NCHW")
             return lambda X, W: _conv(jax, X, W, case, spec, n["dilation"])
@@ -120,6 +136,30 @@ def _capsule(jax: Any, case: Case) -> Callable[..., Any]:
         return jnp.transpose(y.reshape(b, 4, y.shape[1], y.shape[2], 4, co), (0, 2, 3, 1, 4, 5))
 
     return channels if case.numbers["channels"] else inside
+
+
+def _near(jax: Any, X: Any, W: Any) -> Any:
+    """A 3x3 convolution that keeps the size, channels last."""
+    return jax.lax.conv_general_dilated(X, W, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _residual(jax: Any, X: Any, W1: Any, b1: Any, W2: Any, b2: Any) -> Any:
+    """Channels last inside: XLA's convolutions want them there."""
+    x = jax.numpy.transpose(X, (0, 2, 3, 1))
+    now = x
+    for w, bias in ((W1, b1), (W2, b2)):
+        now = jax.nn.relu(_near(jax, now, jax.numpy.transpose(w, (2, 3, 1, 0))) + bias)
+    return jax.numpy.transpose(now + x, (0, 3, 1, 2))
+
+
+def _capsule_chain(jax: Any, P: Any, weights: tuple[Any, ...]) -> Any:
+    """Pose rows join the batch; (ci, k) are channels, which come out as the next one's."""
+    jnp = jax.numpy
+    b, h, _, types = P.shape[:4]
+    now = jnp.transpose(P, (0, 4, 1, 2, 3, 5)).reshape(b * 4, h, h, types * 4)
+    for w in weights:  # ky kx k j ci co
+        now = _near(jax, now, jnp.transpose(w, (0, 1, 4, 2, 5, 3)).reshape(3, 3, types * 4, types * 4))
+    return jnp.transpose(now.reshape(b, 4, h, h, types, 4), (4, 0, 5, 1, 2, 3))
 
 
 def _attention(jax: Any, case: Case) -> Callable[..., Any]:

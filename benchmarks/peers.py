@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import attention, jax_forms, nests, torch_forms
-from benchmarks.case import Arrays, Case
-from benchmarks.convolutions import out_size
+from benchmarks.case import Arrays, Case, as_arrays, out_size
 from codegen.runtime.native import address, load
 from frontend.timing import Contestant, native
 
@@ -79,7 +78,7 @@ def _missing(name: str) -> str | None:
 
 
 def _kept(
-    name: str, compute: Callable[[], Any], array: Callable[[Any], np.ndarray] = np.asarray, note: str = ""
+    name: str, compute: Callable[[], Any], array: Callable[[Any], Any] = np.asarray, note: str = ""
 ) -> Contestant:
     """A contestant that remembers its last result."""
     last: list[Any] = [None]
@@ -262,7 +261,11 @@ def _torch(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
         return
     torch.set_num_threads(threads)
     for name, compute in torch_forms.forms(torch, case, arrays):
-        yield _kept(name, _without_gradients(torch, compute), lambda r: r.numpy())
+        yield _kept(name, _without_gradients(torch, compute), _from_torch)
+
+
+def _from_torch(result: Any) -> Any:
+    return as_arrays(result, lambda r: r.numpy())
 
 
 def _compiled(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
@@ -270,9 +273,28 @@ def _compiled(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
     if torch is None:
         return
     torch.set_num_threads(threads)
-    for _, compute in list(torch_forms.forms(torch, case, arrays))[:1]:
+    for name, compute in COMPILED.get(case.family, _plainest)(list(torch_forms.forms(torch, case, arrays))):
         compiled = torch.compile(compute, dynamic=False)
-        yield _kept("torch.compile", _without_gradients(torch, compiled), lambda r: r.numpy())
+        yield _kept(name.replace("torch", "torch.compile", 1), _without_gradients(torch, compiled), _from_torch)
+
+
+def _plainest(forms: list[torch_forms.Form]) -> list[torch_forms.Form]:
+    """What a compiler may do with the others' formats and packed weights it does by itself."""
+    return [("torch", compute) for _, compute in forms[:1]]
+
+
+def _whole(forms: list[torch_forms.Form]) -> list[torch_forms.Form]:
+    """Every order, but no loops over a batch, which would be unrolled."""
+    return [form for form in forms if "one by one" not in form[0]]
+
+
+COMPILED: Mapping[str, Callable[[list[torch_forms.Form]], list[torch_forms.Form]]] = {
+    "em": _whole,
+    "network": _whole,
+    "residual": lambda forms: forms[:2],
+    "capsule_chain": lambda forms: forms[:2],
+}
+"""The forms that torch.compile is given, by family, where not the plainest alone."""
 
 
 def _without_gradients(torch: Any, compute: Callable[[], Any]) -> Callable[[], Any]:
@@ -289,10 +311,8 @@ def _jax(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
         return
     if case.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    form = jax_forms.form(jax, case)
-    if form is None:
-        return
     placed = {n: jax.device_put(v) for n, v in arrays.items()}
     fixed = {n: placed.pop(n) for n in case.constant}
-    compiled = jax.jit(partial(form, **fixed))  # XLA folds what depends on constants alone
-    yield _kept("JAX", lambda: compiled(**placed).block_until_ready())
+    for name, form in jax_forms.forms(jax, case):
+        compiled = jax.jit(partial(form, **fixed))  # XLA folds what depends on constants alone
+        yield _kept(name, lambda compiled=compiled: jax.block_until_ready(compiled(**placed)), as_arrays)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import polyhedral as ph
-from benchmarks.case import Arrays, Case
+from benchmarks.case import Arrays, Case, as_arrays
 from benchmarks.cases import CASES, SUITES, case
 from benchmarks.peers import PEERS, circumstances, contestants
 from codegen.runtime.roof import Meter
@@ -138,7 +138,7 @@ def ours(c: Case, arrays: Arrays) -> Contestant:
         return None
 
     def result() -> Any:
-        return mine[c.inout] if c.inout else last[0].__array__()
+        return mine[c.inout] if c.inout else as_arrays(last[0])
 
     return Contestant(OURS, run, result, reset if c.inout else None)
 

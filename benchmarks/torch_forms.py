@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks import attention
+from benchmarks import attention, torch_chains, torch_routing
 from benchmarks.case import Arrays, Case
 
 Form = tuple[str, Callable[[], Any]]
@@ -23,9 +23,9 @@ def forms(torch: Any, case: Case, arrays: Arrays) -> Iterator[Form]:
     f = torch.nn.functional
     n = case.numbers
     match case.family:
-        case "capsule":
-            yield from _capsule(torch, t, case)
-        case "conv2d" | "transposed" | "grouped" | "depthwise":
+        case "em" | "network" | "residual" | "capsule_chain":
+            yield from _programs(torch, t, case)
+        case "capsule" | "conv2d" | "transposed" | "grouped" | "depthwise":
             yield from _layers(torch, t, case)
         case "gemm" | "batched":
             yield "torch", lambda: t["A"] @ t["B"]
@@ -36,7 +36,7 @@ def forms(torch: Any, case: Case, arrays: Arrays) -> Iterator[Form]:
                 lambda: torch.cat([(rows[:, None] + columns).amax(2) for rows in t["A"].split(CHUNK)]),
             )
         case "bilinear":
-            yield "torch", lambda: torch.einsum("noj,nj->no", torch.einsum("ni,oij->noj", t["X"], t["W"]), t["Y"])
+            yield from _bilinear(torch, t)
         case "softmax":
             yield "torch", lambda: torch.softmax(t["X"], 1)
         case "layer_norm":
@@ -47,10 +47,23 @@ def forms(torch: Any, case: Case, arrays: Arrays) -> Iterator[Form]:
             yield "torch, unfold", lambda: _involution(f, t["X"], t["K"], n["pad"])
 
 
+def _programs(torch: Any, t: dict[str, Any], case: Case) -> Iterator[Form]:
+    """Several layers, or the iterations of one."""
+    match case.family:
+        case "em":
+            yield from torch_routing.forms(torch, case, t)
+        case "network":
+            yield from torch_routing.network(torch, case, t)
+        case _:
+            yield from torch_chains.forms(torch, case, t)
+
+
 def _layers(torch: Any, t: dict[str, Any], case: Case) -> Iterator[Form]:
     """Convolutions of other kinds as torch has them."""
     f, n = torch.nn.functional, case.numbers
     match case.family:
+        case "capsule":
+            yield from _capsule(torch, t, case)
         case "conv2d":
             yield from _conv2d(torch, t, case)
         case "transposed":
@@ -140,6 +153,20 @@ def _attention(torch: Any, t: dict[str, Any], window: int) -> Iterator[Form]:
         yield "torch, fused", lambda: fused(q, k, v, attn_mask=mask)[0]
     else:
         yield "torch, fused", lambda: fused(q, k, v, is_causal=True)[0]
+
+
+def _bilinear(torch: Any, t: dict[str, Any]) -> Iterator[Form]:
+    """One product first, either of the two, in either order of its results; then a product for each n, or a sum."""
+    X, W, Y = t["X"], t["W"], t["Y"]
+    n, size = X.shape
+    einsum = torch.einsum
+    yield "torch, x first", lambda: einsum("noj,nj->no", einsum("ni,oij->noj", X, W), Y)
+    yield "torch, y first", lambda: einsum("noi,ni->no", einsum("nj,oij->noi", Y, W), X)
+    rows = W.reshape(-1, size)
+    yield "torch, y first, bmm", lambda: torch.bmm((Y @ rows.T).view(n, -1, size), X[:, :, None])[..., 0]
+    yield "torch, y first, sum", lambda: ((Y @ rows.T).view(n, -1, size) * X[:, None]).sum(2)
+    yield "torch, an output at a time", lambda: torch.bmm(X.expand(len(W), n, size), W).mul_(Y).sum(2).T.contiguous()
+    yield "torch bilinear", lambda: torch.nn.functional.bilinear(X, Y, W)
 
 
 def _involution(f: Any, x: Any, kernels: Any, pad: int) -> Any:

@@ -28,11 +28,11 @@ PAUSE = 0.03
 
 @dataclass(frozen=True)
 class Contestant:
-    """`run` is what is timed; `reset` is not; `result` gives the last result as an array in the case's own layout."""
+    """`run` is what is timed; `reset` is not; `result` gives the last result in the case's own layout, as an array or several."""
 
     name: str
     run: Callable[[], object]
-    result: Callable[[], np.ndarray[Any, Any]]
+    result: Callable[[], Any]
     reset: Callable[[], object] | None = None
     note: str = ""
 

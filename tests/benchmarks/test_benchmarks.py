@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import capsule, compare, latency, nests, run
+from benchmarks import capsule, chain_compile, compare, latency, nests, routing, run
 from benchmarks.attention import seen
+from benchmarks.case import parts
 from benchmarks.cases import CASES, SUITES, case
 from benchmarks.peers import contestants, optional
 from codegen.runtime.native import address
@@ -50,9 +51,12 @@ def test_case(name: str):
     arrays = c.inputs()
     before = {n: a.copy() for n, a in arrays.items()}
     got, want = c.result(arrays), c.expected(arrays)
-    assert got.shape == want.shape == (c.out_shape or c.shapes[c.inout])
+    shapes = [c.out_shape or c.shapes[c.inout], *c.further]
+    assert [a.shape for a in parts(got)] == [a.shape for a in parts(want)] == shapes
     assert c.error(got, want) <= c.tolerance
-    assert c.error(got + 0.01, want) > c.tolerance
+    for at in range(len(shapes)):  # each result counts
+        off = tuple(a + 0.01 * (n == at) for n, a in enumerate(parts(got)))
+        assert c.error(off, parts(want)) > c.tolerance
     for n, a in before.items():
         np.testing.assert_array_equal(arrays[n], a)
 
@@ -111,11 +115,12 @@ def test_numpy_peer(name: str):
 
 
 LAYERS = ("CAP0", "CAP0-channels", "C2", "C4-nhwc", "C2x16", "GROUPED", "DW2", "TCONV")
+PROGRAMS = ("EM", "NET", "RESBLOCK", "RESBLOCK+fresh", "CHAIN3", "CHAIN3+constant")
 OTHERS = ("SOFTMAX", "TROP", "INVO", "ATTENTION", "ATTENTION-window", "BILIN", "BATCHED")
 
 
 @pytest.mark.skipif(optional("torch") is None, reason="torch is not installed")
-@pytest.mark.parametrize("name", [*LAYERS, *OTHERS])
+@pytest.mark.parametrize("name", [*LAYERS, *OTHERS, *PROGRAMS])
 def test_torch_peer(name: str):
     c = case(name, small=True)
     arrays = c.inputs()
@@ -125,7 +130,8 @@ def test_torch_peer(name: str):
     for peer in found:
         peer.run()
         assert c.error(peer.result(), c.expected(arrays)) <= 1e-5, peer.name
-    assert ("torch prepacked" in [p.name for p in found]) == (name in LAYERS and name != "TCONV")
+    packed = name in ("RESBLOCK", "CHAIN3+constant") or (name in LAYERS and name != "TCONV")
+    assert ("torch prepacked" in [p.name for p in found]) == packed
 
 
 @pytest.mark.skipif(optional("torch") is None, reason="torch is not installed")
@@ -136,7 +142,7 @@ def test_weights_that_change_are_not_packed():
 
 
 @pytest.mark.skipif(optional("jax") is None, reason="jax is not installed")
-@pytest.mark.parametrize("name", [*LAYERS, *OTHERS, "JACOBI"])
+@pytest.mark.parametrize("name", [*LAYERS, *OTHERS, *PROGRAMS, "JACOBI"])
 def test_jax_peer(name: str):
     c = case(name, small=True)
     arrays = c.inputs()
@@ -163,6 +169,54 @@ def test_a_plain_nest_leaves_threads_to_the_compiler():
     order = next(nests.orders(c.nest))
     assert "#pragma" in nests.text(c, order)
     assert "#pragma" not in nests.text(c, order, plain=True)
+
+
+@pytest.mark.skipif(optional("torch") is None, reason="torch is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of itself
+def test_torch_compile_is_given_the_best_forms():
+    c = case("RESBLOCK", small=True)
+    arrays = c.inputs()
+    found, notes = contestants(c, arrays, 1, ("compile",))
+    assert not notes
+    assert [p.name for p in found] == ["torch.compile", "torch.compile channels_last"]
+    for peer in found:
+        peer.run()
+        assert c.error(peer.result(), c.expected(arrays)) <= 1e-5
+
+
+def test_a_child_is_shared_out_over_all_windows_that_cover_it():
+    at = routing.places(6, 3, 2)
+    assert at.shape == (2, 2, 3, 3)
+    assert np.bincount(at.ravel(), minlength=36).reshape(6, 6)[:5, :5].tolist() == [
+        [1, 1, 2, 1, 1], [1, 1, 2, 1, 1], [2, 2, 4, 2, 2], [1, 1, 2, 1, 1], [1, 1, 2, 1, 1]
+    ]  # fmt: skip
+
+
+def test_an_error_of_any_result_is_the_error():
+    c = case("EM", small=True)
+    one, two = np.array([1.0, 2.0]), np.array([0.5])
+    assert c.error((one, two), (one, two)) == 0
+    assert c.error((one, two * 2), (one, two)) == 1
+    assert not c.error((one, two * np.nan), (one, two)) <= c.tolerance
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_chain_of_layers_is_what_numpy_says(named: bool):
+    rng = np.random.default_rng(0)
+    X, W, bias = (rng.random(s) - 0.5 for s in ((3, 4), (2, 4, 4), (2, 4)))
+    got = np.asarray(chain_compile.chain(2, named=named)(X=X, W=W, bias=bias))
+    for w, b in zip(W, bias, strict=True):
+        active = np.maximum(X @ w + b, 0)
+        centred = active - active.mean(1, keepdims=True)
+        X = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(got, X, rtol=1e-9, atol=1e-12)
+
+
+def test_growth_of_compile_time_is_reported(capsys: pytest.CaptureFixture[str]):
+    assert chain_compile.main(["--layers", "1", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "ms a statement" in said
+    assert "time(4) / time(1)" in said
 
 
 def test_which_operands_are_constant():
