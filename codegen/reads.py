@@ -21,6 +21,7 @@ from codegen.vectors import JOIN, KEPT, WINDOW
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Var
+from polyhedral.dtypes import DType
 from polyhedral.layout import Layout
 from polyhedral.program import Array, Program
 from polyhedral.windows import window
@@ -75,6 +76,18 @@ class Reads:
             return seen, vector, True
         items = [bare(self.c.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
         return f"({vector}){{{', '.join(items)}}}", vector, True
+
+    def mask(self, e: ex.Test, lane: str, t: DType) -> tuple[str, str, bool]:
+        """(text, type, whether it differs between lanes) of a test that decides which of two values is taken."""
+        if lane not in ex.dims_of(e):
+            return bare(self.c.scalar.value(e)), "int", False
+        parts: list[str] = []
+        for c in e.condition.args if isinstance(e.condition, aff.And) else (e.condition,):
+            assert isinstance(c, aff.Compare)
+            step = c.expr.coefficient(Var(lane))
+            first = self.c.scalar.affine(c.expr - aff.var(lane) * step)
+            parts.append(f"{self.c.vectors.mask(t)}({first}, {step})")
+        return " & ".join(parts), self.c.vectors.mask_type(t), True
 
     def named(self, arguments: Sequence[str], operands: Sequence[ex.Expr]) -> tuple[list[cgen.Generable], list[str]]:
         """Vectors that take several loads, or are read again, get a name for all steps of this iteration: (their lines,

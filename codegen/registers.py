@@ -88,14 +88,15 @@ class Registers:
                 return found
             case lp.For():
                 name = self.c.spell(n.name)
-                lo = aff.substitute(_affine(n.lo), env)
+                lo = aff.substitute(n.lo, env) if isinstance(n.lo, Affine) else aff.var(f"{n.name}\0first")
                 self.reads.open.append(Open(n.name, lo, aff.substitute(_widest(n.hi, lo), env)))
                 body = self._node(n.body, array, env, key, acc)
                 lines = self.reads.open.pop().lines
                 end = f"< {self.c.bound(n.hi + 1)}" if isinstance(n.hi, Affine) else f"<= {self.c.bound(n.hi)}"
-                head = (f"int64_t {name} = {self.c.scalar.affine(lo)}", f"{name} {end}", f"++{name}")
+                begin = self.c.scalar.affine(lo) if isinstance(n.lo, Affine) else self.c.bound(n.lo)
+                head = (f"int64_t {name} = {begin}", f"{name} {end}", f"++{name}")
                 made = loop(*head, cgen.Block([*lines, *body]))
-                last = n.hi - _affine(n.lo) if isinstance(n.hi, Affine) else None
+                last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
                 inner = not any(isinstance(x, lp.For) and x.run is Run.SERIAL for x in lp.walk(n.body))
                 short = inner and last is not None and _short(last, body)
                 return [cgen.Line(f"#pragma GCC unroll {_FEW}"), made] if short else [made]
@@ -165,8 +166,13 @@ class Registers:
         parameters: list[str] = []
         arguments: list[str] = []
         names: dict[ex.Expr, str] = {}
+        masks = {e.cond for e in ex.walk(s.value) if isinstance(e, ex.Select) and e.eager}
         for k, (old, new) in enumerate(zip(operands, (ex.substitute(o, at) for o in operands), strict=True)):
-            text, kind, per_lane = self.reads.operand(new, lane, tile, keep=old in again)
+            if old in masks:
+                assert isinstance(new, ex.Test)
+                text, kind, per_lane = self.reads.mask(new, lane, ex.dtype_of(s.value))
+            else:
+                text, kind, per_lane = self.reads.operand(new, lane, tile, keep=old in again)
             p = _PARAMETERS[k] if k < len(_PARAMETERS) else f"a{k}"
             parameters.append(f"{kind} {p}")
             arguments.append(text)

@@ -54,10 +54,20 @@ def _whole(c: Spelling, op: str | None, t: DType, value: ex.Expr, names: Mapping
     if op == "sum" and t.is_float and isinstance(value, ex.Binary) and value.op == "*" and value not in names:
         a, b = (_vector(c, v, t, names) for v in (value.lhs, value.rhs))
         return None if a is None or b is None else f"{c.vectors.fma(t)}({bare(a)}, {bare(b)}, acc)"
+    if isinstance(value, ex.Select) and value.eager and op is not None:
+        step = _whole(c, op, t, value.then, names)
+        return None if step is None else _chosen(c, t, names[value.cond], f"({step})", "acc")
     new = _vector(c, value, t, names)
     if op is None:
         return None if new is None else bare(new)
     return None if new is None else bare(c.vectors.combined(ex.REDUCTIONS[op], t, "acc", new))
+
+
+def _chosen(c: Spelling, t: DType, test: str, a: str, b: str) -> str:
+    """One vector where a test holds and another elsewhere, in each lane or in all."""
+    if not test.endswith("[i]"):
+        return f"{test} ? ({c.vectors.type(t)}){a} : {b}"
+    return f"{c.vectors.choose(t)}({test.removesuffix('[i]')}, {bare(a)}, {bare(b)})"
 
 
 def _vector(c: Spelling, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> str | None:

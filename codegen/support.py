@@ -159,6 +159,25 @@ static inline {vector} {name}({vector} a, {vector} b, {vector} c) {{
 }}"""
 
 
+def vector_not_negative(name: str, mask: str, bits: int, lanes: int) -> str:
+    """All bits of a lane where `first + step * lane >= 0`, none elsewhere."""
+    count = ", ".join(map(str, range(lanes)))
+    kind = f"int{bits}_t"
+    return f"""\
+static inline {mask} {name}({kind} first, {kind} step) {{
+  return first + step * ({mask}){{{count}}} >= 0;
+}}"""
+
+
+def vector_choose(name: str, vector: str, mask: str, lanes: int) -> str:
+    """a where the mask is set, b elsewhere."""
+    return f"""\
+static inline {vector} {name}({mask} where, {vector} a, {vector} b) {{
+  for (int i = 0; i < {lanes}; ++i) a[i] = where[i] ? a[i] : b[i];
+  return a;
+}}"""
+
+
 def vector_extreme(name: str, op: str, vector: str, mask: str, bits: int, lanes: int, *, floats: bool) -> str:
     """min or max of vectors; a NaN wins, that of a first, as in the scalar functions.
 

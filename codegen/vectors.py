@@ -74,6 +74,24 @@ class Vectors:
         self.functions[name] = elementary.vector_elementary(name, fn, vector, t.bits, self.lanes)
         return name
 
+    def mask(self, t: DType) -> str:
+        """A function that says for each lane whether `first + step * lane` is not negative."""
+        whole = self._mask(t)
+        name = f"not_negative_{whole}"
+        self.functions[name] = support.vector_not_negative(name, whole, t.bits, self.lanes)
+        return name
+
+    def mask_type(self, t: DType) -> str:
+        """The type of masks for vectors of `t`."""
+        return self._mask(t)
+
+    def choose(self, t: DType) -> str:
+        """A function that takes lanes of one vector where a mask is set, and of another elsewhere."""
+        vector = self.type(t)
+        name = f"choose_{vector}"
+        self.functions[name] = support.vector_choose(name, vector, self._mask(t), self.lanes)
+        return name
+
     def join(self, t: DType, count: int) -> str:
         """A function that loads a vector from so many places."""
         vector = self.type(t)

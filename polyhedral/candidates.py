@@ -83,8 +83,13 @@ class _Setting:
 def best(
     p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, constants: frozenset[str]
 ) -> Choice | None:
-    """The plan with the least predicted cycles; `constants` are arrays whose re-laying costs nothing at a call."""
-    return min(choices(p, s, layouts, target, constants), key=lambda c: c.prediction.total, default=None)
+    """The plan with the least predicted cycles; `constants` are arrays whose re-laying costs nothing at a call.  What
+    is masked is not done in portions: these may be empty.
+    """
+    found = choices(p, s, layouts, target, constants)
+    if isinstance(s.value, ex.Select) and s.value.eager:
+        found = [c for c in found if not any(loop.dim in c.plan.order for loop in c.plan.loops)]
+    return min(found, key=lambda c: c.prediction.total, default=None)
 
 
 def choices(

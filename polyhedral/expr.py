@@ -106,11 +106,14 @@ class Call(_Hashed):
 
 @_node
 class Select(_Hashed):
-    """`then` where `cond` holds, else `other`; only the branch taken is evaluated, so it alone need be in bounds."""
+    """`then` where `cond` holds, else `other`; only the branch taken is evaluated, so it alone need be in bounds.  With
+    `eager` both are in bounds, and may be evaluated.
+    """
 
     cond: Expr
     then: Expr
     other: Expr
+    eager: bool = False
 
 
 @_node

@@ -13,7 +13,7 @@ from math import prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, Var
+from polyhedral.affine import Affine, And, Compare, Var
 from polyhedral.prices import instances, work
 from polyhedral.program import Array, Program, Statement, reads
 from polyhedral.target import Target
@@ -64,7 +64,9 @@ def lanes_of(p: Program, s: Statement, target: Target) -> tuple[Lanes, ...]:
 
 def _candidates(s: Statement, extents: dict[str, int], lanes: int) -> Iterator[Inner]:
     """Dims, and pairs whose second dim is short, that all operands see together or not at all."""
-    tested = aff.condition_dims(s.domain.guard)
+    parts = s.domain.guard.args if isinstance(s.domain.guard, And) else (s.domain.guard,)
+    masked = all(isinstance(c, Compare) and not c.equal for c in parts)
+    tested = frozenset[str]() if masked else aff.condition_dims(s.domain.guard)
     yield from ((d,) for d in s.kept if extents[d] > 1 and d not in tested)
     if s.op in ("sum", "prod", "max", "min") and not s.strict:
         yield from ((d,) for d in s.reduced if extents[d] >= lanes and d not in tested)

@@ -50,7 +50,8 @@ def operands(s: Statement, layouts: Mapping[str, Layout]) -> tuple[Operand, ...]
 
 def fetched(e: ex.Expr) -> Iterator[ex.Expr]:
     """The parts of a value that are fetched before anything is computed: loads, indices, and guarded loads whole."""
-    if (isinstance(e, ex.Select) and isinstance(e.cond, ex.Test)) or isinstance(e, (ex.Load, ex.Index, ex.Test)):
+    lazy = isinstance(e, ex.Select) and isinstance(e.cond, ex.Test) and not e.eager
+    if lazy or isinstance(e, (ex.Load, ex.Index, ex.Test)):
         yield e
     else:
         for c in ex.children(e):

@@ -24,6 +24,7 @@ from polyhedral.maps import map_plan, parts
 from polyhedral.operands import Operand, box, extents_of
 from polyhedral.program import Array, Program, Role, Statement, reads
 from polyhedral.register_plan import RegisterPlan, even
+from polyhedral.rewrites.mask import hull, mask
 from polyhedral.rewrites.privatise import privatise
 from polyhedral.rewrites.relay import Relaid, named, relay, use
 from polyhedral.rewrites.split import split
@@ -75,19 +76,16 @@ def plan_program(
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
             continue
-        reason = _unplannable(p, s, every, small)
-        along = None if reason else lane_plan(s, every, target)
-        choice = None if reason or not s.kept else chooser.best(p, s, every)
-        if along is not None and (choice is None or along[1] < choice.prediction.total):
+        found, within = _found(p, s, every, chooser, small)
+        if isinstance(found, RegisterPlan):
             statements.append(s)
-            plans[s.name] = along[0]
+            plans[s.name] = found
             continue
-        if choice is None:
-            reason = reason or (None if s.kept else "its result is a single value")
-            if reason:
-                remarks.append(Remark("no register tile", reason, s.name))
+        if isinstance(found, str):
+            remarks.append(Remark("no register tile", found, s.name))
             statements.append(s)
             continue
+        choice = found
         choices[s.name] = choice = _settled(p, choice, every[s.write.array], target)
         made, pieces = _rewritten(p, choice, copies, taken, target)
         for r in made:
@@ -98,11 +96,35 @@ def plan_program(
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
         for part, plan in pieces:
-            statements.append(part)
+            statements.append(hull(part, within, plan.tile) if within else part)
             own = _settled(p, replace(choice, statement=part, plan=plan), every[part.write.array], target)
             plans[part.name] = own.plan
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     return Planned(program, plans, {n: lay for n, lay in every.items() if n not in layouts}, tuple(remarks), choices)
+
+
+def _found(
+    p: Program, s: Statement, layouts: Mapping[str, Layout], chooser: Chooser, small: int
+) -> tuple[Choice | RegisterPlan | str, tuple[Affine, ...]]:
+    """The plan of a reduction, along its lanes or by choice, or why it has none; and the inequalities that it is masked
+    by.
+    """
+    if s.domain.guard != TRUE:
+        masked = mask(p, s)
+        reason = "its domain is not a box of known size" if masked is None else None
+        reason = reason or _unplannable(p, masked.statement if masked else s, layouts, small)
+        choice = chooser.best(p, masked.statement, layouts) if masked and not reason and s.kept else None
+        if masked is None or choice is None:
+            return reason or "its result is a single value", ()
+        return choice, masked.within
+    reason = _unplannable(p, s, layouts, small)
+    if reason:
+        return reason, ()
+    along = lane_plan(s, layouts, chooser.target)
+    choice = chooser.best(p, s, layouts) if s.kept else None
+    if along is not None and (choice is None or along[1] < choice.prediction.total):
+        return along[0], ()
+    return choice or "its result is a single value", ()
 
 
 def _privatised(

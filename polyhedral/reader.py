@@ -295,7 +295,8 @@ class _Parser(Cursor):
             self.fail(f"{arity} argument{'s' * (arity > 1)}", t)
         match t.text:
             case "where":
-                return ex.Select(*args)
+                cond, then, other = args
+                return ex.Select(cond, then, other)
             case "min" | "max":
                 return ex.Binary(t.text, *args)
             case "abs":
