@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from polyhedral import affine as aff
 from polyhedral import expr as ex
+from polyhedral.affine import Affine
 from polyhedral.candidates import Choice, best
 from polyhedral.layout import Layout
-from polyhedral.program import Access, Program, Role, Statement, reads
+from polyhedral.program import Access, Program, Role, Statement
 from polyhedral.target import Target
 
 
@@ -33,45 +35,62 @@ class Chooser:
         if key not in self.known:
             self.known[key] = s, best(p, s, layouts, self.target, self.constants)
         like, choice = self.known[key]
-        return None if choice is None else _renamed(choice, s, dict(zip(_arrays(like), _arrays(s), strict=True)))
+        return choice if choice is None or like == s else _for(choice, s)
 
     def _facts(self, p: Program, s: Statement, layouts: Mapping[str, Layout]) -> Iterator[object]:
         """All that a plan depends on, array by array, but their names."""
         for n in _arrays(s):
             a = p.array(n)
-            again = any(n == load.array for t in p.statements for load in reads(t))
-            planes = a.planes, a.role is Role.INOUT, a.role is Role.TEMPORARY or again
+            planes = a.planes, a.role is Role.INOUT, a.role is Role.TEMPORARY or n in p.read
             yield a.dims, a.dtype, planes, layouts[n].strides, n in self.constants
 
 
 def _arrays(s: Statement) -> tuple[str, ...]:
     """The arrays of a statement in the order in which they are met."""
-    return tuple(dict.fromkeys((s.write.array, *(n.array for n in ex.walk(s.value) if isinstance(n, ex.Load)))))
+    return tuple(dict.fromkeys((s.write.array, *(load.array for load in ex.loads(s.value)))))
 
 
 def _shape(s: Statement) -> Statement:
-    """The statement with numbers for the names of its arrays, and none of its own."""
-    numbers = {n: str(k) for k, n in enumerate(_arrays(s))}
-    return replace(_with_arrays(s, numbers), name="", position=(), location=None)
+    """The statement with numbers for the names of its arrays, and for which cells of them it reads along axes that it
+    does not move along; without a name of its own.
+    """
+    arrays = {n: str(k) for k, n in enumerate(_arrays(s))}
+    places: dict[tuple[str, str], dict[Affine, Affine]] = {}
+
+    def numbered(array: str, d: str, i: Affine | ex.Expr) -> Affine | ex.Expr:
+        if not isinstance(i, Affine) or not i.is_const:
+            return i
+        known = places.setdefault((array, d), {})
+        return known.setdefault(i, aff.const(len(known)))
+
+    def one(e: ex.Expr) -> ex.Expr:
+        if not isinstance(e, ex.Load):
+            return e
+        return replace(e, array=arrays[e.array], index=tuple((d, numbered(e.array, d, i)) for d, i in e.index))
+
+    write = Access(arrays[s.write.array], s.write.index)
+    return replace(s, name="", position=(), location=None, write=write, value=ex.rewrite(s.value, one))
 
 
-def _with_arrays(s: Statement, names: Mapping[str, str]) -> Statement:
-    write = Access(names[s.write.array], s.write.index)
-    return replace(s, write=write, value=_value(s.value, names))
+def _for(choice: Choice, s: Statement) -> Choice:
+    """The choice for a statement that has the shape of the one it was made for: loads are the same, one by one, but for
+    their arrays and the cells where they do not move.
+    """
+    made = choice.statement
+    there = {old: _moved(old, own) for old, own in zip(ex.loads(made.value), ex.loads(s.value), strict=True)}
 
+    def value(e: ex.Expr) -> ex.Expr:
+        return ex.rewrite(e, lambda n: there[n] if isinstance(n, ex.Load) else n)
 
-def _value(e: ex.Expr, names: Mapping[str, str]) -> ex.Expr:
-    return ex.rewrite(e, lambda n: replace(n, array=names[n.array]) if isinstance(n, ex.Load) else n)
-
-
-def _renamed(choice: Choice, s: Statement, names: Mapping[str, str]) -> Choice:
-    """The choice for a statement that is like the one it was made for."""
-    if all(a == b for a, b in names.items()) and choice.statement.name == s.name:
-        return choice
-    statement = replace(_with_arrays(choice.statement, names), name=s.name, position=s.position, location=s.location)
-
-    def load(e: ex.Load) -> ex.Load:
-        return replace(e, array=names[e.array])
-
-    relaid = tuple((replace(o, value=_value(o.value, names), load=load(o.load)), d, n) for o, d, n in choice.relaid)
+    write = Access(s.write.array, made.write.index)
+    statement = replace(
+        made, name=s.name, position=s.position, location=s.location, write=write, value=value(made.value)
+    )
+    relaid = tuple((replace(o, value=value(o.value), load=there[o.load]), d, n) for o, d, n in choice.relaid)
     return replace(choice, statement=statement, relaid=relaid)
+
+
+def _moved(old: ex.Load, own: ex.Load) -> ex.Load:
+    """A load as a plan moves it, of the array and at the fixed cells of another."""
+    fixed = {d: i for d, i in own.index if isinstance(i, Affine) and i.is_const}
+    return replace(own, index=tuple((d, fixed.get(d, i)) for d, i in old.index))

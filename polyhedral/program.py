@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -158,10 +159,23 @@ class Program:
     assumptions: tuple[Condition, ...] = ()
 
     def array(self, name: str) -> Array:
-        return next(a for a in self.arrays if a.name == name)
+        return self._arrays[name]
 
     def statement(self, name: str) -> Statement:
-        return next(s for s in self.statements if s.name == name)
+        return self._statements[name]
+
+    @cached_property
+    def _arrays(self) -> Mapping[str, Array]:
+        return {a.name: a for a in reversed(self.arrays)}
+
+    @cached_property
+    def _statements(self) -> Mapping[str, Statement]:
+        return {s.name: s for s in reversed(self.statements)}
+
+    @cached_property
+    def read(self) -> frozenset[str]:
+        """The arrays that some statement reads."""
+        return frozenset(load.array for s in self.statements for load in reads(s))
 
     def with_role(self, *roles: Role) -> tuple[Array, ...]:
         return tuple(a for a in self.arrays if a.role in roles)

@@ -14,7 +14,7 @@ from polyhedral import affine as aff
 from polyhedral.affine import Affine
 from polyhedral.layout import Layout
 from polyhedral.operands import Operand, along, extents_of, steps_along
-from polyhedral.program import Program, Role, Statement, reads
+from polyhedral.program import Program, Role, Statement
 from polyhedral.register_plan import EVEN, RegisterPlan, balance
 from polyhedral.target import Target
 
@@ -125,7 +125,7 @@ def _past_cache(p: Program, s: Statement, target: Target) -> float:
     """Cycles that memory takes to write a statement's results: 0 where the last cache keeps them."""
     a = p.array(s.write.array)
     size = prod(e.const for _, e in a.dims) * a.dtype.numpy.itemsize
-    again = a.role is Role.TEMPORARY or any(a.name == load.array for other in p.statements for load in reads(other))
+    again = a.role is Role.TEMPORARY or a.name in p.read
     return size / target.bytes_per_cycle if size > (target.l3 if again else target.l3 // 2) else 0.0
 
 

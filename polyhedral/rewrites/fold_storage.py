@@ -8,6 +8,7 @@ The reuse shows up as dependences, in the scheduler's view and in the oracle's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from polyhedral import affine as aff
@@ -18,25 +19,29 @@ from polyhedral.program import Array, Program, Role, Statement, reads
 
 def fold_storage(p: Program) -> Program:
     """Fold every temporary that allows it, along one dim."""
-    return replace(p, arrays=tuple(_folded(p, a) for a in p.arrays))
+    touching: dict[str, list[Statement]] = {}
+    for s in p.statements:
+        for name in {s.write.array, *(load.array for load in reads(s))}:
+            touching.setdefault(name, []).append(s)
+    return replace(p, arrays=tuple(_folded(touching.get(a.name, []), a) for a in p.arrays))
 
 
-def _folded(p: Program, a: Array) -> Array:
+def _folded(touching: Sequence[Statement], a: Array) -> Array:
     if a.role is not Role.TEMPORARY:
         return a
     for d in a.dim_names:
-        planes = _planes(p, a, d)
+        planes = _planes(touching, a, d)
         extent = a.extent(d)
         if planes is not None and not (extent.is_const and extent.const <= planes):
             return replace(a, planes=((d, planes),))
     return a
 
 
-def _planes(p: Program, a: Array, dim: str) -> int | None:
+def _planes(touching: Sequence[Statement], a: Array, dim: str) -> int | None:
     """How many planes along `dim` are alive at once, or None when that is not bounded by the accesses alone."""
     deepest = 0
     last = a.extent(dim) - 1
-    for s in p.statements:
+    for s in touching:
         found = [dict(load.index)[dim] for load in reads(s) if load.array == a.name]
         if s.write.array == a.name:
             back = _look_back(s, dict(s.write.index)[dim], found)

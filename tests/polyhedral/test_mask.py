@@ -131,11 +131,14 @@ def test_what_would_be_read_out_of_bounds_keeps_its_guard():
 @seed(11)
 @settings(max_examples=40, deadline=None, database=None)
 @given(
-    st.lists(st.tuples(st.integers(-2, 2), st.sampled_from([-2, -1, 1, 2]), st.integers(-1, 1), st.integers(-9, 40)), min_size=1,
-             max_size=2),
+    st.lists(
+        st.tuples(st.integers(-2, 2), st.sampled_from([-2, -1, 1, 2]), st.integers(-1, 1), st.integers(-9, 40)),
+        min_size=1,
+        max_size=2,
+    ),
     st.sampled_from(["sum", "max"]),
     st.integers(9, 41),
-)  # fmt: skip
+)
 def test_random_guards(parts: list[tuple[int, int, int, int]], op: str, n: int):
     guard = " and ".join(f"{a}*s + {b}*t + {c}*d + {k} >= 0" for a, b, c, k in parts)
     p = parse(triangle(guard.replace("+ -", "- "), op, "P * V", n))
