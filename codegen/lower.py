@@ -74,9 +74,37 @@ def _within(begun: Sequence[_Region], made: Node, scope: _Scope) -> Node:
                 made = Promoted(array, made, past, partials)
             case Local(array, folds, _):
                 depth = next(at for at, region in scope.held[families[0]] if region == (node, families))
-                cells = ((x.axis, scope.values[f"c{depth - x.up}"] * x.size, x.size) for x in folds)
+                cells = ((x.axis, _time(depth - x.up, made, scope) * x.size, x.size) for x in folds)
                 made = lp.Local(array, tuple(cells), made)
     return made
+
+
+def _time(depth: int, inside: Node, scope: _Scope) -> Affine:
+    """The iteration which some nodes are in of the loop at a depth: of one that runs once, and that isl dropped, what the
+    first and the last of their instances say.
+    """
+    if f"c{depth}" in scope.values:
+        return scope.values[f"c{depth}"]
+    bounds: list[tuple[str, Bound, Bound]] = []
+    node = inside
+    while not isinstance(node, Exec):
+        if isinstance(node, For):
+            bounds.append((node.name, node.lo, node.hi))
+        node = lp.children(node)[0]
+    first = last = aff.substitute(scope.members[node.family][depth].time(node.family), dict(node.at))
+    for name, lo, hi in reversed(bounds):
+        first, last = (aff.substitute(t, {name: _least(b)}) for t, b in ((first, lo), (last, hi)))
+    if first != last:
+        raise InternalError("PH999", f"memory of its own in an iteration that is not known: {first} or {last}")
+    return first
+
+
+def _least(b: Bound) -> Affine:
+    """A bound as one expression, where it is the extreme of numbers."""
+    if isinstance(b, Affine):
+        return b
+    args = [_least(a) for a in b.args]
+    return (min if b.least else max)(args, key=lambda e: e.const) if all(e.is_const for e in args) else args[0]
 
 
 def _next_loop(node: isl.AstNode) -> float:
