@@ -94,7 +94,11 @@ class Executor:
         return self.memory[array][index]
 
     def write(self, cell: Cell, value: Any) -> None:
-        array, index = cell = self.place(*cell)
+        self.put(self.place(*cell), value)
+
+    def put(self, cell: Cell, value: Any) -> None:
+        """A value where a cell is stored."""
+        array, index = cell
         if self.touched:
             self.touched[-1][1].add(cell)
         value = np.asarray(value).astype(self.memory[array].dtype)[()]
@@ -176,7 +180,7 @@ class Executor:
         self.races += [c for c, who in writers.items() if len(who | readers.get(c, set())) > 1]
         for result in results:
             for cell, value in result.items():
-                self.write(cell, value)
+                self.put(cell, value)
 
     def bound(self, b: Bound, env: dict[str, int]) -> int:
         if isinstance(b, Affine):
