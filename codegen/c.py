@@ -221,7 +221,7 @@ class _Emitter:
 
     def node(self, n: lp.Node, *, shared: bool) -> list[cgen.Generable]:
         """Statements for a node; `shared` while every thread runs this code (outside any parallel loop)."""
-        if shared and not lp.has_parallel(n):
+        if shared and (isinstance(n, lp.Local) or not lp.has_parallel(n)):  # memory of its own is one thread's
             return [cgen.Pragma("omp single"), block([*self.node(n, shared=False), *self.fence(n)])]
         match n:
             case lp.Block(children):
@@ -247,8 +247,9 @@ class _Emitter:
         """An array on the stack, which a block of the loops around it fills and reads."""
         array = self.program.array(n.array)
         self.first[n.array] = {d: first for d, first, _ in n.cells}
-        place = f"{STORAGE[array.dtype.name]} {self.spell(n.array)}[{_cells(array, n)}] __attribute__((aligned(64)))"
-        return [cgen.Statement(place), *self.node(n.body, shared=False)]
+        cells = max(prod(e.const for _, e in _cut(array, n).dims), 1)
+        place = f"{STORAGE[array.dtype.name]} {self.spell(n.array)}[{cells}] __attribute__((aligned(64)))"
+        return [cgen.Block([cgen.Statement(place), *self.node(n.body, shared=False)])]
 
     def fence(self, n: lp.Node) -> list[cgen.Generable]:
         """Stores past the caches are seen by others only after a fence, which comes before their barrier."""
@@ -274,11 +275,6 @@ class _Emitter:
         if n.run is Run.VECTOR and not any(isinstance(x, lp.For) for x in lp.walk(n.body)):
             return [cgen.Pragma("omp simd"), made]
         return [made]
-
-
-def _cells(a: Array, n: lp.Local) -> int:
-    """How many cells of an array its own memory holds."""
-    return prod(e.const for _, e in _cut(a, n).dims)
 
 
 def _cut(a: Array, n: lp.Local) -> Array:

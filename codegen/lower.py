@@ -7,7 +7,7 @@ every expression into quasi-affine form and gives loops the names of the band me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, cast
@@ -74,9 +74,37 @@ def _within(begun: Sequence[_Region], made: Node, scope: _Scope) -> Node:
                 made = Promoted(array, made, past, partials)
             case Local(array, folds, _):
                 depth = next(at for at, region in scope.held[families[0]] if region == (node, families))
-                cells = ((x.axis, scope.values[f"c{depth - x.up}"] * x.size, x.size) for x in folds)
+                cells = ((x.axis, _time(depth - x.up, made, scope) * x.size, x.size) for x in folds)
                 made = lp.Local(array, tuple(cells), made)
     return made
+
+
+def _time(depth: int, inside: Node, scope: _Scope) -> Affine:
+    """The iteration of the loop at a depth that some nodes are in: of one that runs once, and that isl dropped, what
+    the first and the last of their instances say.
+    """
+    if f"c{depth}" in scope.values:
+        return scope.values[f"c{depth}"]
+    bounds: list[tuple[str, Bound, Bound]] = []
+    node = inside
+    while not isinstance(node, Exec):
+        if isinstance(node, For):
+            bounds.append((node.name, node.lo, node.hi))
+        node = lp.children(node)[0]
+    first = last = aff.substitute(scope.members[node.family][depth].time(node.family), dict(node.at))
+    for name, lo, hi in reversed(bounds):
+        first, last = (aff.substitute(t, {name: _least(b)}) for t, b in ((first, lo), (last, hi)))
+    if first != last:
+        raise InternalError("PH999", f"memory of its own in an iteration that is not known: {first} or {last}")
+    return first
+
+
+def _least(b: Bound) -> Affine:
+    """A bound as one expression, where it is the extreme of numbers."""
+    if isinstance(b, Affine):
+        return b
+    args = [_least(a) for a in b.args]
+    return (min if b.least else max)(args, key=lambda e: e.const) if all(e.is_const for e in args) else args[0]
 
 
 def _next_loop(node: isl.AstNode) -> float:
@@ -85,11 +113,17 @@ def _next_loop(node: isl.AstNode) -> float:
     if kind == types.for_:
         return int(node.for_get_iterator().id_get_id().get_name()[1:])
     if kind == types.if_:
-        return _next_loop(node.if_get_then_node())
+        return min(map(_next_loop, _branches(node)))
     if kind == types.block:
         nodes = node.block_get_children()
         return min(_next_loop(nodes.get_at(i)) for i in range(nodes.n_ast_node()))
     return float("inf")
+
+
+def _branches(node: isl.AstNode) -> Iterator[isl.AstNode]:
+    yield node.if_get_then_node()
+    if node.if_has_else_node():
+        yield node.if_get_else_node()
 
 
 class _UndecidedError(Exception):
@@ -102,10 +136,8 @@ class _UndecidedError(Exception):
 
 def _node(node: isl.AstNode, scope: _Scope) -> Node:
     begun = _promoted(node, scope)
-    if begun:
-        return _within(begun, _node(node, replace(scope, promoted=(*scope.promoted, *begun))), scope)
     try:
-        return _plain_node(node, scope)
+        return _region(tuple(_flat(node)), begun, scope) if begun else _plain_node(node, scope)
     except _UndecidedError as choice:
         yes, no = ({**scope.decided, choice.text: answer} for answer in (True, False))
         then = _node(node, replace(scope, decided=yes))
@@ -128,8 +160,7 @@ def _plain_node(node: isl.AstNode, scope: _Scope) -> Node:
         orelse = _node(node.if_get_else_node(), scope) if node.if_has_else_node() else None
         return If(_condition(node.if_get_cond(), scope), _node(node.if_get_then_node(), scope), orelse)
     if kind == types.block:
-        nodes = node.block_get_children()
-        return Block(tuple(_block([nodes.get_at(i) for i in range(nodes.n_ast_node())], scope)))
+        return Block(tuple(_block(_flat(node), scope)))
     if kind == types.user:
         call = node.user_get_expr()
         family = scope.frame.family(call.op_get_arg(0).id_get_id().get_name())
@@ -138,15 +169,39 @@ def _plain_node(node: isl.AstNode, scope: _Scope) -> Node:
     raise InternalError("PH999", f"isl generated a node of kind {kind}")
 
 
-def _block(nodes: Sequence[isl.AstNode], scope: _Scope) -> Iterator[Node]:
-    """The nodes of a block; neighbours of one Promote (isl flattens sequences) stay together in it."""
+def _block(nodes: Iterable[isl.AstNode], scope: _Scope) -> Iterator[Node]:
+    """The nodes of a block; neighbours of one Promote or Local (isl flattens sequences) stay together in it."""
     for begun, group in groupby(nodes, lambda n: _promoted(n, scope)):
-        inner = replace(scope, promoted=(*scope.promoted, *begun))
-        made = [_node(n, inner) for n in group]
         if begun:
-            yield _within(begun, made[0] if len(made) == 1 else Block(tuple(made)), scope)
+            yield _region(tuple(group), begun, scope)
         else:
-            yield from made
+            yield from (_node(n, scope) for n in group)
+
+
+def _region(nodes: Sequence[isl.AstNode], begun: tuple[_Region, ...], scope: _Scope) -> Node:
+    """The nodes of a region; a condition under which it runs at all stands around it, so that where it does not hold
+    nothing is loaded and stored.
+    """
+    first = nodes[0]
+    if all(n.get_type() == _TYPES.if_ for n in nodes):
+        if len(nodes) == 1 and first.if_has_else_node():
+            return _plain_node(first, scope)
+        if not any(n.if_has_else_node() for n in nodes) and len({n.if_get_cond().to_C_str() for n in nodes}) == 1:
+            then = tuple(x for n in nodes for x in _flat(n.if_get_then_node()))
+            return If(_condition(first.if_get_cond(), scope), _region(then, begun, scope))
+    inner = replace(scope, promoted=(*scope.promoted, *begun))
+    made = tuple(_block(nodes, inner))
+    return _within(begun, made[0] if len(made) == 1 else Block(made), scope)
+
+
+def _flat(node: isl.AstNode) -> Iterator[isl.AstNode]:
+    """A node, or what stands in a block and in those within it: isl leaves them where a loop ran once."""
+    if node.get_type() != _TYPES.block:
+        yield node
+        return
+    nodes = node.block_get_children()
+    for i in range(nodes.n_ast_node()):
+        yield from _flat(nodes.get_at(i))
 
 
 def _for(node: isl.AstNode, scope: _Scope) -> Node:
@@ -182,7 +237,8 @@ def _calls(node: isl.AstNode) -> Iterator[str]:
     elif kind == types.for_:
         yield from _calls(node.for_get_body())
     elif kind == types.if_:
-        yield from _calls(node.if_get_then_node())
+        for branch in _branches(node):
+            yield from _calls(branch)
     elif kind == types.block:
         nodes = node.block_get_children()
         for i in range(nodes.n_ast_node()):

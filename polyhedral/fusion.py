@@ -21,7 +21,7 @@ from polyhedral.prices import BARRIER, rate
 from polyhedral.program import Access, Array, Program, Role, Statement, reads
 from polyhedral.register_plan import EVEN, RegisterPlan, balance
 from polyhedral.target import Target
-from polyhedral.transforms.share import Nest, Shared
+from polyhedral.transforms.share import Nest, Shared, own_bytes
 
 FULL = 0.5
 """The part of a cache that a block may fill."""
@@ -82,17 +82,19 @@ def _contracted(q: _Facts, nest: Nest) -> Nest:
         return nest
     found: list[tuple[str, tuple[str, ...]]] = []
     room = LOCAL
-    for name in inside:
-        a = q.arrays[q.statements[name].write.array]
-        readers = {s.name for s in q.program.statements if any(load.array == a.name for load in reads(s))}
-        if a.role is not Role.TEMPORARY or not readers <= set(inside) or not all(e.is_const for _, e in a.dims):
+    for a in (q.arrays[q.statements[name].write.array] for name in inside):
+        users = {s.name for s in q.program.statements if any(x.array == a.name for x in (s.write, *reads(s)))}
+        writers = [s for s in q.program.statements if s.write.array == a.name]
+        fixed = all(e.is_const for _, e in a.dims)
+        if a.role is not Role.TEMPORARY or not users <= set(inside) or len(writers) > 1 or not fixed:
             continue
-        axes = {i.as_var(): d for d, i in q.statements[name].write.index}
-        mine = [axes.get(dict(loop.dims)[name]) for loop in nest.loops]
-        size = _bytes(a) / prod(t for t in trips)
+        axes = {i.as_var(): d for d, i in writers[0].write.index}
+        mine = [axes.get(dict(loop.dims)[writers[0].name]) for loop in nest.loops]
+        cells = {d: loop.size for d, loop in zip(mine, nest.loops, strict=True) if d is not None}
+        size = own_bytes(a, cells)
         if None not in mine and size <= room:
             room -= size
-            found.append((a.name, tuple(d for d in mine if d is not None)))
+            found.append((a.name, tuple(cells)))
     return replace(nest, local=tuple(found))
 
 

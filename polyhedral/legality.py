@@ -14,8 +14,8 @@ from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
 from polyhedral.instances import Family, Kind, Reference, families, is_memory, precedes, references
 from polyhedral.isl import NamedSet, named
-from polyhedral.program import Program
-from polyhedral.tree import Component, Local, Run, Tree, regions, times
+from polyhedral.program import Program, Role
+from polyhedral.tree import Component, Local, Run, Tree, held, members_of, regions, times
 
 PRIME = "'"
 
@@ -49,7 +49,10 @@ class Violation:
         def at(who: str, point: tuple[tuple[str, int], ...]) -> str:
             return f"{who}({', '.join(f'{d}={v}' for d, v in point)})"
 
-        return f"{at(self.first, self.first_at)} and {at(self.then, self.then_at)} both touch {self.array}: {self.why}"
+        first, then = at(self.first, self.first_at), at(self.then, self.then_at)
+        if first == then:
+            return f"{first} touches {self.array}: {self.why}"
+        return f"{first} and {then} both touch {self.array}: {self.why}"
 
 
 def obligations(p: Program) -> tuple[Pairs, ...]:
@@ -155,10 +158,10 @@ def violation(
         found = _broken(pair, at[pair.first.id], at[pair.then.id])
         if found is not None:
             return found
-    for node, inside, depth in regions(tree):
+    for node, inside, depth in regions(tree, 0, tuple(at)):
         here = [pair for pair in every if pair.array == node.array]
         if isinstance(node, Local):
-            found = _kept_apart(p, node, inside, depth, at, here)
+            found = _kept_apart(_Region(p, node, inside, depth, at, _around(tree, node, inside)), here)
             if found is not None:
                 return found
             continue
@@ -170,22 +173,34 @@ def violation(
     return None
 
 
-def _kept_apart(
-    p: Program,
-    node: Local,
-    inside: tuple[str, ...],
-    depth: int,
-    at: Mapping[str, tuple[Component, ...]],
-    pairs: Sequence[Pairs],
-) -> Violation | None:
+@dataclass(frozen=True)
+class _Region:
+    """One Local, the families in it, the time components above it, and of each family the band members among them."""
+
+    program: Program
+    node: Local
+    inside: tuple[str, ...]
+    depth: int
+    at: Mapping[str, tuple[Component, ...]]
+    around: Mapping[str, tuple[Affine, ...]]
+
+
+def _around(tree: Tree, node: Local, inside: Sequence[str]) -> dict[str, tuple[Affine, ...]]:
+    """The times of the band members above a region, outermost first: what a Fold counts, and what loops there are."""
+    depths = {f: next(depth for depth, n in held(tree, f) if n is node) for f in inside}
+    return {f: tuple(m.time(f) for m in members_of(tree, f)[:depth]) for f, depth in depths.items()}
+
+
+def _kept_apart(region: _Region, pairs: Sequence[Pairs]) -> Violation | None:
     """Whether an execution of a region with memory of its own would miss a value that another one wrote, or touch a
     cell that this memory does not have.
     """
+    p, node, at = region.program, region.node, region.at
     for pair in pairs:
         a, b = at[pair.first.id], at[pair.then.id]
-        if pair.first.id not in inside or pair.then.id not in inside:
+        if pair.first.id not in region.inside or pair.then.id not in region.inside:
             return _explain(pair, pair.points, "its memory is gone by then")
-        for (ta, _), (tb, _) in zip(a[:depth], b[:depth], strict=True):
+        for (ta, _), (tb, _) in zip(a[: region.depth], b[: region.depth], strict=True):
             later = prime(tb, pair.then.dims) - ta
             crossing = _first_nonempty(pair.points, aff.at_least(later, 1), aff.at_least(-later, 1))
             if crossing is not None:
@@ -193,29 +208,44 @@ def _kept_apart(
     for f in families(p):
         for r in references(f):
             if r.array == node.array:
-                found = _beyond(p, node, r, at[f.id][:depth] if f.id in inside else ())
+                found = _beyond(region, r)
                 if found is not None:
                     return found
     return None
 
 
-def _beyond(p: Program, node: Local, r: Reference, around: tuple[Component, ...]) -> Violation | None:
-    """An access outside the cells that an execution has, in a family that runs within the loops `around`."""
-    f = r.family
+def _beyond(region: _Region, r: Reference) -> Violation | None:
+    """An access outside the cells that an execution has, or to an array that cannot lie in memory of its own."""
+    p, node, f = region.program, region.node, r.family
     domain = named(f.dims, p.sizes, aff.both(f.domain, r.when, *p.assumptions))
+    array, axes = p.array(node.array), dict(r.index)
+    odd = next((d for d, e in array.dims if not e.is_const and all(x.axis != d for x in node.folds)), None)
+    if array.role is not Role.TEMPORARY or array.planes:
+        return _alone(r, domain, "only temporaries whose cells all have a place lie in memory of their own")
+    if f.id not in region.inside:
+        return _alone(r, domain, "its memory is not there")
+    if odd is not None:
+        return _alone(r, domain, f"memory of its own has a fixed size, and that along {odd} is not a number")
+    times = region.around[f.id]
     for fold in node.folds:
-        index = dict(r.index)[fold.axis]
-        if not around or index is None:
-            wrong = domain
-        else:
-            cell = index - around[len(around) - fold.up][0] * fold.size
-            wrong = domain.where(aff.negate(aff.between(aff.const(0), cell, aff.const(fold.size))))
+        why = f"its memory has {fold.size} cells along {fold.axis} there"
+        index = axes.get(fold.axis)
+        if index is None or not 1 <= fold.up <= len(times):
+            return _alone(r, domain, why)
+        cell = index - times[-fold.up] * fold.size
+        wrong = domain.where(aff.negate(aff.between(aff.const(0), cell, aff.const(fold.size))))
         if not wrong.is_empty():
-            sample = wrong.sample([dict.fromkeys(wrong.sizes, 4), {}]) or {}
-            point = tuple((d, sample[d]) for d in f.dims)
-            why = f"its memory has {fold.size} cells along {fold.axis} there"
-            return Violation(f.shown, point, f.shown, point, node.array, why)
+            return _alone(r, wrong, why)
     return None
+
+
+def _alone(r: Reference, points: NamedSet, why: str) -> Violation | None:
+    """One access that cannot be made, where there is any such instance."""
+    if points.is_empty():
+        return None
+    sample = points.sample([dict.fromkeys(points.sizes, 4), {}]) or {}
+    at = tuple((d, sample[d]) for d in r.family.dims)
+    return Violation(r.family.shown, at, r.family.shown, at, r.array, why)
 
 
 def _held_apart(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...], depth: int) -> Violation | None:

@@ -24,7 +24,7 @@ from polyhedral.register_nest import register_nest
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.target import Target
 from polyhedral.transforms.parallel import parallelise
-from polyhedral.transforms.share import Nest, share
+from polyhedral.transforms.share import Nest, refused, share, taken
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.vectorise import vectorise
 from polyhedral.transforms.wavefront import wavefront
@@ -82,8 +82,9 @@ def schedule(
     if target is not None:
         gathered = nests(fr.program, clusters, deps.edges, layouts, plans or {}, target)
     for n in gathered:
-        for part, tree in _nested(fr, n, own, trees, following, options):
-            parts.append(Filter(tuple(f.id for f in part), tree))
+        made, notes = _nested(fr, n, own, trees, following, options)
+        parts += [Filter(tuple(f.id for f in part), tree) for part, tree in made]
+        remarks += notes
     tree = parts[0].child if len(parts) == 1 else InOrder(tuple(parts))
     if not fr.families:
         return Schedule(Leaf(), ())
@@ -146,19 +147,22 @@ def _nested(
     trees: Mapping[str, Tree],
     following: Mapping[str, Sequence[Pairs]],
     options: Options,
-) -> Iterator[tuple[list[Family], Tree]]:
-    """The families and the tree of a nest; of each of its clusters, where the oracle does not accept the whole."""
+) -> tuple[list[tuple[list[Family], Tree]], list[Remark]]:
+    """The families and the tree of a nest, with as much of it as the oracle accepts: its loops and the memory of its
+    own, its loops, or each of its clusters alone.
+    """
     fs = [[f for name in c for f in own[name]] for c in n.clusters]
     every = [f for part in fs for f in part]
-    if n.loops:
-        tree = _unparallel(share(n, fs, [trees[c[0]] for c in n.clusters]), options)
-        ids = frozenset(f.id for f in every)
-        inside = tuple(p for f in every for p in following.get(f.id, ()) if p.then.id in ids)
-        if _violation(fr, tree, every, inside) is None:
-            yield every, tree
-            return
-    for c, part in zip(n.clusters, fs, strict=True):
-        yield part, trees[c[0]]
+    ids = frozenset(f.id for f in every)
+    inside = tuple(p for f in every for p in following.get(f.id, ()) if p.then.id in ids)
+    remarks: list[Remark] = []
+    for rung in dict.fromkeys((n, replace(n, local=()))) if n.loops else ():
+        tree = _unparallel(share(rung, fs, [trees[c[0]] for c in n.clusters]), options)
+        wrong = _violation(fr, tree, every, inside)
+        if wrong is None:
+            return [(every, tree)], [*remarks, *taken(rung, fr.program)]
+        remarks += refused(rung, wrong)
+    return [(part, trees[c[0]]) for c, part in zip(n.clusters, fs, strict=True)], remarks
 
 
 def _violation(fr: Frame, tree: Tree, fs: Sequence[Family], pairs: tuple[Pairs, ...]) -> str | None:

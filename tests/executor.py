@@ -10,11 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, Promoted
+from codegen.loops import Block, Bound, Exec, Extreme, For, If, Local, Node, Promoted
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
@@ -44,11 +45,14 @@ class Executor:
     races: list[Cell] = field(default_factory=list)
     layers: list[dict[Cell, Any]] = field(default_factory=list)
     touched: list[tuple[set[Cell], set[Cell]]] = field(default_factory=list)
+    own: dict[str, tuple[str, dict[int, int]]] = field(default_factory=dict)
+    """Of arrays in memory of their own: its name, and the first cell that it holds along each axis that is cut."""
 
     def __post_init__(self) -> None:
         self.families = {f.id: f for f in families(self.program)}
         self.code: dict[str, tuple[Value | None, Value]] = {}
         self.rng = random.Random(self.seed)
+        self.numbers = count()
         self.memory: dict[str, np.ndarray] = {}
         self.planes = {a.name: {a.dim_names.index(d): n for d, n in a.planes} for a in self.program.arrays}
 
@@ -73,6 +77,10 @@ class Executor:
         """Where a cell is stored; storage reused along a dim keeps so many planes of it."""
         self.inside(array, index)
         planes = self.planes[array]
+        if array in self.own:
+            array, first = self.own[array]
+            index = tuple(i - first.get(k, 0) for k, i in enumerate(index))
+            self.inside(array, index)
         return array, tuple(i % planes[k] if k in planes else i for k, i in enumerate(index)) if planes else index
 
     def read(self, cell: Cell) -> Any:
@@ -86,7 +94,11 @@ class Executor:
         return self.memory[array][index]
 
     def write(self, cell: Cell, value: Any) -> None:
-        array, index = cell = self.place(*cell)
+        self.put(self.place(*cell), value)
+
+    def put(self, cell: Cell, value: Any) -> None:
+        """A value where a cell is stored."""
+        array, index = cell
         if self.touched:
             self.touched[-1][1].add(cell)
         value = np.asarray(value).astype(self.memory[array].dtype)[()]
@@ -113,10 +125,24 @@ class Executor:
                     self.node(orelse, env)
             case Promoted(_, body):
                 self.node(body, env)
+            case Local():
+                self.local(n, env)
             case Exec(family, at):
                 self.instance(self.families[family], {d: aff.evaluate(e, env, self.sizes) for d, e in at})
             case For():
                 self.loop(n, env)
+
+    def local(self, n: Local, env: dict[str, int]) -> None:
+        """New memory, full of what nobody wrote, for as long as the body runs."""
+        a = self.program.array(n.array)
+        cells = {d: size for d, _, size in n.cells}
+        shape = tuple(cells.get(d, max(0, aff.evaluate(e, {}, self.sizes))) for d, e in a.dims)
+        first = {a.dim_names.index(d): aff.evaluate(at, env, self.sizes) for d, at, _ in n.cells}
+        name = f"{a.name}\0{next(self.numbers)}"
+        before, self.own = self.own, {**self.own, a.name: (name, first)}
+        self.memory[name] = np.full(shape, 77).astype(a.dtype.numpy)
+        self.node(n.body, env)
+        self.own = before
 
     def loop(self, n: For, env: dict[str, int]) -> None:
         values = list(range(self.bound(n.lo, env), self.bound(n.hi, env) + 1, n.step))
@@ -154,7 +180,7 @@ class Executor:
         self.races += [c for c, who in writers.items() if len(who | readers.get(c, set())) > 1]
         for result in results:
             for cell, value in result.items():
-                self.write(cell, value)
+                self.put(cell, value)
 
     def bound(self, b: Bound, env: dict[str, int]) -> int:
         if isinstance(b, Affine):
