@@ -6,14 +6,15 @@ Rough prices in cycles, of which only the order matters: what is chosen by them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, Var
+from polyhedral.affine import Affine, Floor, Var
+from polyhedral.expr import Load
 from polyhedral.prices import instances, work
 from polyhedral.program import Array, Program, Statement, reads
 from polyhedral.target import Target
@@ -37,6 +38,7 @@ WAYS = 8
 
 Inner = tuple[str, ...]
 """Dims that lie innermost, the fastest last; or that run along the lanes of a statement as one."""
+Index = Sequence[tuple[str, Affine | ex.Expr]]
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def wanted(s: Statement, dims: Inner) -> Iterator[tuple[str, Inner]]:
         yield access.array, _moved(access.index, dims) or ()
 
 
-def _moved(index: Sequence[tuple[str, Affine | ex.Expr]], dims: Inner) -> Inner | None:
+def _moved(index: Index, dims: Inner) -> Inner | None:
     """The dims of an array that the lanes run along one by one, in the order of the lanes; None if otherwise."""
     found: list[str] = []
     for d in dims:
@@ -91,51 +93,84 @@ def _moved(index: Sequence[tuple[str, Affine | ex.Expr]], dims: Inner) -> Inner 
         if not mine:
             continue
         a, i = mine[0]
-        if len(mine) > 1 or d in aff.dims_of(i - aff.var(d) * i.coefficient(Var(d))):
+        if len(mine) > 1 or any(isinstance(t, Floor) and d in aff.dims_of(t.arg) for t, _ in i.terms):
             return None
         found.append(a)
     return tuple(found) if len(set(found)) == len(found) else None
 
 
-def mismatch(s: Statement, way: Lanes, a: Array, inner: Inner, target: Target) -> float:
-    """The cycles that a statement loses where an array has these dims innermost."""
-    total = 0.0
-    for access in reads(s):
-        if access.array == a.name:
-            apart = _apart(access.index, way.dims, inner)
-            total += apart * (_alone(s, target) if apart == 1 else instances(s) * STRIDED / REUSED)
-            if apart == 1 and s.op is not None:
-                cells = prod(_extent(e) for _, e in a.dims)
-                total = min(total, cells * TRANSPOSE + BARRIER * target.cores)
-    if s.write.array == a.name:
-        total += _apart(s.write.index, way.dims, inner) * instances(s, s.kept) * STRIDED / 2
-    return total
-
-
-def _alone(s: Statement, target: Target) -> float:
-    """Cycles to load an operand lane by lane, each result of a reduction's tile using it several times."""
-    return instances(s) * STRIDED / (REUSED if s.op is not None else 1.0)
-
-
-def _apart(index: Sequence[tuple[str, Affine | ex.Expr]], dims: Inner, inner: Inner) -> float:
-    """How far the lanes of an access are from neighbours: 0 for a vector of them, or one value for all; 1 for lanes
-    that are all apart.
+@dataclass(frozen=True)
+class _Lanes:
+    """What one access does along the lanes: the dims of its array, or None where no order makes lanes neighbours; and
+    whether it goes cell by cell along each.
     """
-    moved = _moved(index, dims)
-    if moved == ():
-        return 0.0
-    if moved is None or not inner:
-        return 1.0
-    if inner[-len(moved) :] == moved:
-        return 0.0 if all(step == 1 for step in _steps(index, dims)) else RUNS
-    return RUNS if len(moved) > 1 and inner[-1] == moved[-1] else 1.0
+
+    moved: Inner | None
+    single: bool
+
+    def apart(self, inner: Inner) -> float:
+        """How far the lanes are from neighbours: 0 for a vector of them, or one value for all; 1 for lanes that are
+        all apart.
+        """
+        if self.moved == ():
+            return 0.0
+        if self.moved is None or not inner:
+            return 1.0
+        if inner[-len(self.moved) :] == self.moved:
+            return 0.0 if self.single else RUNS
+        return RUNS if len(self.moved) > 1 and inner[-1] == self.moved[-1] else 1.0
 
 
-def _steps(index: Sequence[tuple[str, Affine | ex.Expr]], dims: Inner) -> Iterator[int]:
+@dataclass(frozen=True)
+class Prices:
+    """What a statement loses where its arrays lie otherwise than it likes; what all its ways share is found once."""
+
+    statement: Statement
+    loads: Mapping[str, tuple[Load, ...]]
+    every: float
+    results: float
+
+    def mismatches(self, way: Lanes, a: Array, inner: Sequence[Inner], target: Target) -> list[float]:
+        """The cycles lost in this way, for each choice of the array's innermost dims."""
+        reduces = self.statement.op is not None
+        loads = [_along(x.index, way.dims) for x in self.loads.get(a.name, ())]
+        alone = self.every * STRIDED / (REUSED if reduces else 1.0)
+        most = _cells(a) * TRANSPOSE + BARRIER * target.cores
+        write = self.statement.write
+        stores = [_along(write.index, way.dims)] if write.array == a.name else []
+        found: list[float] = []
+        for i in inner:
+            total = 0.0
+            for x in loads:
+                apart = x.apart(i)
+                total += apart * (alone if apart == 1 else self.every * STRIDED / REUSED)
+                if apart == 1 and reduces:
+                    total = min(total, most)
+            found.append(total + sum(x.apart(i) for x in stores) * self.results * STRIDED / 2)
+        return found
+
+
+def prices(s: Statement) -> Prices:
+    """The prices of a statement."""
+    loads: dict[str, tuple[Load, ...]] = {}
+    for x in reads(s):
+        loads[x.array] = (*loads.get(x.array, ()), x)
+    return Prices(s, loads, instances(s), instances(s, s.kept))
+
+
+def _along(index: Index, dims: Inner) -> _Lanes:
+    return _Lanes(_moved(index, dims), all(step == 1 for step in _steps(index, dims)))
+
+
+def _steps(index: Index, dims: Inner) -> Iterator[int]:
     """How far an index goes with each of the dims that it mentions."""
     for _, i in index:
         if isinstance(i, Affine):
             yield from (i.coefficient(Var(d)) for d in dims if d in aff.dims_of(i))
+
+
+def _cells(a: Array) -> int:
+    return prod(_extent(e) for _, e in a.dims)
 
 
 def _extent(span: Affine) -> int:
