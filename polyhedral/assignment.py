@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from polyhedral.errors import Remark
-from polyhedral.lane_prices import Inner, Lanes, lanes_of, prices, wanted
+from polyhedral.lane_prices import Inner, Lanes, lanes_of, prices
 from polyhedral.layout import Layout, choose, row_major
 from polyhedral.least import Costs, Floats, Table, least
 from polyhedral.prices import instances
-from polyhedral.program import Array, Program, Role, reads
+from polyhedral.program import Array, Program, Role
 from polyhedral.target import Target
 
 SECONDS = 1.0
@@ -102,18 +102,18 @@ def problem(p: Program, free: Sequence[Array], base: Mapping[str, Layout], targe
     """What there is to choose; the first choice of a free array is the layout that it has in `base`."""
     ways = {s.name: lanes_of(p, s, target) for s in p.statements}
     asked: dict[str, dict[Inner, None]] = {a.name: {base[a.name].order[-1:]: None} for a in free}
-    for s in p.statements:
-        for way in ways[s.name]:
-            for array, inner in wanted(s, way.dims):
-                if array in asked and inner:
+    priced = {s.name: prices(s) for s in p.statements}
+    for s, price in priced.items():
+        for way in ways[s]:
+            for array, inner in price.wanted(way.dims):
+                if array in asked:
                     asked[array].setdefault(inner)
     arrays = {a.name: a for a in p.arrays}
     inner = {n: tuple(asked[n]) if n in asked else (_fixed(base[n]),) for n in arrays}
     costs: dict[str, dict[str, Floats]] = {}
-    for s in p.statements:
-        price, touched = prices(s), dict.fromkeys((s.write.array, *(r.array for r in reads(s))))
-        rows = {n: [price.mismatches(w, arrays[n], inner[n], target) for w in ways[s.name]] for n in touched}
-        costs[s.name] = {n: _with_habit(np.array(row)) for n, row in rows.items()}
+    for s, price in priced.items():
+        rows = {n: [price.mismatches(w, arrays[n], inner[n], target) for w in ways[s]] for n in price.touched}
+        costs[s] = {n: _with_habit(np.array(row)) for n, row in rows.items()}
     return Problem(ways, inner, costs)
 
 

@@ -14,7 +14,6 @@ from math import prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Floor, Var
-from polyhedral.expr import Load
 from polyhedral.prices import instances, work
 from polyhedral.program import Array, Program, Statement, reads
 from polyhedral.target import Target
@@ -38,7 +37,6 @@ WAYS = 8
 
 Inner = tuple[str, ...]
 """Dims that lie innermost, the fastest last; or that run along the lanes of a statement as one."""
-Index = Sequence[tuple[str, Affine | ex.Expr]]
 
 
 @dataclass(frozen=True)
@@ -77,28 +75,6 @@ def _candidates(s: Statement, extents: dict[str, int], lanes: int) -> Iterator[I
             yield a, b
 
 
-def wanted(s: Statement, dims: Inner) -> Iterator[tuple[str, Inner]]:
-    """Each array that a statement touches, with what had better lie innermost in it for these lanes; nothing where it
-    does not move along them, or where no order makes its lanes neighbours.
-    """
-    for access in (s.write, *reads(s)):
-        yield access.array, _moved(access.index, dims) or ()
-
-
-def _moved(index: Index, dims: Inner) -> Inner | None:
-    """The dims of an array that the lanes run along one by one, in the order of the lanes; None if otherwise."""
-    found: list[str] = []
-    for d in dims:
-        mine = [(a, i) for a, i in index if isinstance(i, Affine) and d in aff.dims_of(i)]
-        if not mine:
-            continue
-        a, i = mine[0]
-        if len(mine) > 1 or any(isinstance(t, Floor) and d in aff.dims_of(t.arg) for t, _ in i.terms):
-            return None
-        found.append(a)
-    return tuple(found) if len(set(found)) == len(found) else None
-
-
 @dataclass(frozen=True)
 class _Lanes:
     """What one access does along the lanes: the dims of its array, or None where no order makes lanes neighbours; and
@@ -121,52 +97,80 @@ class _Lanes:
         return RUNS if len(self.moved) > 1 and inner[-1] == self.moved[-1] else 1.0
 
 
+_Moves = Mapping[str, tuple[str, int] | None]
+"""The dim of an array that each dim of a statement moves in, and how far; None where it moves in several, or neither
+evenly nor in a known way."""
+
+
 @dataclass(frozen=True)
 class Prices:
-    """What a statement loses where its arrays lie otherwise than it likes; what all its ways share is found once."""
+    """What a statement wants of its arrays and what it loses where they lie otherwise, in any of its ways."""
 
     statement: Statement
-    loads: Mapping[str, tuple[Load, ...]]
+    loads: Mapping[str, tuple[_Moves, ...]]
+    store: _Moves
     every: float
     results: float
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.statement.write.array, *self.loads)))
+
+    def wanted(self, dims: Inner) -> Iterator[tuple[str, Inner]]:
+        """What had better lie innermost in the arrays that move along these lanes."""
+        for array, moves in (
+            (self.statement.write.array, self.store),
+            *((a, m) for a in self.loads for m in self.loads[a]),
+        ):
+            moved = _along(moves, dims).moved
+            if moved:
+                yield array, moved
 
     def mismatches(self, way: Lanes, a: Array, inner: Sequence[Inner], target: Target) -> list[float]:
         """The cycles lost in this way, for each choice of the array's innermost dims."""
         reduces = self.statement.op is not None
-        loads = [_along(x.index, way.dims) for x in self.loads.get(a.name, ())]
+        loads = [_along(moves, way.dims) for moves in self.loads.get(a.name, ())]
+        stores = [_along(self.store, way.dims)] if self.statement.write.array == a.name else []
         alone = self.every * STRIDED / (REUSED if reduces else 1.0)
-        most = _cells(a) * TRANSPOSE + BARRIER * target.cores
-        write = self.statement.write
-        stores = [_along(write.index, way.dims)] if write.array == a.name else []
+        most = _cells(a) * TRANSPOSE + BARRIER * target.cores if reduces else float("inf")
         found: list[float] = []
         for i in inner:
             total = 0.0
-            for x in loads:
-                apart = x.apart(i)
+            for apart in (x.apart(i) for x in loads):
                 total += apart * (alone if apart == 1 else self.every * STRIDED / REUSED)
-                if apart == 1 and reduces:
-                    total = min(total, most)
+                total = min(total, most) if apart == 1 else total
             found.append(total + sum(x.apart(i) for x in stores) * self.results * STRIDED / 2)
         return found
 
 
 def prices(s: Statement) -> Prices:
     """The prices of a statement."""
-    loads: dict[str, tuple[Load, ...]] = {}
+    loads: dict[str, tuple[_Moves, ...]] = {}
     for x in reads(s):
-        loads[x.array] = (*loads.get(x.array, ()), x)
-    return Prices(s, loads, instances(s), instances(s, s.kept))
+        loads[x.array] = (*loads.get(x.array, ()), _moves(x.index))
+    return Prices(s, loads, _moves(s.write.index), instances(s), instances(s, s.kept))
 
 
-def _along(index: Index, dims: Inner) -> _Lanes:
-    return _Lanes(_moved(index, dims), all(step == 1 for step in _steps(index, dims)))
+def _moves(index: Sequence[tuple[str, Affine | ex.Expr]]) -> _Moves:
+    found: dict[str, tuple[str, int] | None] = {}
+    for a, i in index:
+        straight = {t.name: (a, c) for t, c in i.terms if isinstance(t, Var)} if isinstance(i, Affine) else {}
+        floors = [t for t, _ in i.terms if isinstance(t, Floor)] if isinstance(i, Affine) else []
+        bent = ex.dims_of(i) if not isinstance(i, Affine) else [d for t in floors for d in aff.dims_of(t.arg)]
+        for d in straight:
+            found[d] = None if d in found else straight[d]
+        found |= dict.fromkeys(bent)
+    return found
 
 
-def _steps(index: Index, dims: Inner) -> Iterator[int]:
-    """How far an index goes with each of the dims that it mentions."""
-    for _, i in index:
-        if isinstance(i, Affine):
-            yield from (i.coefficient(Var(d)) for d in dims if d in aff.dims_of(i))
+def _along(moves: _Moves, dims: Inner) -> _Lanes:
+    """The dims of an array that the lanes run along one by one, in the order of the lanes."""
+    found = [moves[d] for d in dims if d in moves]
+    straight = [m for m in found if m is not None]
+    axes = tuple(a for a, _ in straight)
+    if len(set(axes)) < len(found):
+        return _Lanes(None, False)
+    return _Lanes(axes, all(step == 1 for _, step in straight))
 
 
 def _cells(a: Array) -> int:
