@@ -3,22 +3,21 @@
 
 Each statement runs some dim (or pair of dims) along the vector lanes, each array has some dims innermost, and an access
 whose lanes are not neighbours costs a copy or loads lane by lane.  Who runs along what and what lies innermost is one
-exact 0/1 program, since a local choice cannot see what it costs its neighbours (Barham & Isard, HotOS'19).  Loops,
-tiles and copies are left to `polyhedral.plan`, prices to `polyhedral.lane_prices`, which sees these layouts as given.
+exact choice, since a local one cannot see what it costs its neighbours (Barham & Isard, HotOS'19).  How the least is
+found is left to `polyhedral.least`, prices to `polyhedral.lane_prices`; `polyhedral.plan` sees the layouts as given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
-import highspy
 import numpy as np
 
 from polyhedral.errors import Remark
-from polyhedral.lane_prices import Inner, Lanes, lanes_of, mismatch, wanted
+from polyhedral.lane_prices import Inner, Lanes, lanes_of, prices
 from polyhedral.layout import Layout, choose, row_major
+from polyhedral.least import Costs, Floats, Table, least
 from polyhedral.prices import instances
 from polyhedral.program import Array, Program, Role
 from polyhedral.target import Target
@@ -52,16 +51,29 @@ class Assignment:
     remarks: tuple[Remark, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """The ways of each statement, the innermost dims that each array may have, and what each pair of them costs."""
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The ways of each statement, the innermost dims that each array may have, and what each pair of them costs: for a
+    statement and an array that it touches, a row for each way.
+    """
 
     ways: Mapping[str, tuple[Lanes, ...]]
     inner: Mapping[str, tuple[Inner, ...]]
-    costs: Mapping[tuple[str, int, str], tuple[float, ...]]
+    costs: Mapping[str, Mapping[str, Floats]]
 
-    def touched(self, statement: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(a for s, _, a in self.costs if s == statement))
+    def along(self, statement: str, chosen: Mapping[str, int]) -> tuple[float, int]:
+        """The cycles of a statement in the way that suits it best, and which this is; arrays that are not chosen yet
+        are as it likes them.
+        """
+        cycles = np.array([w.cycles for w in self.ways[statement]])
+        for a, costs in self.costs[statement].items():
+            cycles = cycles + (costs[:, chosen[a]] if a in chosen else costs.min(1))
+        best = int(cycles.argmin())
+        return float(cycles[best]), best
+
+    def total(self, chosen: Mapping[str, int]) -> float:
+        """The cycles of the whole program."""
+        return sum(self.along(s, chosen)[0] for s in self.ways)
 
 
 def assign(p: Program, given: Mapping[str, Layout], target: Target, how: str = "global") -> Assignment:
@@ -73,40 +85,36 @@ def assign(p: Program, given: Mapping[str, Layout], target: Target, how: str = "
     free = [a for a in free if a.role in (Role.TEMPORARY, Role.OUTPUT)]
     if not free or sum(instances(s) for s in p.statements) < WORTH:
         return Assignment(base)
-    problem = _problem(p, free, base, target)
-    remarks: tuple[Remark, ...] = ()
-    if how == "greedy":
-        chosen = _greedy(p, problem)
-    else:
-        chosen, remarks = _solved(problem)
+    q = problem(p, free, base, target)
+    chosen, remarks = (greedy(q), ()) if how == "greedy" else solved(q)
     layouts = dict(base)
     for a in free:
-        inner = problem.inner[a.name][chosen[a.name]]
+        inner = q.inner[a.name][chosen[a.name]]
         order = (*(d for d in base[a.name].order if d not in inner), *inner)
         layouts[a.name] = row_major(a, order)
-    reasons = {a.name: _reason(problem, chosen, a.name) for a in free}
-    return Assignment(layouts, reasons, remarks)
+    return Assignment(layouts, _reasons(q, chosen, [a.name for a in free]), remarks)
 
 
-def _problem(p: Program, free: Sequence[Array], base: Mapping[str, Layout], target: Target) -> _Problem:
+# --- what an assignment costs ----------------------------------------------------------------------------------------
+
+
+def problem(p: Program, free: Sequence[Array], base: Mapping[str, Layout], target: Target) -> Problem:
+    """What there is to choose; the first choice of a free array is the layout that it has in `base`."""
     ways = {s.name: lanes_of(p, s, target) for s in p.statements}
-    names = {a.name for a in free}
     asked: dict[str, dict[Inner, None]] = {a.name: {base[a.name].order[-1:]: None} for a in free}
-    for s in p.statements:
-        for way in ways[s.name]:
-            for array, inner in wanted(s, way.dims):
-                if array in names and inner:
+    priced = {s.name: prices(s) for s in p.statements}
+    for s, price in priced.items():
+        for way in ways[s]:
+            for array, inner in price.wanted(way.dims):
+                if array in asked:
                     asked[array].setdefault(inner)
-    inner = {n: tuple(found) for n, found in asked.items()}
-    inner |= {a.name: (_fixed(base[a.name]),) for a in p.arrays if a.name not in names}
-    costs: dict[tuple[str, int, str], tuple[float, ...]] = {}
-    for s in p.statements:
-        for n, way in enumerate(ways[s.name]):
-            for array in dict.fromkeys(a for a, _ in wanted(s, way.dims)):
-                a = p.array(array)
-                found = [mismatch(s, way, a, i, target) for i in inner[array]]
-                costs[s.name, n, array] = tuple(c * (1 + HABIT) + HABIT * (k > 0) for k, c in enumerate(found))
-    return _Problem(ways, inner, costs)
+    arrays = {a.name: a for a in p.arrays}
+    inner = {n: tuple(asked[n]) if n in asked else (_fixed(base[n]),) for n in arrays}
+    costs: dict[str, dict[str, Floats]] = {}
+    for s, price in priced.items():
+        rows = {n: [price.mismatches(w, arrays[n], inner[n], target) for w in ways[s]] for n in price.touched}
+        costs[s] = {n: _with_habit(np.array(row)) for n, row in rows.items()}
+    return Problem(ways, inner, costs)
 
 
 def _fixed(layout: Layout) -> Inner:
@@ -115,118 +123,66 @@ def _fixed(layout: Layout) -> Inner:
     return order if order and layout.stride(order[-1]) == 1 else ()
 
 
-# --- what an assignment costs ----------------------------------------------------------------------------------------
+def _with_habit(costs: Floats) -> Floats:
+    """Every layout but the first a little dearer."""
+    habit = np.full(costs.shape[1], HABIT)
+    habit[0] = 0.0
+    return costs * (1 + habit) + habit
 
 
-def _way(q: _Problem, statement: str, chosen: Mapping[str, int]) -> tuple[float, int]:
-    """The cycles of a statement along the dims that suit it best, arrays lying as they do, and which these are."""
-    touched = q.touched(statement)
+def _reasons(q: Problem, chosen: Mapping[str, int], free: Sequence[str]) -> dict[str, Reason]:
+    around: dict[str, list[str]] = {a: [] for a in q.inner}
+    for s, costs in q.costs.items():
+        for a in costs:
+            around[a].append(s)
 
-    def cost(n: int) -> float:
-        here = (q.costs.get((statement, n, a)) for a in touched)
-        return q.ways[statement][n].cycles + sum(
-            c[chosen[a]] for a, c in zip(touched, here, strict=True) if c is not None and a in chosen
-        )
+    def cycles(array: str, n: int) -> float:
+        return sum(q.along(s, {**{a: chosen[a] for a in q.costs[s]}, array: n})[0] for s in around[array])
 
-    return min((cost(n), n) for n in range(len(q.ways[statement])))
-
-
-def _reason(q: _Problem, chosen: Mapping[str, int], array: str) -> Reason:
-    around = sorted({s for s, _, a in q.costs if a == array})
-
-    def cycles(n: int) -> float:
-        return sum(_way(q, s, {**chosen, array: n})[0] for s in around)
-
-    others = sorted((cycles(n), n) for n in range(len(q.inner[array])) if n != chosen[array])
-    own = cycles(chosen[array])
-    inner = q.inner[array]
-    if not others:
-        return Reason(inner[chosen[array]], own, None, own)
-    return Reason(inner[chosen[array]], own, inner[others[0][1]], others[0][0])
+    reasons: dict[str, Reason] = {}
+    for a in free:
+        inner, own = q.inner[a], cycles(a, chosen[a])
+        others = [(cycles(a, n), n) for n in range(len(inner)) if n != chosen[a]]
+        otherwise, other = min(others, default=(own, None))
+        reasons[a] = Reason(inner[chosen[a]], own, None if other is None else inner[other], otherwise)
+    return reasons
 
 
 # --- two ways to choose ----------------------------------------------------------------------------------------------
 
 
-def _greedy(p: Program, q: _Problem) -> dict[str, int]:
+def greedy(q: Problem) -> dict[str, int]:
     """Each statement in turn: the dims that suit it best, and its arrays that nobody has laid out yet follow."""
     chosen = {a: 0 for a, inner in q.inner.items() if len(inner) == 1}
-    for s in p.statements:
-        _, way = _way(q, s.name, chosen)
-        for a in q.touched(s.name):
-            costs = q.costs.get((s.name, way, a))
-            if a not in chosen:
-                chosen[a] = 0 if costs is None else costs.index(min(costs))
+    for s, costs in q.costs.items():
+        _, way = q.along(s, chosen)
+        for a, row in costs.items():
+            chosen.setdefault(a, int(row[way].argmin()))
     return {a: chosen.get(a, 0) for a in q.inner}
 
 
-def _solved(q: _Problem) -> tuple[dict[str, int], tuple[Remark, ...]]:
-    """The assignment of least cost: x says along which dims a statement runs, y what is innermost in an array, and
-    z >= x - (all y that cost less) pays for the difference, level by level.
-    """
-    model = _Model()
-    x = {s: [model.column(w.cycles, whole=True) for w in ways] for s, ways in q.ways.items()}
-    y = {a: [model.column(0.0, whole=True) for _ in inner] for a, inner in q.inner.items()}
-    for columns in (*x.values(), *y.values()):
-        model.row([(c, 1.0) for c in columns], 1.0, 1.0)
-    for (s, n, a), costs in q.costs.items():
-        levels = sorted({0.0, *costs})
-        for low, high in pairwise(levels):
-            cheaper = [(y[a][k], 1.0) for k, c in enumerate(costs) if c <= low]
-            model.row([(model.column(high - low), 1.0), (x[s][n], -1.0), *cheaper], 0.0, highspy.kHighsInf)
-    values, optimal = model.least()
-    chosen = {a: max(range(len(c)), key=lambda k: values[c[k]]) for a, c in y.items()}
-    if optimal:
+def solved(q: Problem) -> tuple[dict[str, int], tuple[Remark, ...]]:
+    """The assignment of least cost."""
+    first = greedy(q)
+    costs, arrays = as_costs(q)
+    start = {n: q.along(s, first)[1] for n, s in enumerate(q.ways)} | {n: first[a] for a, n in arrays.items()}
+    found = least(costs, start, SECONDS)
+    chosen = {a: found.values[arrays[a]] if a in arrays else 0 for a in q.inner}
+    if found.best:
         return chosen, ()
-    return chosen, (Remark("layouts may not be the best", f"the 0/1 program was stopped after {SECONDS:g} s"),)
+    return chosen, (Remark("layouts may not be the best", f"the search for them was stopped after {SECONDS:g} s"),)
 
 
-class _Quiet(highspy.Highs):
-    """A solver without callbacks: to enable them is what makes it print who it is."""
-
-    def enableCallbacks(self) -> None:  # noqa: N802  its name there
-        pass
-
-
-_Row = tuple[list[tuple[int, float]], float, float]
-"""Terms (column, factor), and the least and the most that they may add up to."""
-
-
-@dataclass
-class _Model:
-    """A 0/1 program as it grows."""
-
-    costs: list[float] = field(default_factory=list[float])
-    whole: list[bool] = field(default_factory=list[bool])
-    rows: list[_Row] = field(default_factory=list["_Row"])
-
-    def column(self, cost: float, *, whole: bool = False) -> int:
-        self.costs.append(cost)
-        self.whole.append(whole)
-        return len(self.costs) - 1
-
-    def row(self, terms: Iterable[tuple[int, float]], low: float, high: float) -> None:
-        self.rows.append((list(terms), low, high))
-
-    def least(self) -> tuple[Sequence[float], bool]:
-        """The values of all columns, and whether nothing is better."""
-        scale = max(max(self.costs), 1.0)
-        lp = highspy.HighsLp()
-        lp.num_col_, lp.num_row_ = len(self.costs), len(self.rows)
-        lp.col_cost_ = np.array(self.costs) * 1e4 / scale
-        lp.col_lower_, lp.col_upper_ = np.zeros(len(self.costs)), np.ones(len(self.costs))
-        lp.row_lower_ = np.array([low for _, low, _ in self.rows])
-        lp.row_upper_ = np.array([high for _, _, high in self.rows])
-        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-        lp.a_matrix_.start_ = np.cumsum([0, *(len(terms) for terms, _, _ in self.rows)])
-        lp.a_matrix_.index_ = np.array([c for terms, _, _ in self.rows for c, _ in terms])
-        lp.a_matrix_.value_ = np.array([v for terms, _, _ in self.rows for _, v in terms])
-        kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
-        lp.integrality_ = [kinds[w] for w in self.whole]
-        solver = _Quiet()
-        for option, value in (("output_flag", False), ("time_limit", SECONDS), ("threads", 1), ("random_seed", 0)):
-            solver.setOptionValue(option, value)
-        solver.passModel(lp)
-        solver.run()
-        optimal = solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
-        return solver.getSolution().col_value, optimal
+def as_costs(q: Problem) -> tuple[Costs, dict[str, int]]:
+    """A variable for each statement, in their order: in which way it runs; and one for each array with a choice, which
+    are named.  Arrays without one are part of the price of a way.
+    """
+    open_ = [a for a, inner in q.inner.items() if len(inner) > 1]
+    arrays = {a: len(q.ways) + i for i, a in enumerate(open_)}
+    tables: list[Table] = []
+    for n, (s, ways) in enumerate(q.ways.items()):
+        fixed = [costs[:, 0] for a, costs in q.costs[s].items() if a not in arrays]
+        tables.append(Table((n,), sum(fixed, start=np.array([w.cycles for w in ways]))))
+        tables += [Table((n, arrays[a]), costs) for a, costs in q.costs[s].items() if a in arrays]
+    sizes = [*(len(w) for w in q.ways.values()), *(len(q.inner[a]) for a in open_)]
+    return Costs(dict(enumerate(sizes)), tuple(tables)), arrays

@@ -6,14 +6,14 @@ Rough prices in cycles, of which only the order matters: what is chosen by them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, And, Compare, Var
+from polyhedral.affine import Affine, And, Compare, Floor, Var
 from polyhedral.prices import instances, work
 from polyhedral.program import Array, Program, Statement, reads
 from polyhedral.target import Target
@@ -77,67 +77,106 @@ def _candidates(s: Statement, extents: dict[str, int], lanes: int) -> Iterator[I
             yield a, b
 
 
-def wanted(s: Statement, dims: Inner) -> Iterator[tuple[str, Inner]]:
-    """Each array that a statement touches, with what had better lie innermost in it for these lanes; nothing where it
-    does not move along them, or where no order makes its lanes neighbours.
+@dataclass(frozen=True)
+class _Lanes:
+    """What one access does along the lanes: the dims of its array, or None where no order makes lanes neighbours; and
+    whether it goes cell by cell along each.
     """
-    for access in (s.write, *reads(s)):
-        yield access.array, _moved(access.index, dims) or ()
+
+    moved: Inner | None
+    single: bool
+
+    def apart(self, inner: Inner) -> float:
+        """How far the lanes are from neighbours: 0 for a vector of them, or one value for all; 1 for lanes that are
+        all apart.
+        """
+        if self.moved == ():
+            return 0.0
+        if self.moved is None or not inner:
+            return 1.0
+        if inner[-len(self.moved) :] == self.moved:
+            return 0.0 if self.single else RUNS
+        return RUNS if len(self.moved) > 1 and inner[-1] == self.moved[-1] else 1.0
 
 
-def _moved(index: Sequence[tuple[str, Affine | ex.Expr]], dims: Inner) -> Inner | None:
-    """The dims of an array that the lanes run along one by one, in the order of the lanes; None if otherwise."""
-    found: list[str] = []
-    for d in dims:
-        mine = [(a, i) for a, i in index if isinstance(i, Affine) and d in aff.dims_of(i)]
-        if not mine:
-            continue
-        a, i = mine[0]
-        if len(mine) > 1 or d in aff.dims_of(i - aff.var(d) * i.coefficient(Var(d))):
-            return None
-        found.append(a)
-    return tuple(found) if len(set(found)) == len(found) else None
+_Moves = Mapping[str, tuple[str, int] | None]
+"""The dim of an array that each dim of a statement moves in, and how far; None where it moves in several, or neither
+evenly nor in a known way."""
 
 
-def mismatch(s: Statement, way: Lanes, a: Array, inner: Inner, target: Target) -> float:
-    """The cycles that a statement loses where an array has these dims innermost."""
-    total = 0.0
-    for access in reads(s):
-        if access.array == a.name:
-            apart = _apart(access.index, way.dims, inner)
-            total += apart * (_alone(s, target) if apart == 1 else instances(s) * STRIDED / REUSED)
-            if apart == 1 and s.op is not None:
-                cells = prod(_extent(e) for _, e in a.dims)
-                total = min(total, cells * TRANSPOSE + BARRIER * target.cores)
-    if s.write.array == a.name:
-        total += _apart(s.write.index, way.dims, inner) * instances(s, s.kept) * STRIDED / 2
-    return total
+@dataclass(frozen=True)
+class Prices:
+    """What a statement wants of its arrays and what it loses where they lie otherwise, in any of its ways."""
+
+    statement: Statement
+    loads: Mapping[str, tuple[_Moves, ...]]
+    store: _Moves
+    every: float
+    results: float
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.statement.write.array, *self.loads)))
+
+    def wanted(self, dims: Inner) -> Iterator[tuple[str, Inner]]:
+        """What had better lie innermost in the arrays that move along these lanes."""
+        for array, moves in (
+            (self.statement.write.array, self.store),
+            *((a, m) for a in self.loads for m in self.loads[a]),
+        ):
+            moved = _along(moves, dims).moved
+            if moved:
+                yield array, moved
+
+    def mismatches(self, way: Lanes, a: Array, inner: Sequence[Inner], target: Target) -> list[float]:
+        """The cycles lost in this way, for each choice of the array's innermost dims."""
+        reduces = self.statement.op is not None
+        loads = [_along(moves, way.dims) for moves in self.loads.get(a.name, ())]
+        stores = [_along(self.store, way.dims)] if self.statement.write.array == a.name else []
+        alone = self.every * STRIDED / (REUSED if reduces else 1.0)
+        most = _cells(a) * TRANSPOSE + BARRIER * target.cores if reduces else float("inf")
+        found: list[float] = []
+        for i in inner:
+            total = 0.0
+            for apart in (x.apart(i) for x in loads):
+                total += apart * (alone if apart == 1 else self.every * STRIDED / REUSED)
+                total = min(total, most) if apart == 1 else total
+            found.append(total + sum(x.apart(i) for x in stores) * self.results * STRIDED / 2)
+        return found
 
 
-def _alone(s: Statement, target: Target) -> float:
-    """Cycles to load an operand lane by lane, each result of a reduction's tile using it several times."""
-    return instances(s) * STRIDED / (REUSED if s.op is not None else 1.0)
+def prices(s: Statement) -> Prices:
+    """The prices of a statement."""
+    loads: dict[str, tuple[_Moves, ...]] = {}
+    for x in reads(s):
+        loads[x.array] = (*loads.get(x.array, ()), _moves(x.index))
+    return Prices(s, loads, _moves(s.write.index), instances(s), instances(s, s.kept))
 
 
-def _apart(index: Sequence[tuple[str, Affine | ex.Expr]], dims: Inner, inner: Inner) -> float:
-    """How far the lanes of an access are from neighbours: 0 for a vector of them, or one value for all; 1 for lanes
-    that are all apart.
-    """
-    moved = _moved(index, dims)
-    if moved == ():
-        return 0.0
-    if moved is None or not inner:
-        return 1.0
-    if inner[-len(moved) :] == moved:
-        return 0.0 if all(step == 1 for step in _steps(index, dims)) else RUNS
-    return RUNS if len(moved) > 1 and inner[-1] == moved[-1] else 1.0
+def _moves(index: Sequence[tuple[str, Affine | ex.Expr]]) -> _Moves:
+    found: dict[str, tuple[str, int] | None] = {}
+    for a, i in index:
+        straight = {t.name: (a, c) for t, c in i.terms if isinstance(t, Var)} if isinstance(i, Affine) else {}
+        floors = [t for t, _ in i.terms if isinstance(t, Floor)] if isinstance(i, Affine) else []
+        bent = ex.dims_of(i) if not isinstance(i, Affine) else [d for t in floors for d in aff.dims_of(t.arg)]
+        for d in straight:
+            found[d] = None if d in found else straight[d]
+        found |= dict.fromkeys(bent)
+    return found
 
 
-def _steps(index: Sequence[tuple[str, Affine | ex.Expr]], dims: Inner) -> Iterator[int]:
-    """How far an index goes with each of the dims that it mentions."""
-    for _, i in index:
-        if isinstance(i, Affine):
-            yield from (i.coefficient(Var(d)) for d in dims if d in aff.dims_of(i))
+def _along(moves: _Moves, dims: Inner) -> _Lanes:
+    """The dims of an array that the lanes run along one by one, in the order of the lanes."""
+    found = [moves[d] for d in dims if d in moves]
+    straight = [m for m in found if m is not None]
+    axes = tuple(a for a, _ in straight)
+    if len(set(axes)) < len(found):
+        return _Lanes(None, False)
+    return _Lanes(axes, all(step == 1 for _, step in straight))
+
+
+def _cells(a: Array) -> int:
+    return prod(_extent(e) for _, e in a.dims)
 
 
 def _extent(span: Affine) -> int:
