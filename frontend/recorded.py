@@ -8,6 +8,7 @@ into a `polyhedral.Program`.  Expressions are the IR's own; two things the IR la
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from polyhedral.affine import TRUE, Affine, Condition
@@ -109,10 +110,18 @@ class Recording:
     assumptions: tuple[Condition, ...] = ()
 
     def array(self, name: str) -> Array | None:
-        return next((a for a in self.arrays if a.name == name), None)
+        return self._arrays.get(name)
 
     def definition(self, name: str) -> Definition | None:
-        return next((d for d in self.definitions if d.name == name), None)
+        return self._definitions.get(name)
+
+    @cached_property
+    def _arrays(self) -> dict[str, Array]:
+        return {a.name: a for a in self.arrays}
+
+    @cached_property
+    def _definitions(self) -> dict[str, Definition]:
+        return {d.name: d for d in self.definitions}
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ FULL = 0.5
 """The part of a cache that a block may fill."""
 LOCAL = float(256 << 10)
 """Bytes of memory of their own that nests may have on the stack of each thread."""
+MOST = 32
+"""Statements that one nest has at most: what more would share is little, and every one of them is asked about each."""
 BUSY = 4
 """Blocks for each core from which on it does not matter that the last ones finish apart."""
 
@@ -41,6 +43,8 @@ class _Facts:
     layouts: Mapping[str, Layout]
     plans: Mapping[str, RegisterPlan]
     target: Target
+    users: Mapping[str, Sequence[str]]
+    """The statements that touch each array, those that write it first."""
 
 
 def nests(
@@ -52,7 +56,7 @@ def nests(
     target: Target,
 ) -> tuple[Nest, ...]:
     """The clusters, given in a legal order, as nests in a legal order."""
-    q = _Facts(p, {s.name: s for s in p.statements}, {a.name: a for a in p.arrays}, layouts, plans, target)
+    q = _Facts(p, {s.name: s for s in p.statements}, {a.name: a for a in p.arrays}, layouts, plans, target, _users(p))
     before: dict[str, set[str]] = {}
     for a, b in edges:
         before.setdefault(b, set()).add(a)
@@ -72,6 +76,16 @@ def nests(
     return tuple(_contracted(q, nest) for nest in (*done, *([open_] if open_ else [])))
 
 
+def _users(p: Program) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for s in p.statements:
+        found.setdefault(s.write.array, []).append(s.name)
+    for s in p.statements:
+        for name in {load.array for load in reads(s)}:
+            found.setdefault(name, []).append(s.name)
+    return found
+
+
 def _contracted(q: _Facts, nest: Nest) -> Nest:
     """The nest with the temporaries that only it sees in memory of their own, a block at a time, as far as the stack of
     a thread allows.
@@ -83,10 +97,10 @@ def _contracted(q: _Facts, nest: Nest) -> Nest:
     found: list[tuple[str, tuple[str, ...]]] = []
     room = LOCAL
     for a in (q.arrays[q.statements[name].write.array] for name in inside):
-        users = {s.name for s in q.program.statements if any(x.array == a.name for x in (s.write, *reads(s)))}
-        writers = [s for s in q.program.statements if s.write.array == a.name]
+        users = q.users[a.name]
+        writers = [q.statements[n] for n in users if q.statements[n].write.array == a.name]
         fixed = all(e.is_const for _, e in a.dims)
-        if a.role is not Role.TEMPORARY or not users <= set(inside) or len(writers) > 1 or not fixed:
+        if a.role is not Role.TEMPORARY or not set(users) <= set(inside) or len(writers) > 1 or not fixed:
             continue
         axes = {i.as_var(): d for d, i in writers[0].write.index}
         mine = [axes.get(dict(loop.dims)[writers[0].name]) for loop in nest.loops]
@@ -101,7 +115,11 @@ def _contracted(q: _Facts, nest: Nest) -> Nest:
 def _joined(q: _Facts, nest: Nest, name: str) -> Nest | None:
     """The nest with one more statement, or None where they cannot share loops, or had better not."""
     members = [s for c in nest.clusters for s in c]
-    if len(members) != len(nest.clusters) or not all(_suitable(q, q.statements[s]) for s in (*members, name)):
+    if (
+        len(members) != len(nest.clusters)
+        or len(members) >= MOST
+        or not all(_suitable(q, q.statements[s]) for s in (*members, name))
+    ):
         return None
     alike = _alike(q, nest, members, name)
     if not alike:

@@ -15,7 +15,7 @@ from polyhedral.affine import Affine, Condition
 from polyhedral.instances import Family, Kind, Reference, families, is_memory, precedes, references
 from polyhedral.isl import NamedSet, named
 from polyhedral.program import Program, Role
-from polyhedral.tree import Component, Local, Run, Tree, held, members_of, regions, times
+from polyhedral.tree import Component, Local, Run, Tree, held, local_arrays, members_of, regions, times
 
 PRIME = "'"
 
@@ -147,21 +147,27 @@ def _meet(p: Program, a: Reference, b: Reference, order: Condition, *, planes: b
 
 
 def violation(
-    p: Program, tree: Tree, pairs: tuple[Pairs, ...] | None = None, among: tuple[str, ...] | None = None
+    p: Program, tree: Tree, pairs: tuple[Pairs, ...] | None = None, among: Sequence[Family] | None = None
 ) -> Violation | None:
     """The first pair of instances that the tree does not keep in order, or None when it keeps all; the tree is of all
     families, or of those `among` which the pairs are.
     """
-    at = times(tree, tuple(f.id for f in families(p)) if among is None else among)
+    fs = families(p) if among is None else among
+    at = times(tree, tuple(f.id for f in fs))
     every = obligations(p) if pairs is None else pairs
     for pair in every:
         found = _broken(pair, at[pair.first.id], at[pair.then.id])
         if found is not None:
             return found
+    of: dict[str, list[Pairs]] = {}
+    for pair in every:
+        of.setdefault(pair.array, []).append(pair)
+    touching = _touching(fs) if local_arrays(tree) else {}
     for node, inside, depth in regions(tree, 0, tuple(at)):
-        here = [pair for pair in every if pair.array == node.array]
+        here = of.get(node.array, [])
         if isinstance(node, Local):
-            found = _kept_apart(_Region(p, node, inside, depth, at, _around(tree, node, inside)), here)
+            region = _Region(p, node, inside, depth, at, _around(tree, node, inside), touching.get(node.array, ()))
+            found = _kept_apart(region, here)
             if found is not None:
                 return found
             continue
@@ -173,9 +179,20 @@ def violation(
     return None
 
 
+def _touching(fs: Sequence[Family]) -> dict[str, list[Reference]]:
+    """The references to each array."""
+    found: dict[str, list[Reference]] = {}
+    for f in fs:
+        for r in references(f):
+            found.setdefault(r.array, []).append(r)
+    return found
+
+
 @dataclass(frozen=True)
 class _Region:
-    """One Local, the families in it, the time components above it, and of each family the band members among them."""
+    """One Local, the families in it, the time components above it, of each family the band members among them, and the
+    references to its array.
+    """
 
     program: Program
     node: Local
@@ -183,6 +200,7 @@ class _Region:
     depth: int
     at: Mapping[str, tuple[Component, ...]]
     around: Mapping[str, tuple[Affine, ...]]
+    references: Sequence[Reference]
 
 
 def _around(tree: Tree, node: Local, inside: Sequence[str]) -> dict[str, tuple[Affine, ...]]:
@@ -195,7 +213,7 @@ def _kept_apart(region: _Region, pairs: Sequence[Pairs]) -> Violation | None:
     """Whether an execution of a region with memory of its own would miss a value that another one wrote, or touch a
     cell that this memory does not have.
     """
-    p, node, at = region.program, region.node, region.at
+    at = region.at
     for pair in pairs:
         a, b = at[pair.first.id], at[pair.then.id]
         if pair.first.id not in region.inside or pair.then.id not in region.inside:
@@ -205,13 +223,7 @@ def _kept_apart(region: _Region, pairs: Sequence[Pairs]) -> Violation | None:
             crossing = _first_nonempty(pair.points, aff.at_least(later, 1), aff.at_least(-later, 1))
             if crossing is not None:
                 return _explain(pair, crossing, "each iteration of the loops around has memory of its own")
-    for f in families(p):
-        for r in references(f):
-            if r.array == node.array:
-                found = _beyond(region, r)
-                if found is not None:
-                    return found
-    return None
+    return next(filter(None, (_beyond(region, r) for r in region.references)), None)
 
 
 def _beyond(region: _Region, r: Reference) -> Violation | None:

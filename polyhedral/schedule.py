@@ -166,7 +166,7 @@ def _nested(
 
 
 def _violation(fr: Frame, tree: Tree, fs: Sequence[Family], pairs: tuple[Pairs, ...]) -> str | None:
-    wrong = violation(fr.program, tree, pairs, tuple(f.id for f in fs))
+    wrong = violation(fr.program, tree, pairs, fs)
     return None if wrong is None else str(wrong)
 
 

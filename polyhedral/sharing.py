@@ -38,7 +38,8 @@ class Conflict:
 def conflict(p: Program, tree: Tree, placement: Placement, sizes: Mapping[str, int]) -> Conflict | None:
     """The first temporary that does not lie in the block, or two that share bytes and are needed at the same time."""
     slots = {s.array: s for s in placement.slots}
-    placed = [a for a in p.with_role(Role.TEMPORARY) if a.name not in local_arrays(tree)]
+    elsewhere = local_arrays(tree)
+    placed = [a for a in p.with_role(Role.TEMPORARY) if a.name not in elsewhere]
     for a in placed:
         if a.name not in slots:
             return Conflict(a.name, "", "it has no place")
