@@ -27,7 +27,7 @@ from polyhedral.tree import (
     held,
     map_bands,
     members_of,
-    promotions,
+    regions,
     render,
     times,
 )  # fmt: skip
@@ -56,8 +56,8 @@ def test_walking():
     assert [[m.name for m in b.members] for b in bands(REDUCTION)] == [["i"], ["k"]]
     assert [m.name for m in members_of(REDUCTION, "S0")] == ["i", "k"]
     assert [m.name for m in members_of(REDUCTION, "S0i")] == ["i"]
-    assert held(REDUCTION, "S0") == ((1, "out"),)
-    assert [(p.array, inside, depth) for p, inside, depth in promotions(REDUCTION)] == [("out", ("S0i", "S0"), 1)]
+    assert [(at, n.array) for at, n in held(REDUCTION, "S0")] == [(1, "out")]
+    assert [(p.array, inside, depth) for p, inside, depth in regions(REDUCTION)] == [("out", ("S0i", "S0"), 1)]
 
 
 def test_map_bands_goes_innermost_first():
