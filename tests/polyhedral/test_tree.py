@@ -56,7 +56,7 @@ def test_walking():
     assert [[m.name for m in b.members] for b in bands(REDUCTION)] == [["i"], ["k"]]
     assert [m.name for m in members_of(REDUCTION, "S0")] == ["i", "k"]
     assert [m.name for m in members_of(REDUCTION, "S0i")] == ["i"]
-    assert [(depth, node.array) for depth, node in held(REDUCTION, "S0")] == [(1, "out")]
+    assert [(at, n.array) for at, n in held(REDUCTION, "S0")] == [(1, "out")]
     assert [(p.array, inside, depth) for p, inside, depth in regions(REDUCTION)] == [("out", ("S0i", "S0"), 1)]
 
 
