@@ -169,7 +169,7 @@ class Explain:
                 f"layout {array} {' '.join(asked)!r}: {array} has {{{', '.join(a.dim_names)}}}",
                 hints=("name each dim once",),
             )
-        why = "any axis order is" if free else f"no: {array} is an {a.role.value}, and these keep the caller's strides"
+        why = "any axis order is" if free else f"{array} is an {a.role.value}, and these keep the caller's strides"
         return Explanation(
             f"layout of {array}", free, (why,), tuple(chosen(found, asked)), tuple(change(found, asked)), kind="layout"
         )

@@ -82,7 +82,8 @@ def _because(built: Built, array: str, reason: Reason | None) -> str:
 def _more(price: float, own: float) -> str:
     """What another order costs, next to the one chosen."""
     share = price / own - 1 if own else 0.0
-    return f"{cycles(price)}" + (f" ({share:+.1%})" if abs(share) >= 5e-4 else " (the same)")
+    more = "as much" if abs(share) < 5e-4 else f"{share:+.1%}" if share < 1 else f"{share + 1:.1f} times as much"
+    return f"{cycles(price)} cycles ({more})"
 
 
 # --- what `explain` says ---------------------------------------------------------------------------------------------
@@ -93,7 +94,7 @@ def chosen(x: Lying, asked: Sequence[str] | None) -> Iterator[str]:
     yield x.place
     yield x.because
     if x.reason is not None:
-        yield from (f"{' '.join(o)} would take {_more(c, x.reason.cycles)} cycles" for o, c in x.reason.others[1:])
+        yield from (f"{' '.join(o)} would take {_more(c, x.reason.cycles)}" for o, c in x.reason.others[1:])
     if asked is not None and tuple(asked) != x.order and x.reason is not None and x.price(asked) is None:
         yield f"{' '.join(asked)} was not weighed: no statement that touches {x.array} likes it"
 
@@ -104,8 +105,11 @@ def change(x: Lying, asked: Sequence[str] | None) -> Iterator[str]:
         wanted = tuple(reversed(x.order)) if asked is None else asked
         yield f"pass {x.array} laid out as {' '.join(wanted)}"
         return
+    if asked is not None and tuple(asked) == x.order:
+        yield f"{x.array} lies so already"
+        return
     others = () if x.reason is None else x.reason.others
     wanted = asked or (others[0][0] if others else tuple(reversed(x.order)))
     price = x.price(wanted)
-    known = "" if price is None or x.reason is None else f": {_more(price, x.reason.cycles)} cycles"
+    known = "" if price is None or x.reason is None else f": {_more(price, x.reason.cycles)}"
     yield f'hint layout("{x.array}", "{" ".join(wanted)}"){known}'
