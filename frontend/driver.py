@@ -31,7 +31,7 @@ from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
 from frontend.scratch import judge, judged, require_memory
 from polyhedral import schedule as scheduling
-from polyhedral.assignment import assign
+from polyhedral.assignment import Assignment, assign
 from polyhedral.candidates import Choice
 from polyhedral.errors import ArgumentError, Remark
 from polyhedral.layout import Layout
@@ -146,6 +146,10 @@ class Built:
     """What each planned statement's plan was chosen by, by its name before it was split."""
     lives: tuple[Life, ...] = ()
     """When each temporary is needed."""
+    assigned: Assignment = field(default_factory=Assignment)
+    """The layouts of all arrays as they were chosen before plans, and why."""
+    asked: frozenset[str] = frozenset()
+    """Arrays whose layout a hint asked for."""
 
     @property
     def analyzed(self) -> Analyzed:
@@ -195,10 +199,11 @@ def lower(
     target = session().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     program, recomputed = (program, ()) if hints.nests else recompute(program, target, above)
-    assigned = assign(program, {**layouts, **hinted_layouts(program, hints)}, target)
+    hinted = hinted_layouts(program, hints)
+    assigned = assign(program, {**layouts, **hinted}, target, options.layouts)
     every = assigned.layouts
     planned = plan_program(program, every, target, constants, small=above)
-    planned = replace(planned, remarks=(*recomputed, *planned.remarks))
+    planned = replace(planned, remarks=(*recomputed, *assigned.remarks, *planned.remarks))
     parts = separate(planned.program, constants)
     clock.lap("plan")
     layouts = {**every, **planned.layouts}
@@ -208,7 +213,7 @@ def lower(
         first = replace(rest, program=parts.once)
         once = _printed(first, options, target, clock, NO_HINTS)
     built = _printed(rest, options, target, clock, hints)
-    return replace(built, once=once, timings=clock.timings())
+    return replace(built, once=once, timings=clock.timings(), assigned=assigned, asked=frozenset(hinted))
 
 
 def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, hints: Hints) -> Built:
@@ -264,7 +269,8 @@ def as_written(built: Built) -> Built | None:
     scheduled = replace(built.scheduled, schedule=replace(built.scheduled.schedule, tree=tree))
     width = session().target(built.options).vector
     made = _emitted(scheduled, built.options, width, _Clock(built.timings), checked=False)
-    return replace(made, timings=built.timings, once=built.once, choices=built.choices)
+    kept = replace(made, timings=built.timings, once=built.once, choices=built.choices)
+    return replace(kept, assigned=built.assigned, asked=built.asked)
 
 
 def dump(built: Built, folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from frontend import driver
 from frontend.arrays import Names, name_of, names_of
 from frontend.driver import Built
+from frontend.lying import change, chosen, lying
 from frontend.usage import UsageError
 from frontend.why import why
 from polyhedral import affine as aff
@@ -152,26 +153,25 @@ class Explain:
         )
 
     def layout(self, array: str, order: Names | None = None) -> Explanation:
-        """Where a tensor lies, and whether another axis order could be asked for."""
+        """Where a tensor lies and why, and whether another axis order could be asked for, at what price."""
         p = self._low.built.program
         a = next((a for a in p.arrays if a.name == array), None)
         if a is None:
             raise ArgumentError(
                 "PH402", f"{p.name} has no tensor {array!r}", hints=(f"it has {', '.join(a.name for a in p.arrays)}",)
             )
-        layout = self._low.built.layouts[array]
-        strides = ", ".join(f"{d}: {layout.stride(d)}" for d in layout.order)
-        free = a.role.value in ("output", "temporary")
-        wanted = " ".join(reversed(layout.order) if order is None else names_of(order))
-        why = "any axis order is" if free else f"no: {array} is an {a.role.value}, and these keep the caller's strides"
-        change = (f'hint layout("{array}", "{wanted}")',) if free else (f"pass {array} laid out as {wanted}",)
+        found = lying(self._low.built, array)
+        free = a.role in (Role.OUTPUT, Role.TEMPORARY)
+        asked = None if order is None else names_of(order)
+        if asked is not None and sorted(asked) != sorted(a.dim_names):
+            raise ArgumentError(
+                "PH402",
+                f"layout {array} {' '.join(asked)!r}: {array} has {{{', '.join(a.dim_names)}}}",
+                hints=("name each dim once",),
+            )
+        why = "any axis order is" if free else f"{array} is an {a.role.value}, and these keep the caller's strides"
         return Explanation(
-            f"layout of {array}",
-            free,
-            (why,),
-            (f"order {' '.join(layout.order)} (strides {strides})",),
-            change,
-            kind="layout",
+            f"layout of {array}", free, (why,), tuple(chosen(found, asked)), tuple(change(found, asked)), kind="layout"
         )
 
     def why(self, statement: str | None = None) -> Explanation:

@@ -20,13 +20,18 @@ from typing import Any
 from frontend.units import in_bytes
 from polyhedral.errors import ArgumentError
 
+LAYOUTS = ("global", "greedy")
+"""How layouts may be chosen."""
+
 
 @dataclass(frozen=True)
 class Options:
     """`target` cpu or c; `threads` None for all cores; `checked` bounds-checks every access at run time; `dump` a
     folder that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `plan_above` the number
-    of instances from which a reduction gets a register tile (-1 for never); `sizes` "auto" or "exact"; `memory` the
-    most that intermediate results may take, as bytes or "512MB", None for any."""
+    of instances from which a reduction gets a register tile (-1 for never); `sizes` "auto" or "exact"; `layouts`
+    "global" for results and intermediates that lie as is best for the whole program, or "greedy" for each as the
+    statement likes that meets it first; `memory` the most that intermediate results may take, as bytes or "512MB",
+    None for any."""
 
     target: str = "cpu"
     threads: int | None = None
@@ -36,6 +41,7 @@ class Options:
     parallel: bool = True
     plan_above: int = 50_000
     sizes: str = "auto"
+    layouts: str = "global"
     memory: int | str | None = None
     cache_dir: str | None = None
 
@@ -53,6 +59,12 @@ class Options:
                 )
         if self.sizes not in ("auto", "exact"):
             raise ArgumentError("PH506", f"sizes={self.sizes!r} is unknown", hints=("sizes='auto' or sizes='exact'",))
+        if self.layouts not in LAYOUTS:
+            raise ArgumentError(
+                "PH506",
+                f"layouts={self.layouts!r} is no way to choose layouts",
+                hints=("layouts='global' for the best of the whole program, or layouts='greedy'",),
+            )
         if self.tile < 0:
             raise ArgumentError("PH506", f"tile={self.tile} is negative", hints=("tile=32, or 0 for no tiles",))
         if self.target not in ("cpu", "c"):
@@ -80,6 +92,7 @@ _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("parallel", (bool,), "True or False"),
     ("plan_above", (int,), "a number of instances"),
     ("sizes", (str,), "'auto' or 'exact'"),
+    ("layouts", (str,), "'global' or 'greedy'"),
     ("memory", (int, str, _NONE), "a number of bytes"),
     ("cache_dir", (str, _NONE), "a folder"),
 )
@@ -120,7 +133,7 @@ def _checked(chosen: Options) -> Options:
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _MEMORY, _CACHE_DIR."""
+    """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _LAYOUTS, _MEMORY, _CACHE_DIR."""
     found: dict[str, Any] = {}
     readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
         ("POLYHEDRAL_TARGET", "target", str),
@@ -128,6 +141,7 @@ def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         ("POLYHEDRAL_CHECK", "checked", lambda v: v not in ("", "0", "false")),
         ("POLYHEDRAL_DUMP", "dump", str),
         ("POLYHEDRAL_TILE", "tile", int),
+        ("POLYHEDRAL_LAYOUTS", "layouts", str),
         ("POLYHEDRAL_MEMORY", "memory", str),
         ("POLYHEDRAL_CACHE_DIR", "cache_dir", str),
     )

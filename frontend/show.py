@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from frontend import draw, draw_graph, driver, plot
+from frontend.lying import table
 from frontend.staged import Lowered
 from frontend.usage import UsageError
 from polyhedral import tree as tr
@@ -22,6 +23,8 @@ from polyhedral.schedule import original
 from polyhedral.tree import Tree
 
 STAGES = ("domains", "accesses", "deps", "graph", "schedule", "tiled", "memory", "layout", "ast", "c", "asm")
+ALSO = {"layouts": "layout"}
+"""Other names of stages."""
 FORMATS = ("text", "json", "isl", "dot", "svg", "html")
 TREES = ("schedule", "tiled")
 DRAWN = (*TREES, "deps", "graph", "memory", "layout")
@@ -32,7 +35,7 @@ def stages_of(text: str) -> tuple[str, ...]:
     """`schedule`, `ast,c` or `all`."""
     if text == "all":
         return STAGES
-    wanted = tuple(s.strip() for s in text.split(",") if s.strip())
+    wanted = tuple(ALSO.get(s.strip(), s.strip()) for s in text.split(",") if s.strip())
     for s in wanted:
         if s in ("cuda", "ptx"):
             raise UsageError(f"--stage {s}: this version has no GPU target")
@@ -193,7 +196,7 @@ def _data(low: Lowered, stage: str, when: str, statement: str | None, keep: Sequ
         case "tiled":
             return {f.shown: _loops(_tree(low, when), f.id) for f in frame.families if f.id in keep}
         case "layout":
-            return {a.name: _layout(low, a.name) for a in low.program.arrays}
+            return {x.array: str(x) for x in table(low.built)}
         case _:
             return _whole(low, stage)
 
@@ -254,12 +257,6 @@ def _loops(tree: Tree, family: str) -> list[str]:
         note = m.run.value if m.run is not tr.Run.SERIAL else "coincident" if m.coincident else "serial"
         lines.append(f"{m.name} = {m.time(family)}: {note}")
     return lines
-
-
-def _layout(low: Lowered, array: str) -> str:
-    layout = low.layouts[array]
-    strides = ", ".join(f"{d}: {layout.stride(d)}" for d in layout.order)
-    return f"{low.program.array(array).role.value}, order {' '.join(layout.order) or '-'} (strides {strides or '-'})"
 
 
 # --- isl and pictures ------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Units: numbers of bytes as people write and read them.
+"""Units: numbers of bytes and of cycles as people write and read them.
 
 What is counted, and what is allowed, is said elsewhere.
 """
@@ -39,3 +39,12 @@ def readable(size: int) -> str:
         if size >= unit:
             return f"{size / unit:.4g} {name}"
     return f"{size} B"
+
+
+def cycles(n: float) -> str:
+    """Cycles for people.
+
+    >>> cycles(64.2), cycles(15_000), cycles(12_345_678)
+    ('64', '15k', '12M')
+    """
+    return f"{n:.0f}" if n < 1e4 else f"{n / 1e3:.0f}k" if n < 1e7 else f"{n / 1e6:.0f}M"

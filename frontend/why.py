@@ -12,6 +12,7 @@ from math import prod
 from typing import Protocol
 
 from frontend.cost import instances, operations
+from frontend.units import cycles
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.candidates import Choice, extents_of
@@ -91,10 +92,10 @@ class Why:
             return
         word = "predicted" if self.because is None else "at least"
         reached = "" if self.peak is None else f", {self.peak:.0%} of the FMA peak"
-        yield f"{self.statement} is bound by {self.bound}: {word} {_cycles(self.cycles)} cycles{reached}"
+        yield f"{self.statement} is bound by {self.bound}: {word} {cycles(self.cycles)} cycles{reached}"
         shown = [(c, n) for c, n in self.causes if self.share(n) >= WORTH]
         for cause, n in sorted(shown, key=lambda cn: -cn[1]):
-            yield f"  {cause:19} {_cycles(n):>7} {self.share(n):4.0%}"
+            yield f"  {cause:19} {cycles(n):>7} {self.share(n):4.0%}"
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -243,7 +244,3 @@ def _bytes(s: Statement, p: Program) -> int | None:
             return None
         total += prod(max(e.const, 0) for _, e in a.dims) * a.dtype.numpy.itemsize
     return total
-
-
-def _cycles(n: float) -> str:
-    return f"{n:.0f}" if n < 1e4 else f"{n / 1e3:.0f}k" if n < 1e7 else f"{n / 1e6:.0f}M"

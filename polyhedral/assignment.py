@@ -32,33 +32,33 @@ HABIT = 1e-4
 
 @dataclass(frozen=True)
 class Reason:
-    """Why an array lies as it does: its innermost dims and the cycles of the statements that touch it, and the same for
-    the next best choice, everything else staying as it is.
+    """Why an array lies as it does: its order from slow to fast and the cycles of the statements that touch it; and the
+    same for the other orders that one of these statements likes, the cheapest first, all else staying as it is.
     """
 
-    inner: Inner
+    order: Inner
     cycles: float
-    other: Inner | None
-    otherwise: float
+    others: tuple[tuple[Inner, float], ...]
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A layout for every array, and why those that were free lie as they do."""
+    """A layout for every array, which of them were given, and why those that were free lie as they do."""
 
-    layouts: Mapping[str, Layout]
+    layouts: Mapping[str, Layout] = field(default_factory=dict[str, Layout])
+    given: frozenset[str] = frozenset()
     reasons: Mapping[str, Reason] = field(default_factory=dict[str, Reason])
     remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """The ways of each statement, the innermost dims that each array may have, and what each pair of them costs: for a
-    statement and an array that it touches, a row for each way.
+    """The ways of each statement, the orders that each array may have, and what each pair of them costs: for each array
+    that a statement touches, a row for each way.
     """
 
     ways: Mapping[str, tuple[Lanes, ...]]
-    inner: Mapping[str, tuple[Inner, ...]]
+    orders: Mapping[str, tuple[Inner, ...]]
     costs: Mapping[str, Mapping[str, Floats]]
 
     def along(self, statement: str, chosen: Mapping[str, int]) -> tuple[float, int]:
@@ -84,15 +84,11 @@ def assign(p: Program, given: Mapping[str, Layout], target: Target, how: str = "
     free = [a for a in p.arrays if a.name not in given and len(a.dims) > 1 and not a.planes]
     free = [a for a in free if a.role in (Role.TEMPORARY, Role.OUTPUT)]
     if not free or sum(instances(s) for s in p.statements) < WORTH:
-        return Assignment(base)
+        return Assignment(base, frozenset(given))
     q = problem(p, free, base, target)
     chosen, remarks = (greedy(q), ()) if how == "greedy" else solved(q)
-    layouts = dict(base)
-    for a in free:
-        inner = q.inner[a.name][chosen[a.name]]
-        order = (*(d for d in base[a.name].order if d not in inner), *inner)
-        layouts[a.name] = row_major(a, order)
-    return Assignment(layouts, _reasons(q, chosen, [a.name for a in free]), remarks)
+    layouts = base | {a.name: row_major(a, q.orders[a.name][chosen[a.name]]) for a in free}
+    return Assignment(layouts, frozenset(given), _reasons(q, chosen, [a.name for a in free]), remarks)
 
 
 # --- what an assignment costs ----------------------------------------------------------------------------------------
@@ -101,20 +97,20 @@ def assign(p: Program, given: Mapping[str, Layout], target: Target, how: str = "
 def problem(p: Program, free: Sequence[Array], base: Mapping[str, Layout], target: Target) -> Problem:
     """What there is to choose; the first choice of a free array is the layout that it has in `base`."""
     ways = {s.name: lanes_of(p, s, target) for s in p.statements}
-    asked: dict[str, dict[Inner, None]] = {a.name: {base[a.name].order[-1:]: None} for a in free}
+    orders: dict[str, dict[Inner, None]] = {a.name: {base[a.name].order: None} for a in free}
     priced = {s.name: prices(s) for s in p.statements}
     for s, price in priced.items():
         for way in ways[s]:
             for array, inner in price.wanted(way.dims):
-                if array in asked:
-                    asked[array].setdefault(inner)
+                if array in orders:
+                    orders[array].setdefault((*(d for d in base[array].order if d not in inner), *inner))
     arrays = {a.name: a for a in p.arrays}
-    inner = {n: tuple(asked[n]) if n in asked else (_fixed(base[n]),) for n in arrays}
+    choices = {n: tuple(orders[n]) if n in orders else (_fixed(base[n]),) for n in arrays}
     costs: dict[str, dict[str, Floats]] = {}
     for s, price in priced.items():
-        rows = {n: [price.mismatches(w, arrays[n], inner[n], target) for w in ways[s]] for n in price.touched}
+        rows = {n: [price.mismatches(w, arrays[n], choices[n], target) for w in ways[s]] for n in price.touched}
         costs[s] = {n: _with_habit(np.array(row)) for n, row in rows.items()}
-    return Problem(ways, inner, costs)
+    return Problem(ways, choices, costs)
 
 
 def _fixed(layout: Layout) -> Inner:
@@ -131,7 +127,7 @@ def _with_habit(costs: Floats) -> Floats:
 
 
 def _reasons(q: Problem, chosen: Mapping[str, int], free: Sequence[str]) -> dict[str, Reason]:
-    around: dict[str, list[str]] = {a: [] for a in q.inner}
+    around: dict[str, list[str]] = {a: [] for a in q.orders}
     for s, costs in q.costs.items():
         for a in costs:
             around[a].append(s)
@@ -141,10 +137,9 @@ def _reasons(q: Problem, chosen: Mapping[str, int], free: Sequence[str]) -> dict
 
     reasons: dict[str, Reason] = {}
     for a in free:
-        inner, own = q.inner[a], cycles(a, chosen[a])
-        others = [(cycles(a, n), n) for n in range(len(inner)) if n != chosen[a]]
-        otherwise, other = min(others, default=(own, None))
-        reasons[a] = Reason(inner[chosen[a]], own, None if other is None else inner[other], otherwise)
+        every = [(order, cycles(a, n)) for n, order in enumerate(q.orders[a])]
+        order, own = every.pop(chosen[a])
+        reasons[a] = Reason(order, own, tuple(sorted(every, key=lambda e: e[1])))
     return reasons
 
 
@@ -153,12 +148,12 @@ def _reasons(q: Problem, chosen: Mapping[str, int], free: Sequence[str]) -> dict
 
 def greedy(q: Problem) -> dict[str, int]:
     """Each statement in turn: the dims that suit it best, and its arrays that nobody has laid out yet follow."""
-    chosen = {a: 0 for a, inner in q.inner.items() if len(inner) == 1}
+    chosen = {a: 0 for a, orders in q.orders.items() if len(orders) == 1}
     for s, costs in q.costs.items():
         _, way = q.along(s, chosen)
         for a, row in costs.items():
             chosen.setdefault(a, int(row[way].argmin()))
-    return {a: chosen.get(a, 0) for a in q.inner}
+    return {a: chosen.get(a, 0) for a in q.orders}
 
 
 def solved(q: Problem) -> tuple[dict[str, int], tuple[Remark, ...]]:
@@ -167,7 +162,7 @@ def solved(q: Problem) -> tuple[dict[str, int], tuple[Remark, ...]]:
     costs, arrays = as_costs(q)
     start = {n: q.along(s, first)[1] for n, s in enumerate(q.ways)} | {n: first[a] for a, n in arrays.items()}
     found = least(costs, start, SECONDS)
-    chosen = {a: found.values[arrays[a]] if a in arrays else 0 for a in q.inner}
+    chosen = {a: found.values[arrays[a]] if a in arrays else 0 for a in q.orders}
     if found.best:
         return chosen, ()
     return chosen, (Remark("layouts may not be the best", f"the search for them was stopped after {SECONDS:g} s"),)
@@ -177,12 +172,12 @@ def as_costs(q: Problem) -> tuple[Costs, dict[str, int]]:
     """A variable for each statement, in their order: in which way it runs; and one for each array with a choice, which
     are named.  Arrays without one are part of the price of a way.
     """
-    open_ = [a for a, inner in q.inner.items() if len(inner) > 1]
+    open_ = [a for a, orders in q.orders.items() if len(orders) > 1]
     arrays = {a: len(q.ways) + i for i, a in enumerate(open_)}
     tables: list[Table] = []
     for n, (s, ways) in enumerate(q.ways.items()):
         fixed = [costs[:, 0] for a, costs in q.costs[s].items() if a not in arrays]
         tables.append(Table((n,), sum(fixed, start=np.array([w.cycles for w in ways]))))
         tables += [Table((n, arrays[a]), costs) for a, costs in q.costs[s].items() if a in arrays]
-    sizes = [*(len(w) for w in q.ways.values()), *(len(q.inner[a]) for a in open_)]
+    sizes = [*(len(w) for w in q.ways.values()), *(len(q.orders[a]) for a in open_)]
     return Costs(dict(enumerate(sizes)), tuple(tables)), arrays

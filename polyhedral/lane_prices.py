@@ -13,7 +13,7 @@ from math import prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, And, Compare, Floor, Var
+from polyhedral.affine import Affine, Floor, Var
 from polyhedral.prices import instances, work
 from polyhedral.program import Array, Program, Statement, reads
 from polyhedral.target import Target
@@ -32,6 +32,8 @@ BARRIER = 4000.0
 """Cycles that every core waits for a copy."""
 UNKNOWN = 64
 """What an extent that is only known at a call is taken for."""
+SHORT = 0.1
+"""How much longer a row of one vector takes than its share of a long one: loops, and fewer shapes of tiles."""
 WAYS = 8
 """Ways that are considered for one statement."""
 
@@ -48,14 +50,18 @@ class Lanes:
 
 
 def lanes_of(p: Program, s: Statement, target: Target) -> tuple[Lanes, ...]:
-    """The ways to run a statement, the cheapest first; one without dims where it is a scalar."""
+    """The ways to run a statement, the cheapest first; one without dims where it is a scalar.  A condition, as of a
+    triangle, leaves half of a row on average and half of its last vector.
+    """
     lanes = target.lanes(max(ex.dtype_of(s.value).bits, 8) // 8)
     extents = {r.dim: _extent(r.hi - r.lo) for r in s.domain.ranges}
     scalar = instances(s) * work(s.value) / target.fma_per_cycle
     found: list[Lanes] = []
     for dims in _candidates(s, extents, lanes):
         n = prod(extents[d] for d in dims)
-        cycles = scalar / lanes * (-(-n // lanes) * lanes / n)
+        vectors = -(-n // lanes)
+        cut = lanes / n if aff.condition_dims(s.domain.guard) & set(dims) else 0.0
+        cycles = scalar / n * vectors * (1 + SHORT / vectors + cut)
         folded = FOLD * instances(s, s.kept) if dims[0] in s.reduced else 0.0
         found.append(Lanes(dims, cycles + folded))
     found.sort(key=lambda w: (w.cycles, w.dims))
@@ -64,9 +70,7 @@ def lanes_of(p: Program, s: Statement, target: Target) -> tuple[Lanes, ...]:
 
 def _candidates(s: Statement, extents: dict[str, int], lanes: int) -> Iterator[Inner]:
     """Dims, and pairs whose second dim is short, that all operands see together or not at all."""
-    parts = s.domain.guard.args if isinstance(s.domain.guard, And) else (s.domain.guard,)
-    masked = all(isinstance(c, Compare) and not c.equal for c in parts)
-    tested = frozenset[str]() if masked else aff.condition_dims(s.domain.guard)
+    tested = _scattered(s.domain.guard)
     yield from ((d,) for d in s.kept if extents[d] > 1 and d not in tested)
     if s.op in ("sum", "prod", "max", "min") and not s.strict:
         yield from ((d,) for d in s.reduced if extents[d] >= lanes and d not in tested)
@@ -75,6 +79,19 @@ def _candidates(s: Statement, extents: dict[str, int], lanes: int) -> Iterator[I
         short = 1 < extents[b] < lanes and extents[a] * extents[b] >= lanes
         if a != b and short and not {a, b} & tested and all((a in dims) == (b in dims) for dims in seen):
             yield a, b
+
+
+def _scattered(guard: aff.Condition) -> frozenset[str]:
+    """The dims of which a condition leaves more than a range: those that it does not bound one by one."""
+    parts = guard.args if isinstance(guard, aff.And) else (guard,)
+    found: set[str] = set()
+    for c in parts:
+        match c:
+            case aff.Compare(e, equal=False) if not any(isinstance(t, Floor) for t, _ in e.terms):
+                pass
+            case _:
+                found |= aff.condition_dims(c)
+    return frozenset(found)
 
 
 @dataclass(frozen=True)

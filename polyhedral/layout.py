@@ -49,8 +49,8 @@ def row_major(a: Array, order: Sequence[str] | None = None) -> Layout:
 def choose(p: Program, given: Mapping[str, Layout]) -> dict[str, Layout]:
     """A layout for every array: the given ones stay, the others follow the operands they are computed from.
 
-    Along an array's axes, the further apart the operands' cells lie, the further apart its own; a dim along which a
-    recurrence steps (see `planes`) is outermost.
+    Along an array's axes, the further apart the operands' cells lie, the further apart its own, the largest operand
+    deciding (a bias is short along every axis); a dim along which a recurrence steps (see `planes`) is outermost.
     """
     layouts = dict(given)
     for s in p.statements:
@@ -68,7 +68,7 @@ def _order(p: Program, s: Statement, a: Array, layouts: Mapping[str, Layout]) ->
             return float("inf")
         over = aff.dims_of(dict(s.write.index)[dim])
         found = [_jump(load, d, layouts[load.array]) for load in reads(s) if load.array in layouts for d in over]
-        return min((f for f in found if f), default=0.0)
+        return max(found, default=0.0)
 
     jumps = {d: jump(d) for d in a.dim_names}
     known = [d for d in a.dim_names if jumps[d]]

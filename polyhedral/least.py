@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Choices of least cost: variables with a few values each, and tables that say what values of some of them cost.
 
-Exact: variables are eliminated one after the other (Bertele & Brioschi 1972), which takes time linear in their number
+Exact: variables are eliminated one after the other (Bertelè & Brioschi 1972), which takes time linear in their number
 where they hang together like a chain or a ladder; knots that do not are left to `polyhedral.zero_one`.
 """
 

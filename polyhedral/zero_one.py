@@ -22,7 +22,7 @@ _Row = tuple[list[tuple[int, float]], float]
 
 
 @dataclass
-class Model:
+class _Model:
     """A 0/1 program as it grows."""
 
     costs: list[float] = field(default_factory=list[float])
@@ -38,13 +38,13 @@ class Model:
         self.rows.append((list(terms), value))
 
 
-def model(
+def _model(
     sizes: Mapping[int, int], tables: Sequence[tuple[tuple[int, ...], Floats]]
-) -> tuple[Model, dict[int, list[int]], list[tuple[tuple[int, ...], NDArray[np.int64]]]]:
+) -> tuple[_Model, dict[int, list[int]], list[tuple[tuple[int, ...], NDArray[np.int64]]]]:
     """One column for each value of a variable, and for each pair of values that a table prices: x_ab with
     sum_b x_ab = x_a and sum_a x_ab = x_b, which is tight where variables hang together like a tree.
     """
-    made = Model()
+    made = _Model()
     unary = {n: np.zeros(size) for n, size in sizes.items()}
     for names, costs in tables:
         if len(names) == 1:
@@ -74,29 +74,24 @@ def least(
     """The value of each variable, tables being over one or two of them, and whether nothing costs less; the best found
     in so many seconds, `start` at least.
     """
-    made, single, pairs = model(sizes, tables)
+    if seconds <= 0:
+        return {n: start[n] for n in sizes}, False
+    made, single, pairs = _model(sizes, tables)
     first = np.zeros(len(made.costs))
     for n, columns in single.items():
         first[columns[start[n]]] = 1.0
     for names, columns in pairs:
         first[columns[tuple(start[n] for n in names)]] = 1.0
-    if seconds <= 0:
-        return {n: start[n] for n in sizes}, False
     solver = _solver(made, seconds)
     known = highspy.HighsSolution()
     known.col_value = first.tolist()
     solver.setSolution(known)
     solver.run()
     values = solver.getSolution().col_value
-    if not _finite(solver):
+    if solver.getInfo().primal_solution_status != int(highspy.SolutionStatus.kSolutionStatusFeasible):
         return {n: start[n] for n in sizes}, False
     chosen = {n: max(range(len(c)), key=lambda k: values[c[k]]) for n, c in single.items()}
     return chosen, solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
-
-
-def _finite(solver: highspy.Highs) -> bool:
-    """Whether the solver has a solution at all."""
-    return solver.getInfo().primal_solution_status == int(highspy.SolutionStatus.kSolutionStatusFeasible)
 
 
 class _Quiet(highspy.Highs):
@@ -106,7 +101,7 @@ class _Quiet(highspy.Highs):
         pass
 
 
-def _solver(made: Model, seconds: float) -> highspy.Highs:
+def _solver(made: _Model, seconds: float) -> highspy.Highs:
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(made.costs), len(made.rows)
     lp.col_cost_ = np.array(made.costs) * SCALE / max(*map(abs, made.costs), 1e-9)

@@ -110,6 +110,16 @@ def test_stages(here: Path, capsys: pytest.CaptureFixture[str], stage: str):
     assert said.err == ""
 
 
+def test_layouts_of_all_arrays(here: Path, capsys: pytest.CaptureFixture[str]):
+    said = Said(capsys, "show", f"{F}:mm", "--stage", "layouts")
+    assert said.code == 0
+    rows = dict(line.split(maxsplit=1) for line in said.out.splitlines())
+    assert rows.keys() == {"A", "B", "out"}
+    assert "given by the caller" in rows["A"]
+    assert rows["out"].startswith("output, order ")
+    assert said.out == Said(capsys, "show", f"{F}:mm", "--stage", "layout").out
+
+
 def test_all_stages_in_a_folder(here: Path, capsys: pytest.CaptureFixture[str]):
     said = Said(capsys, "show", f"{F}:mm", "--stage", "all", "-o", "stages/")
     assert (said.code, said.out) == (0, "")

@@ -11,6 +11,8 @@ import pytest
 
 import polyhedral as ph
 from frontend.explain import ask
+from frontend.options import from_environment
+from frontend.units import cycles
 from frontend.usage import UsageError
 from frontend.why import CAUSES
 from polyhedral.cycles import Prediction
@@ -93,6 +95,54 @@ def test_bounds_layout_and_why():
     assert all("blur1" in c for c in explain.why("blur1").chosen)
     with pytest.raises(ArgumentError, match="no tensor 'Z'"):
         explain.layout("Z")
+
+
+TURNED = """
+program turned
+  input X: f32[y: 256, x: 256]
+  temporary T: f32[y: 256, x: 256]
+  output Y: f32[y: 256, x: 256]
+  output s: f32[y: 256]
+  T: for y < 256, x < 256: T = exp(X)
+  Y: for y < 256, x < 256 at (1): Y = T + T(y=x, x=y)
+  s: for y < 256 at (2): s = sum[x < 256] T
+"""
+
+
+def test_a_layout_says_what_the_next_best_would_cost():
+    low = ph.lower(ph.parse(TURNED))
+    answer = low.explain.layout("T")
+    assert answer
+    place, why, *_ = answer.chosen
+    assert place == "order y x (strides y: 256, x: 1)"
+    reason = low.built.assigned.reasons["T"]
+    assert reason.order == ("y", "x")
+    assert reason.others[0][0] == ("x", "y")
+    assert why.startswith(f"chosen, best for the whole program: {cycles(reason.cycles)} cycles")
+    assert f"next best x y, {cycles(reason.others[0][1])} cycles" in why
+    assert answer.change[0].startswith('hint layout("T", "x y"): ')
+    assert low.explain.layout("T", "y x").change == ("T lies so already",)
+    assert "given by the caller" in low.explain.layout("X").chosen
+    assert "there is nothing to choose" in low.explain.layout("s").chosen
+    with pytest.raises(ArgumentError, match="name each dim once"):
+        low.explain.layout("T", "y z")
+
+
+def test_a_hint_on_a_layout_wins():
+    low = ph.lower(ph.parse(TURNED), hints=ph.hints().layout("T", "x y"))
+    assert low.layouts["T"].order == ("x", "y")
+    assert low.explain.layout("T").chosen == ("order x y (strides x: 256, y: 1)", "asked for by a hint")
+    assert "T" not in low.built.assigned.reasons
+
+
+def test_layouts_may_be_chosen_one_by_one():
+    with ph.options(layouts="greedy"):
+        low = ph.lower(ph.parse(TURNED))
+    assert "as its first statement likes" in str(low.explain.layout("T"))
+    with pytest.raises(ArgumentError, match=r"layouts='best' is no way") as e, ph.options(layouts="best"):
+        ph.lower(ph.parse(TURNED))
+    assert e.value.code == "PH506"
+    assert from_environment({"POLYHEDRAL_LAYOUTS": "greedy"}) == {"layouts": "greedy"}
 
 
 def test_questions_survive_register_tiles():
