@@ -16,7 +16,7 @@ from frontend.arrays import Names, name_of, names_of
 from frontend.driver import Built
 from frontend.lying import change, chosen, lying
 from frontend.usage import UsageError
-from frontend.why import why
+from frontend.why import nest_of, why
 from polyhedral import affine as aff
 from polyhedral import questions
 from polyhedral.affine import Affine
@@ -115,9 +115,10 @@ class Explain:
         q = self._asked
         answer = questions.fuse(q, one, two, None if at is None else names_of(at))
         kept = self._kept_in_cache(q.analyzed.program.statement(q.statement(one)))
-        return self._explained(
-            answer, [q.statement(one), q.statement(two)], kept, ("estimated: each has its own loops",)
-        )
+        both = [q.statement(one), q.statement(two)]
+        together = both[1] in nest_of(both[0], self._low.remarks)
+        alone = () if together else ("estimated: each has its own loops",)
+        return self._explained(answer, both, kept, alone)
 
     def tile(self, statement: str, **sizes: int) -> Explanation:
         """May the loops of a statement be tiled, in this order and with these sizes?"""
@@ -181,17 +182,19 @@ class Explain:
             if statement
             else [s.name for s in self._low.built.program.statements]
         )
-        remarks = [
-            str(r)
+        about = [
+            r
             for r in self._low.remarks
             if statement is None or r.statement is None or set(r.statement.split(" and ")) & set(names)
         ]
+        remarks = [str(r) for r in about if not r.data]
         found = [
             why(s, self._low.built, self._target, self._low.remarks, self._once)
             for s in self._asked.analyzed.program.statements
             if statement is None or s.name == self._asked.statement(statement)
         ]
         chosen = [*(line for w in found for line in w.plan), *(line for n in names for line in self._loops(n))]
+        chosen += [str(r) for r in about if r.data]
         asked = f"why {statement}" if statement else f"why {self._low.built.program.name}"
         return Explanation(
             asked,
@@ -213,7 +216,7 @@ class Explain:
 
     def _explained(self, answer: Answer, statements: Sequence[str], *estimates: Iterable[str]) -> Explanation:
         chosen = [line for n in self._names(statements) for line in self._loops(n)]
-        chosen += [str(r) for r in self._low.remarks if r.statement in statements]
+        chosen += [str(r) for r in self._low.remarks if set((r.statement or "").split(" and ")) & set(statements)]
         chosen += [line for e in estimates for line in e]
         first, *rest = str(answer).split("\n")
         lines = [

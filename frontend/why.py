@@ -6,7 +6,7 @@ The predictions are those by which `polyhedral.candidates` chose; nothing is mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from math import prod
 from typing import Protocol
@@ -22,6 +22,7 @@ from polyhedral.layout import Layout
 from polyhedral.operands import along
 from polyhedral.program import Program, Role, Statement, reads
 from polyhedral.target import Target
+from polyhedral.transforms.share import NEST, OWN
 
 CAUSES = {
     "fma": "multiply-adds",
@@ -118,7 +119,7 @@ def why(
     choice = built.choices.get(s.name)
     refused = [r for r in remarks if r.statement == s.name and "register tile" in r.what]
     if choice is None or refused:
-        return _unplanned(s, built, target, refused)
+        return _unplanned(s, built, target, refused, remarks)
     return _planned(s, choice, built, target, once)
 
 
@@ -214,12 +215,30 @@ def _bindable(choice: Choice, built: Planned, once: frozenset[str]) -> str:
 # --- not planned -----------------------------------------------------------------------------------------------------
 
 
-def _unplanned(s: Statement, built: Planned, target: Target, refused: Sequence[Remark]) -> Why:
-    """The roof: its operations at full rate, or each of its arrays through memory (or the last cache) once."""
+def nest_of(statement: str, remarks: Sequence[Remark]) -> tuple[str, ...]:
+    """The statements of the nest that this one shares outer loops in, in their order; none where it stands alone."""
+    every = (r.statement.split(" and ") for r in remarks if r.statement is not None and NEST in dict(r.data))
+    return next((tuple(names) for names in every if statement in names), ())
+
+
+def _at_hand(s: Statement, p: Program, remarks: Sequence[Remark]) -> frozenset[str]:
+    """Arrays that come from no further than a block away: what its nest keeps to itself or has touched before."""
+    own = {str(array) for r in remarks for key, array in r.data if key == OWN}
+    nest = nest_of(s.name, remarks)
+    before = (x for x in p.statements if x.name in nest[: nest.index(s.name)]) if nest else ()
+    return frozenset(own | {n for x in before for n in (x.write.array, *(r.array for r in reads(x)))})
+
+
+def _unplanned(
+    s: Statement, built: Planned, target: Target, refused: Sequence[Remark], remarks: Sequence[Remark]
+) -> Why:
+    """The roof: its operations at full rate, or each of its arrays that others do not leave at hand through memory (or
+    the last cache) once.
+    """
     because = "; ".join(r.because for r in refused) or (
         "hints ask for its loops" if s.op is not None else "it reduces nothing, each element is computed once"
     )
-    moved = _bytes(s, built.program)
+    moved = _bytes(s, built.program, _at_hand(s, built.program, remarks))
     if moved is None or any(aff.sizes_of(e) for r in s.domain.ranges for e in (r.lo, r.hi)):
         return Why(s.name, "sizes that are not known: -s fixes them", None, because=because)
     points, _ = instances(s.domain)
@@ -235,10 +254,10 @@ def _unplanned(s: Statement, built: Planned, target: Target, refused: Sequence[R
     return Why(s.name, bound, cycles, causes, because=because, change=change)
 
 
-def _bytes(s: Statement, p: Program) -> int | None:
-    """Every array that the statement touches, once; None where sizes are symbolic."""
+def _bytes(s: Statement, p: Program, at_hand: Set[str]) -> int | None:
+    """Every array that the statement touches, once, but for those at hand; None where sizes are symbolic."""
     total = 0
-    for name in {s.write.array, *(r.array for r in reads(s))}:
+    for name in {s.write.array, *(r.array for r in reads(s))} - at_hand:
         a = p.array(name)
         if not all(e.is_const for _, e in a.dims):
             return None

@@ -25,6 +25,8 @@ from polyhedral.program import Array, Program, reads
 from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Promote, Run, Tree, map_bands
 from polyhedral.tree import Sequence as InOrder
 
+NEST, OWN = "nest", "own"
+"""What a remark about a nest has as data: how many loops its statements share; what array lies in its own memory."""
 ALIGNED = 64
 """Bytes of a cache line, on which memory of its own begins."""
 
@@ -69,12 +71,12 @@ def taken(n: Nest, p: Program) -> Iterator[Remark]:
     """What a nest is, for who asks why: one remark for its statements, and one for each array that only it sees."""
     shown = _shown(n)
     why = "what one of them makes is still in the cache when the next reads it"
-    yield Remark(f"share {_loops(n)}", why, shown)
+    yield Remark(f"share {_loops(n)}", why, shown, ((NEST, len(n.loops)),))
     for array, axes in n.local:
         cells = {axis: loop.size for axis, loop in zip(axes, n.loops, strict=True)}
         maker = next(s.name for s in p.statements if s.write.array == array)
         what = f"{array} lies in memory of its own, {own_bytes(p.array(array), cells)} bytes for each thread"
-        yield Remark(what, f"only {shown} see it, a block at a time", maker)
+        yield Remark(what, "only the statements of its nest see it, a block at a time", maker, ((OWN, array),))
 
 
 def refused(n: Nest, wrong: str) -> Iterator[Remark]:

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+import polyhedral as ph
 from frontend import driver
 from frontend.options import Options
 from polyhedral import fusion
+from polyhedral import schedule as scheduling
+from polyhedral.dim import k
 from polyhedral.interpreter import run
 from polyhedral.layout import row_major
 from polyhedral.legality import violation
@@ -22,6 +25,7 @@ from polyhedral.program import Program
 from polyhedral.reader import parse
 from polyhedral.schedule import Schedule
 from polyhedral.target import Target
+from polyhedral.transforms.share import Nest, Shared
 from polyhedral.tree import Local, local_arrays, regions
 from tests.running import agree, run_c
 from tests.strategies import inputs_for
@@ -302,3 +306,50 @@ def test_checked_kernels_test_the_index_and_not_the_place():
     assert "__attribute__((aligned(64)))" in source
     assert "gather(" in source
     assert np.isfinite(got["out"]).all()
+
+
+# --- what is said of it ----------------------------------------------------------------------------------------------
+
+
+def test_remarks_say_who_shares_what_and_what_became_of_its_arrays():
+    found = [str(r) for r in scheduled(NORM).remarks]
+    assert found[0].startswith("S0 and S1 and S2: share their outer loop over i in blocks of ")
+    assert found[0].endswith("because what one of them makes is still in the cache when the next reads it")
+    assert [r.split(", ")[0] for r in found[1:]] == [
+        "S0: m lies in memory of its own",
+        "S1: v lies in memory of its own",
+    ]
+
+
+def test_a_nest_that_the_oracle_refuses_is_a_remark(monkeypatch: pytest.MonkeyPatch):
+    """Whatever is proposed: first its memory is given up, then its loops, and each time it is said why."""
+    p = parse(TRANSPOSED)
+    loops = (Shared("i", (("S0", "i"), ("S1", "i")), 8),)
+    wrong = Nest((("S0",), ("S1",)), loops, (("t", ("i",)),))
+    monkeypatch.setattr(scheduling, "nests", lambda *_: (wrong,))
+    memory, shared = scheduled(p).remarks
+    assert str(memory).startswith("S0 and S1: t do not lie in memory of their own, because S0(")
+    assert str(shared).startswith("S0 and S1: do not share their outer loop over i in blocks of 8, because S0(")
+    kept = Nest((("S0",), ("S1",)), (Shared("i", (("S0", "i"), ("S1", "p")), 8),), (("t", ("j",)),))
+    monkeypatch.setattr(scheduling, "nests", lambda *_: (kept,))
+    p = parse(RENAMED.replace("t(i=q, j=p)", "t(i=p, j=q)"))
+    memory, shared = scheduled(p).remarks
+    assert "its memory has 8 cells along j there" in str(memory)
+    assert "share their outer loop" in str(shared)
+
+
+def test_why_of_a_nest():
+    @ph.function(X="i k")
+    def centred(X):
+        m = ph.let(X.mean(k), "m")
+        return ph.let(ph.exp(X - m), "out")
+
+    low = centred.lower(np.ones((256, 300), np.float32))
+    why = low.explain.why()
+    assert any("m and out: share their outer loop" in line for line in why.chosen)
+    assert not any("share" in line for line in why.change)
+    (out,) = [w for w in why.predicted if w["statement"] == "out"]
+    moved = [n["share"] for cause, n in out["causes"].items() if "bandwidth" in cause]
+    assert len(moved) == 1
+    assert "each has its own loops" not in str(low.explain.fuse("m", "out"))
+    np.testing.assert_allclose(low.compile()(np.ones((256, 300), np.float32)).order("i k"), 1.0, rtol=1e-5)
