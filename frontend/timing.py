@@ -28,7 +28,9 @@ PAUSE = 0.03
 
 @dataclass(frozen=True)
 class Contestant:
-    """`run` is what is timed; `reset` is not; `result` gives the last result in the case's own layout, as an array or several."""
+    """`run` is what is timed; `reset` is not; `result` gives the last result in the case's own layout, one array or a
+    tuple of them.
+    """
 
     name: str
     run: Callable[[], object]
