@@ -67,7 +67,8 @@ def capsules(name: str, batch: int, h: int, types: int) -> Case:
     def reference(P, W1, W2, W3):
         for W in (W1, W2, W3):
             taps = windows(P, (1, 2), 3, 1, 1)
-            P = sum(np.einsum("nyxcik,kjco->nyxoij", tap, W[ty, tx], optimize=True) for ty, tx, tap in taps)
+            every = [np.einsum("nyxcik,kjco->nyxoij", tap, W[ty, tx], optimize=True) for ty, tx, tap in taps]
+            P = np.sum(every, axis=0)
         return P.transpose(3, 0, 5, 4, 1, 2)
 
     weight = (3, 3, 4, 4, types, types)

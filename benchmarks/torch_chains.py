@@ -15,13 +15,15 @@ Form = tuple[str, Callable[[], Any]]
 Layer = Callable[[Any], Any]
 
 
-def _packed(torch: Any, like: Any, w: Any, bias: Any, relu: bool) -> Layer | None:
-    """A 3x3 convolution with weights blocked for oneDNN, or None without it."""
-    reorder = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None)
-    if reorder is None or not torch.backends.mkldnn.is_available():
-        return None
+def _packs(torch: Any) -> bool:
+    """Whether this torch blocks weights for oneDNN."""
+    return hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight") and torch.backends.mkldnn.is_available()
+
+
+def _packed(torch: Any, like: Any, w: Any, bias: Any, relu: bool) -> Layer:
+    """A 3x3 convolution with weights blocked for oneDNN."""
     sides = [1, 1], [1, 1], [1, 1], 1
-    blocked = reorder(w.contiguous().to_mkldnn(), *sides, list(like.shape))
+    blocked = torch._C._nn.mkldnn_reorder_conv2d_weight(w.contiguous().to_mkldnn(), *sides, list(like.shape))
     run, attribute = torch.ops.mkldnn._convolution_pointwise, "relu" if relu else "none"
     return lambda x: run(x, blocked, bias, *sides, attribute, [], "")
 
@@ -44,7 +46,7 @@ def residual(torch: Any, t: dict[str, Any], constant: bool) -> Iterator[Form]:
 
     yield "torch", form(plain, torch.contiguous_format)
     yield "torch channels_last", form(plain, last)
-    if constant and _packed(torch, t["X"], *weights[0], True) is not None:
+    if constant and _packs(torch):
         packed = [_packed(torch, t["X"], w, bias, True) for w, bias in weights]
 
         def prepacked(memory: Any) -> Any:
@@ -81,8 +83,8 @@ def capsule_chain(torch: Any, t: dict[str, Any], constant: bool) -> Iterator[For
 
     yield "torch", lambda: plain(torch.contiguous_format)
     yield "torch channels_last", lambda: plain(last)
-    layers = [_packed(torch, rows(last), w, None, False) for w in prepared[last]] if constant else []
-    if layers and layers[0] is not None:
+    if constant and _packs(torch):
+        layers = [_packed(torch, rows(last), w, None, False) for w in prepared[last]]
 
         def prepacked() -> Any:
             x = rows(last)
