@@ -20,7 +20,7 @@ from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
 from polyhedral.errors import InternalError
 from polyhedral.isl_schedule import Frame, context_set, to_isl
-from polyhedral.tree import Leaf, Local, Member, Promote, Run, Tree, held, members_of, regions
+from polyhedral.tree import Leaf, Local, Member, Promote, Run, Tree, held, local_arrays, members_of, regions
 
 _OP = cast("Any", isl.ast_expr_op_type)  # islpy's stubs lack the names that end in an underscore
 _TYPES = cast("Any", isl.ast_node_type)
@@ -54,7 +54,22 @@ def lower(fr: Frame, tree: Tree) -> Node:
         (type(n), n.array, f): (replace(n, child=Leaf()), inside) for n, inside, _ in regions(tree) for f in inside
     }
     kept = {f.id: tuple((at, found[type(n), n.array, f.id]) for at, n in held(tree, f.id)) for f in fr.families}
-    return _node(ast, _Scope(fr, members, sizes, kept))
+    made = _node(ast, _Scope(fr, members, sizes, kept))
+    for array in local_arrays(tree):
+        if _begun(made, array) > 1:
+            raise InternalError("PH999", f"isl took a region in which {array} has memory of its own apart")
+    return made
+
+
+def _begun(node: Node, array: str) -> int:
+    """How often memory for an array begins on any one way through the loops."""
+    match node:
+        case If(_, then, orelse):
+            return max(_begun(then, array), 0 if orelse is None else _begun(orelse, array))
+        case lp.Local(name, _, body):
+            return _begun(body, array) + (name == array)
+        case _:
+            return sum(_begun(n, array) for n in lp.children(node))
 
 
 def _promoted(node: isl.AstNode, scope: _Scope) -> tuple[_Region, ...]:

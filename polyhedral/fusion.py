@@ -92,7 +92,7 @@ def _contracted(q: _Facts, nest: Nest) -> Nest:
     """
     inside = [s for c in nest.clusters for s in c]
     trips = [-(-_extent(q, dict(loop.dims)) // loop.size) for loop in nest.loops]
-    if not nest.loops or min(trips) < 2:
+    if not nest.loops or min(trips) < 2 or not all(_in_step(q, loop) for loop in nest.loops):
         return nest
     found: list[tuple[str, tuple[str, ...]]] = []
     room = LOCAL
@@ -110,6 +110,20 @@ def _contracted(q: _Facts, nest: Nest) -> Nest:
             room -= size
             found.append((a.name, tuple(cells)))
     return replace(nest, local=tuple(found))
+
+
+def _in_step(q: _Facts, loop: Shared) -> bool:
+    """Whether all statements run in the same blocks.  Where one runs in the last block only, isl moves it behind the
+    loop, out of the iteration that has the memory.
+    """
+    blocks: set[tuple[int, int]] = set()
+    for name, d in loop.dims:
+        domain = q.statements[name].domain
+        r = next(r for r in domain.ranges if r.dim == d)
+        if d in aff.condition_dims(domain.guard):
+            return False
+        blocks.add((r.lo.const // loop.size, (r.hi.const - 1) // loop.size))
+    return len(blocks) == 1
 
 
 def _joined(q: _Facts, nest: Nest, name: str) -> Nest | None:

@@ -215,7 +215,7 @@ def test_a_chain_of_layers_is_what_numpy_says(named: bool):
 def test_growth_of_compile_time_is_reported(capsys: pytest.CaptureFixture[str]):
     assert chain_compile.main(["--layers", "1", "4"]) == 0
     said = capsys.readouterr().out
-    assert "ms a statement" in said
+    assert "statement" in said
     assert "time(4) / time(1)" in said
 
 

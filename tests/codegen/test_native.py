@@ -195,6 +195,7 @@ def test_denormals_stay_on(compiler: Compiler, cache: Cache):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork")  # of a library that some other test loaded
 def test_a_child_forked_after_threads_ran_is_refused(compiler: Compiler, cache: Cache):
     team = Team()
     native, _ = build(SUM, "sum", compiler, cache, team=team)

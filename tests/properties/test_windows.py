@@ -22,7 +22,7 @@ import pytest
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral import candidates, plan, target
+from polyhedral import candidates, chooser, target
 from polyhedral.program import Program, Role
 from polyhedral.reader import parse
 from polyhedral.text import to_text
@@ -270,7 +270,7 @@ def kernel(case: Case, rng: random.Random, patch: pytest.MonkeyPatch) -> Kernel:
     threads = rng.randint(1, 2)
     on = machine(rng, threads)
     patch.setattr(driver, "_target", lambda root, cores: on)
-    patch.setattr(plan, "best", weighed(rng))
+    patch.setattr(chooser, "best", weighed(rng))
     built = driver.lower(p, layouts_of(p, strides, at_run_time=False), Options(threads=threads, plan_above=1))
     for a in built.program.arrays:
         if a.role is not Role.CONSTANT and a.name not in strides:

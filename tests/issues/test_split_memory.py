@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""Closed, in `polyhedral.fusion`: isl moves what runs in the last block only behind the shared loop, and it then read
+memory that another iteration had for itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codegen.lower import lower
+from frontend.options import Options
+from polyhedral import affine as aff
+from polyhedral.errors import InternalError
+from polyhedral.fusion import nests
+from polyhedral.interpreter import run
+from polyhedral.isl_schedule import frame
+from polyhedral.layout import row_major
+from polyhedral.reader import parse
+from polyhedral.target import Target
+from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Run
+from polyhedral.tree import Sequence as InOrder
+from tests.running import run_c
+
+TEXT = """
+program tail
+  input X: f32[c: 17, y: 900]
+  temporary T: f32[c: 17, y: 900]
+  output out: f32[c: 17]
+  T: for c < 17, y < 900: T = exp(X)
+  S0: for c < 16 at (1): out = sum[y < 900] T
+  S1: for 16 <= c < 17 at (2): out = sum[y < 900] T
+"""
+
+
+def test_what_runs_in_one_block_shares_no_memory():
+    p = parse(TEXT)
+    layouts = {a.name: row_major(a) for a in p.arrays}
+    edges = [("T", "S0"), ("T", "S1")]
+    made = nests(p, [("T",), ("S0",), ("S1",)], edges, layouts, {}, Target(l1=1 << 15, l2=1 << 20))
+    assert not any("S1" in {s for c in n.clusters for s in c} and n.local for n in made)
+    X = np.random.default_rng(0).standard_normal((17, 900)).astype(np.float32)
+    for threads in (1, 2):
+        got = run_c(p, {"X": X}, {}, Options(threads=threads, plan_above=1))
+        np.testing.assert_allclose(got["out"], run(p, {"X": X})["out"], rtol=1e-5)
+
+
+def test_memory_taken_apart_is_noticed():
+    p = parse(TEXT)
+    fr = frame(p)
+    every = [f.id for f in fr.families]
+    block = Member("c_block", tuple((f, aff.var("c") // 8) for f in every), True, Run.PARALLEL)
+    rest = {f.id: tuple(d for d in f.dims) for f in fr.families}
+    parts = tuple(Filter((f,), Band(tuple(Member(d, ((f, aff.var(d)),)) for d in rest[f]), Leaf())) for f in every)
+    tree = Band((block,), Local("T", (Fold("c", 8, 1),), InOrder(parts)))
+    with pytest.raises(InternalError, match="apart"):
+        lower(fr, tree)
