@@ -240,10 +240,10 @@ def strides_of(rng: random.Random, p: Program) -> dict[str, dict[str, int]]:
 
 
 def machine(rng: random.Random, cores: int) -> target.Target:
-    """This one; also with no caches, where results stream, with half of its registers, and without masks."""
+    """This one; also without caches and with slow memory, where results stream, with few registers, without masks."""
     found = target.host(cores)
     if rng.random() < 0.2:
-        found = replace(found, l3=0)
+        found = replace(found, l3=0, bytes_per_cycle=0.25)
     if rng.random() < 0.15 and found.vector > 32:
         found = replace(found, vector=32, registers=16)
     return replace(found, masked=found.masked or rng.random() < 0.2)
