@@ -27,6 +27,10 @@ class Vectors:
     lanes: int = 1
 
     def combined(self, op: str, t: DType, a: str, b: str) -> str:
+        if op in ("+", "-", "*") and t.kind == "i":  # it wraps, as unsigned does; signed overflow may mean anything
+            wide = f"u{t.bits}x{self.lanes}"
+            self.types[wide] = vector_typedef(wide, f"uint{t.bits}_t", t.bits // 8, self.lanes)
+            return f"({self.type(t)})(({wide}){a} {op} ({wide}){b})"
         if op not in ("min", "max"):
             return f"({a} {op} {b})"
         return f"{self._extreme(op, t)}({bare(a)}, {bare(b)})"
