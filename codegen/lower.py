@@ -57,8 +57,18 @@ def lower(fr: Frame, tree: Tree) -> Node:
     made = _node(ast, _Scope(fr, members, sizes, kept))
     for array in local_arrays(tree):
         if _begun(made, array) > 1:
-            raise InternalError("PH999", f"isl took a region in which {array} has memory of its own apart")
+            raise TakenApartError(array)
     return made
+
+
+class TakenApartError(InternalError):
+    """Two parts of a region in which an array has memory of its own lie in different loops, and so in different memory:
+    the tree is in order, but cannot be spelled.
+    """
+
+    def __init__(self, array: str) -> None:
+        super().__init__("PH999", f"isl took a region in which {array} has memory of its own apart")
+        self.array = array
 
 
 def _begun(node: Node, array: str) -> int:

@@ -82,7 +82,7 @@ class Reads:
         if lane not in ex.dims_of(e):
             return bare(self.c.scalar.value(e)), "int", False
         parts: list[str] = []
-        for c in e.condition.args if isinstance(e.condition, aff.And) else (e.condition,):
+        for c in aff.conjuncts(e.condition):
             assert isinstance(c, aff.Compare)
             step = c.expr.coefficient(Var(lane))
             first = self.c.scalar.affine(c.expr - aff.var(lane) * step)

@@ -242,15 +242,11 @@ def _program(build: Assembly) -> Program:
     kept = (Role.INPUT, Role.OUTPUT, Role.INOUT)
     arrays = [a for a in recording.arrays if a.role in kept or a.name in touched]
     arrays += [a for a, _ in (build.stored[k] for k in sorted(build.stored, key=lambda k: build.stored[k][0].name))]
-    assumptions = _conjuncts(build.known)
+    assumptions = aff.conjuncts(build.known)
     used = {n for a in arrays for _, e in a.dims for n in aff.sizes_of(e)}.union(
         recording.sizes, *(aff.condition_sizes(c) for c in assumptions), *map(_sizes_of, statements)
     )
     return Program(recording.name, tuple(sorted(used)), tuple(arrays), statements, assumptions)
-
-
-def _conjuncts(c: Condition) -> tuple[Condition, ...]:
-    return c.args if isinstance(c, aff.And) else (c,)
 
 
 def _sizes_of(s: Statement) -> set[str]:

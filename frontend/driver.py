@@ -21,6 +21,7 @@ from typing import Any
 from codegen.c import Source, emit
 from codegen.loops import Node
 from codegen.loops import render as render_loops
+from codegen.lower import TakenApartError
 from codegen.lower import lower as lower_tree
 from codegen.runtime.build import BuildInfo, build
 from codegen.runtime.cache import Cache, default_root
@@ -31,20 +32,15 @@ from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.options import Options, default_threads, project_options, resolve
 from frontend.scratch import judge, judged, require_memory
 from polyhedral import schedule as scheduling
-from polyhedral.assignment import Assignment, assign
+from polyhedral.assignment import Assignment
 from polyhedral.candidates import Choice
 from polyhedral.errors import ArgumentError, Remark
 from polyhedral.layout import Layout
 from polyhedral.legality import obligations, violation
-from polyhedral.pipeline import Analyzed, Scheduled, analyze, plan
-from polyhedral.plan import Planned, plan_program
+from polyhedral.pipeline import Analyzed, Scheduled, analyze, arrange, plan, prepared
+from polyhedral.plan import Planned
 from polyhedral.program import Program
-from polyhedral.recompute import recompute
-from polyhedral.rewrites.fold_storage import fold_storage
-from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.prologue import separate
-from polyhedral.rewrites.simplify_tests import simplify_tests
-from polyhedral.simplify import simplify
 from polyhedral.storage import Life, Placement, lives, may_share, place, sharing
 from polyhedral.target import Target, host
 from polyhedral.text import to_text
@@ -164,23 +160,6 @@ class Built:
         return judged(self.program, self.scheduled.schedule.tree, place(self.lives, sizes), sizes)
 
 
-def prepared(program: Program) -> Program:
-    """The program as hints and questions see it, with the statements that the user named."""
-    return _stored(simplify_tests(program))
-
-
-def simplified(program: Program, hints: Hints) -> tuple[Program, tuple[Remark, ...]]:
-    """The program as it is scheduled, and what was done to it; hints name statements and tensors, which then stay."""
-    if hints:
-        return prepared(program), ()
-    program, remarks = simplify(simplify_tests(program))
-    return _stored(program), remarks
-
-
-def _stored(program: Program) -> Program:
-    return fold_storage(order_dims(program))
-
-
 def lower(
     program: Program,
     layouts: Mapping[str, Layout],
@@ -195,25 +174,21 @@ def lower(
     are the same at every call.
     """
     clock = _Clock(before)
-    program, remarks = simplified(program, hints)
     target = session().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
-    program, recomputed = (program, ()) if hints.nests else recompute(program, target, above)
-    hinted = hinted_layouts(program, hints)
-    assigned = assign(program, {**layouts, **hinted}, target, options.layouts)
-    every = assigned.layouts
-    planned = plan_program(program, every, target, constants, small=above)
-    planned = replace(planned, remarks=(*recomputed, *assigned.remarks, *planned.remarks))
-    parts = separate(planned.program, constants)
+    asked = hinted_layouts(prepared(program), hints) if hints else {}
+    arranged = arrange(
+        program, {**layouts, **asked}, target, constants, named=bool(hints), small=above, how=options.layouts
+    )
+    parts = separate(arranged.planned.program, constants)
     clock.lap("plan")
-    layouts = {**every, **planned.layouts}
-    rest = replace(planned, program=parts.each, layouts=layouts, remarks=(*remarks, *planned.remarks))
+    rest = replace(arranged.planned, program=parts.each, layouts=arranged.layouts)
     once = None
     if parts.once is not None:
         first = replace(rest, program=parts.once)
         once = _printed(first, options, target, clock, NO_HINTS)
     built = _printed(rest, options, target, clock, hints)
-    return replace(built, once=once, timings=clock.timings(), assigned=assigned, asked=frozenset(hinted))
+    return replace(built, once=once, timings=clock.timings(), assigned=arranged.assigned, asked=frozenset(asked))
 
 
 def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, hints: Hints) -> Built:
@@ -230,7 +205,14 @@ def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, 
     remarks = (*planned.remarks, *scheduled.schedule.remarks)
     scheduled = replace(scheduled, schedule=replace(scheduled.schedule, remarks=remarks))
     clock.lap("schedule")
-    built = _emitted(scheduled, options, target.vector, clock, checked=options.checked)
+    try:
+        built = _emitted(scheduled, options, target.vector, clock, checked=options.checked)
+    except TakenApartError as error:
+        note = Remark("temporaries do not lie in memory of their own", str(error))
+        scheduled = plan(analyzed, layouts, replace(choice, local=False), planned.plans, target)
+        remarks = (*planned.remarks, *scheduled.schedule.remarks, note)
+        scheduled = replace(scheduled, schedule=replace(scheduled.schedule, remarks=remarks))
+        built = _emitted(scheduled, options, target.vector, clock, checked=options.checked)
     if not program.sizes:
         require_memory(program, built.placement({}), options.budget)
     return replace(built, choices=planned.choices)

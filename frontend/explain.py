@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from frontend import driver
 from frontend.arrays import Names, name_of, names_of
 from frontend.driver import Built
-from frontend.lying import change, chosen, lying
+from frontend.layouts import change, chosen, laid
 from frontend.usage import UsageError
 from frontend.why import nest_of, why
 from polyhedral import affine as aff
@@ -24,7 +24,7 @@ from polyhedral.answers import Answer, Asked
 from polyhedral.checks import Checked
 from polyhedral.errors import ArgumentError, Remark
 from polyhedral.instances import Family
-from polyhedral.pipeline import analyze
+from polyhedral.pipeline import analyze, prepared
 from polyhedral.program import Access, Role, Statement, reads, specialise
 from polyhedral.target import Target
 from polyhedral.tree import Run, members_of
@@ -104,7 +104,7 @@ class Explain:
     @cached_property
     def _asked(self) -> Asked:
         """The program in the user's dims, before register tiles fuse and split them."""
-        return Asked(analyze(driver.prepared(specialise(self._low.module.program, self._low.sizes))))
+        return Asked(analyze(prepared(specialise(self._low.module.program, self._low.sizes))))
 
     @property
     def _target(self) -> Target:
@@ -161,7 +161,7 @@ class Explain:
             raise ArgumentError(
                 "PH402", f"{p.name} has no tensor {array!r}", hints=(f"it has {', '.join(a.name for a in p.arrays)}",)
             )
-        found = lying(self._low.built, array)
+        found = laid(self._low.built, array)
         free = a.role in (Role.OUTPUT, Role.TEMPORARY)
         asked = None if order is None else names_of(order)
         if asked is not None and sorted(asked) != sorted(a.dim_names):

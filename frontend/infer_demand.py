@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from frontend.infer_ranges import same_sizes, single
 from frontend.infer_reads import Facts, Need
 from polyhedral import affine as aff
-from polyhedral.affine import TRUE, Affine, And, Condition, Or
+from polyhedral.affine import TRUE, Affine, Condition, Or
 from polyhedral.errors import Unsupported
 from polyhedral.isl import Bound, NamedSet, named
 from polyhedral.program import Domain, Range
@@ -34,10 +34,6 @@ def demanded(dims: Sequence[str], demands: Sequence[Demand], known: Condition, f
     """The domain over `dims` that covers all demands; `facts` are those of the value to be stored."""
     demands = tuple(dict.fromkeys(demands))
     return _copied(dims, demands, known) or _projected(dims, demands, known, facts, name)
-
-
-def _parts(c: Condition) -> tuple[Condition, ...]:
-    return c.args if isinstance(c, And) else (c,)
 
 
 def _copied(dims: Sequence[str], demands: Sequence[Demand], known: Condition) -> Domain | None:
@@ -65,7 +61,7 @@ def _renamed(dims: Sequence[str], d: Demand) -> Domain | None:
     if any(aff.dims_of(r.lo) or aff.dims_of(r.hi) for r in d.domain.ranges):
         return None
     kept: list[Condition] = []
-    for part in _parts(aff.both(d.domain.guard, d.when)):
+    for part in aff.conjuncts(aff.both(d.domain.guard, d.when)):
         used = aff.condition_dims(part)
         if used <= bare.keys():
             kept.append(part)

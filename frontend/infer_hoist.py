@@ -103,7 +103,7 @@ def _determined(dims: frozenset[str], domain: Domain) -> bool:
     Then a value over them is computed once anyway, as in a sum over all (y, ky) with 2*y + ky == cy.
     """
     known = set(dims) | {r.dim for r in domain.ranges if r.hi - r.lo == aff.const(1)}
-    parts = domain.guard.args if isinstance(domain.guard, aff.And) else (domain.guard,)
+    parts = aff.conjuncts(domain.guard)
     equations = [p.expr for p in parts if isinstance(p, Compare) and p.equal]
     grew = True
     while grew:

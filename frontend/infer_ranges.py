@@ -56,7 +56,7 @@ def in_rounds(
 
 def _closed_by(guard: Condition, ranges: Ranges, left: Sequence[str]) -> set[str]:
     """Dims without any need that the enclosing condition may bound by itself."""
-    parts = guard.args if isinstance(guard, aff.And) else (guard,)
+    parts = aff.conjuncts(guard)
     mentioned = [aff.condition_dims(p) - ranges.keys() for p in parts]
     return {d for d in left if sum(m == frozenset({d}) for m in mentioned) >= 2}
 
@@ -70,7 +70,7 @@ def same_sizes(known: Condition) -> dict[str, Affine]:
             n = leader[n]
         return n
 
-    for part in known.args if isinstance(known, aff.And) else (known,):
+    for part in aff.conjuncts(known):
         match part:
             case Compare(Affine(((Size(a), 1), (Size(b), -1)) | ((Size(a), -1), (Size(b), 1)), 0), True):
                 first, second = sorted((find(a), find(b)))

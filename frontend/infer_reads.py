@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import FALSE, TRUE, Affine, And, Condition
+from polyhedral.affine import FALSE, TRUE, Affine, Condition
 from polyhedral.expr import Expr, Load
 
 Interval = tuple[Affine, Affine]
@@ -164,5 +164,5 @@ def settled_by(when: Condition, need: Need) -> bool:
     """Is the need spelled out in the condition around it, as `ph.orelse` does?"""
     if when == TRUE:
         return False
-    parts = {TRUE, *(when.args if isinstance(when, And) else (when,))}
+    parts = {TRUE, *(aff.conjuncts(when))}
     return {aff.at_least(need.index, need.lo), aff.at_least(need.hi - need.index - 1)} <= parts

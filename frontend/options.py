@@ -28,10 +28,10 @@ LAYOUTS = ("global", "greedy")
 class Options:
     """`target` cpu or c; `threads` None for all cores; `checked` bounds-checks every access at run time; `dump` a
     folder that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `plan_above` the number
-    of instances from which a reduction gets a register tile (-1 for never); `sizes` "auto" or "exact"; `layouts`
-    "global" for results and intermediates that lie as is best for the whole program, or "greedy" for each as the
-    statement likes that meets it first; `memory` the most that intermediate results may take, as bytes or "512MB",
-    None for any."""
+    of instances from which a reduction gets a register tile, and of cells from which a temporary may be recomputed (-1
+    for never); `sizes` "auto" or "exact"; `layouts` "global" for results and intermediates that lie as is best for the
+    whole program, or "greedy" for each as the statement likes that meets it first; `memory` the most that intermediate
+    results may take, as bytes or "512MB", None for any."""
 
     target: str = "cpu"
     threads: int | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from frontend import draw, draw_graph, driver, plot
-from frontend.lying import table
+from frontend.layouts import table
 from frontend.staged import Lowered
 from frontend.usage import UsageError
 from polyhedral import tree as tr

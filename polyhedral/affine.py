@@ -285,11 +285,16 @@ def _fold(c: Compare) -> Condition:
     return TRUE if (c.expr.const == 0 if c.equal else c.expr.const >= 0) else FALSE
 
 
+def conjuncts(c: Condition) -> tuple[Condition, ...]:
+    """The conditions that must all hold for this one to; none for TRUE."""
+    return c.args if isinstance(c, And) else (c,)
+
+
 def both(*args: Condition) -> Condition:
     """Conjunction, flattened; TRUE disappears, FALSE wins, repeats are dropped."""
     flat: dict[Condition, None] = {}
     for a in args:
-        for part in a.args if isinstance(a, And) else (a,):
+        for part in conjuncts(a):
             flat[part] = None
     if FALSE in flat:
         return FALSE

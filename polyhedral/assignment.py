@@ -96,7 +96,7 @@ def assign(p: Program, given: Mapping[str, Layout], target: Target, how: str = "
 
 def problem(p: Program, free: Sequence[Array], base: Mapping[str, Layout], target: Target) -> Problem:
     """What there is to choose; the first choice of a free array is the layout that it has in `base`."""
-    ways = {s.name: lanes_of(p, s, target) for s in p.statements}
+    ways = {s.name: lanes_of(s, target) for s in p.statements}
     orders: dict[str, dict[Inner, None]] = {a.name: {base[a.name].order: None} for a in free}
     priced = {s.name: prices(s) for s in p.statements}
     for s, price in priced.items():

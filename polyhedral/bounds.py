@@ -223,7 +223,7 @@ class _Question:
 def _near(use: Use) -> frozenset[str]:
     """The dims that decide about an access: those of its index, and those that share a condition with them."""
     near = set(aff.dims_of(use.index))
-    parts = [aff.condition_dims(c) for c in _conjuncts(use.condition)]
+    parts = [aff.condition_dims(c) for c in aff.conjuncts(use.condition)]
     grown = True
     while grown:
         more = near.union(*(p for p in parts if p & near))
@@ -231,12 +231,8 @@ def _near(use: Use) -> frozenset[str]:
     return frozenset(near)
 
 
-def _conjuncts(c: Condition) -> tuple[Condition, ...]:
-    return c.args if isinstance(c, aff.And) else (c,)
-
-
 def _restricted(use: Use, near: frozenset[str]) -> tuple[tuple[str, ...], Condition]:
-    kept = [c for c in _conjuncts(use.condition) if aff.condition_dims(c) <= near]
+    kept = [c for c in aff.conjuncts(use.condition) if aff.condition_dims(c) <= near]
     return tuple(d for d in use.dims if d in near), aff.both(*kept)
 
 

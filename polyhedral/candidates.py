@@ -20,6 +20,7 @@ from polyhedral.affine import TRUE
 from polyhedral.cycles import WEIGHT, Prediction, Stream, filled, predict
 from polyhedral.layout import Layout, row_major
 from polyhedral.operands import Operand, along, box, extents_of, operands
+from polyhedral.prices import BARRIER, TRANSPOSE
 from polyhedral.program import Program, Statement
 from polyhedral.register_plan import Loop, RegisterPlan, even
 from polyhedral.rewrites.fuse_dims import fuse_dims
@@ -43,10 +44,6 @@ PRODUCT = 8
 """Combinations of operands where they lie or re-laid that are all weighed."""
 MASKED = 1.5
 """What a load that leaves lanes out, or crosses a line, costs next to a plain one."""
-TRANSPOSE = 2.5
-"""Cycles to move one cell of an operand to another order."""
-BARRIER = 4000.0
-"""Cycles that every core waits at the end of a copy."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +267,7 @@ class _Forms:
             plan = replace(self.plan, loops=loops)
             floor = storing(self.q.program, s, plan, out, self.q.target)
             order = tuple(dict.fromkeys((*(loop.dim for loop in loops), *plan.order)))
-            alike = [[self._forms(o, order) for o in group] for group in self.groups]
+            alike = [forms for group in self.groups for forms in _same([self._forms(o, order) for o in group])]
             made = partial(self._choice, plan, result, floor, alike)
             yield from _combined([len(group[0]) for group in alike], made)
 
@@ -322,6 +319,14 @@ def _alike(every: Sequence[Operand]) -> list[list[Operand]]:
         key = o.load.array, o.dims, tuple(sorted(o.strides.items(), key=str)), o.guard != TRUE
         groups.setdefault(key, []).append(o)
     return list(groups.values())
+
+
+def _same(forms: Sequence[list[Form]]) -> Iterator[list[list[Form]]]:
+    """Operands that are read alike, and of which the same is possible: one may have no copy that the others have."""
+    kinds: dict[tuple[bool, ...], list[list[Form]]] = {}
+    for every in forms:
+        kinds.setdefault(tuple(bool(made) for made, _, _ in every), []).append(every)
+    yield from kinds.values()
 
 
 def _combined(counts: Sequence[int], made: Callable[[Sequence[int]], Choice]) -> Iterator[Choice]:

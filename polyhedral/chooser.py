@@ -15,7 +15,7 @@ from polyhedral import expr as ex
 from polyhedral.affine import Affine
 from polyhedral.candidates import Choice, best
 from polyhedral.layout import Layout
-from polyhedral.program import Access, Program, Role, Statement
+from polyhedral.program import Access, Program, Role, Statement, touched
 from polyhedral.target import Target
 
 
@@ -39,22 +39,17 @@ class Chooser:
 
     def _facts(self, p: Program, s: Statement, layouts: Mapping[str, Layout]) -> Iterator[object]:
         """All that a plan depends on, array by array, but their names."""
-        for n in _arrays(s):
+        for n in touched(s):
             a = p.array(n)
             planes = a.planes, a.role is Role.INOUT, a.role is Role.TEMPORARY or n in p.read
             yield a.dims, a.dtype, planes, layouts[n].strides, n in self.constants
-
-
-def _arrays(s: Statement) -> tuple[str, ...]:
-    """The arrays of a statement in the order in which they are met."""
-    return tuple(dict.fromkeys((s.write.array, *(load.array for load in ex.loads(s.value)))))
 
 
 def _shape(s: Statement) -> Statement:
     """The statement with numbers for the names of its arrays, and for which cells of them it reads along axes that it
     does not move along; without a name of its own.
     """
-    arrays = {n: str(k) for k, n in enumerate(_arrays(s))}
+    arrays = {n: str(k) for k, n in enumerate(touched(s))}
     places: dict[tuple[str, str], dict[Affine, Affine]] = {}
 
     def numbered(array: str, d: str, i: Affine | ex.Expr) -> Affine | ex.Expr:

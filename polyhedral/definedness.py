@@ -67,12 +67,8 @@ def _whole(a: Array, s: Statement) -> bool:
         set(dims) == set(a.dim_names)
         and all(i.as_var() == d for d, i in s.write.index)
         and all(own[d] == (Affine(), e) for d, e in a.dims)
-        and set(_parts(condition)) <= set(_parts(box))
+        and set(aff.conjuncts(condition)) <= set(aff.conjuncts(box))
     )
-
-
-def _parts(c: Condition) -> tuple[Condition, ...]:
-    return c.args if isinstance(c, aff.And) else (c,)
 
 
 def _require_injective(p: Program, s: Statement, context: Condition) -> None:

@@ -10,15 +10,15 @@ operands that are read again for each block.  The tree is built by `polyhedral.s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import lcm, prod
 
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
 from polyhedral.layout import Layout
-from polyhedral.prices import BARRIER, rate
-from polyhedral.program import Access, Array, Program, Role, Statement, reads
+from polyhedral.prices import BARRIER, array_bytes, rate
+from polyhedral.program import Program, Role, Statement, reads, touched
 from polyhedral.register_plan import EVEN, RegisterPlan, balance
 from polyhedral.target import Target
 from polyhedral.transforms.share import Nest, Shared, own_bytes
@@ -38,13 +38,9 @@ class _Facts:
     """What every question about a program is answered from."""
 
     program: Program
-    statements: Mapping[str, Statement]
-    arrays: Mapping[str, Array]
     layouts: Mapping[str, Layout]
     plans: Mapping[str, RegisterPlan]
     target: Target
-    users: Mapping[str, Sequence[str]]
-    """The statements that touch each array, those that write it first."""
 
 
 def nests(
@@ -56,7 +52,7 @@ def nests(
     target: Target,
 ) -> tuple[Nest, ...]:
     """The clusters, given in a legal order, as nests in a legal order."""
-    q = _Facts(p, {s.name: s for s in p.statements}, {a.name: a for a in p.arrays}, layouts, plans, target, _users(p))
+    q = _Facts(p, layouts, plans, target)
     before: dict[str, set[str]] = {}
     for a, b in edges:
         before.setdefault(b, set()).add(a)
@@ -76,16 +72,6 @@ def nests(
     return tuple(_contracted(q, nest) for nest in (*done, *([open_] if open_ else [])))
 
 
-def _users(p: Program) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for s in p.statements:
-        found.setdefault(s.write.array, []).append(s.name)
-    for s in p.statements:
-        for name in {load.array for load in reads(s)}:
-            found.setdefault(name, []).append(s.name)
-    return found
-
-
 def _contracted(q: _Facts, nest: Nest) -> Nest:
     """The nest with the temporaries that only it sees in memory of their own, a block at a time, as far as the stack of
     a thread allows.
@@ -96,11 +82,11 @@ def _contracted(q: _Facts, nest: Nest) -> Nest:
         return nest
     found: list[tuple[str, tuple[str, ...]]] = []
     room = LOCAL
-    for a in (q.arrays[q.statements[name].write.array] for name in inside):
-        users = q.users[a.name]
-        writers = [q.statements[n] for n in users if q.statements[n].write.array == a.name]
+    for a in (q.program.array(q.program.statement(name).write.array) for name in inside):
+        users = q.program.users[a.name]
+        writers = [s for s in users if s.write.array == a.name]
         fixed = all(e.is_const for _, e in a.dims)
-        if a.role is not Role.TEMPORARY or not set(users) <= set(inside) or len(writers) > 1 or not fixed:
+        if a.role is not Role.TEMPORARY or not {s.name for s in users} <= set(inside) or len(writers) > 1 or not fixed:
             continue
         axes = {i.as_var(): d for d, i in writers[0].write.index}
         mine = [axes.get(dict(loop.dims)[writers[0].name]) for loop in nest.loops]
@@ -118,7 +104,7 @@ def _in_step(q: _Facts, loop: Shared) -> bool:
     """
     blocks: set[tuple[int, int]] = set()
     for name, d in loop.dims:
-        domain = q.statements[name].domain
+        domain = q.program.statement(name).domain
         r = next(r for r in domain.ranges if r.dim == d)
         if d in aff.condition_dims(domain.guard):
             return False
@@ -132,7 +118,7 @@ def _joined(q: _Facts, nest: Nest, name: str) -> Nest | None:
     if (
         len(members) != len(nest.clusters)
         or len(members) >= MOST
-        or not all(_suitable(q, q.statements[s]) for s in (*members, name))
+        or not all(_suitable(q, q.program.statement(s)) for s in (*members, name))
     ):
         return None
     alike = _alike(q, nest, members, name)
@@ -146,9 +132,9 @@ def _joined(q: _Facts, nest: Nest, name: str) -> Nest | None:
 
 def _suitable(q: _Facts, s: Statement) -> bool:
     """Whether the order of a statement's rows is free, and what it touches is written once."""
-    touched = (s.write.array, *(load.array for load in reads(s)))
     fixed = s.ordered or s.accumulate or not s.kept
-    return not fixed and not any(q.arrays[n].role is Role.INOUT or q.arrays[n].planes for n in touched)
+    arrays = map(q.program.array, touched(s))
+    return not fixed and not any(a.role is Role.INOUT or a.planes for a in arrays)
 
 
 def _alike(q: _Facts, nest: Nest, members: Sequence[str], name: str) -> list[dict[str, str]]:
@@ -158,14 +144,14 @@ def _alike(q: _Facts, nest: Nest, members: Sequence[str], name: str) -> list[dic
     if nest.loops:
         found = [dict(loop.dims) for loop in nest.loops]
     else:
-        found = [{members[0]: d} for d in q.statements[members[0]].kept]
-    s = q.statements[name]
-    made = {q.statements[m].write.array: m for m in members}
+        found = [{members[0]: d} for d in q.program.statement(members[0]).kept]
+    s = q.program.statement(name)
+    made = {q.program.statement(m).write.array: m for m in members}
     for load in reads(s):
         if load.array not in made:
             continue
         maker = made[load.array]
-        written, read = dict(q.statements[maker].write.index), dict(load.index)
+        written, read = dict(q.program.statement(maker).write.index), dict(load.index)
         axes = {written[a].as_var(): a for a in written}
         kept: list[dict[str, str]] = []
         for dims in found:
@@ -184,7 +170,7 @@ def _alike(q: _Facts, nest: Nest, members: Sequence[str], name: str) -> list[dic
 def _loops(q: _Facts, alike: list[dict[str, str]]) -> tuple[Shared, ...] | None:
     """The fewest loops, from the slowest dim of the results in, whose blocks fit a cache; None where none do."""
     first = next(iter(alike[0]))
-    s = q.statements[first]
+    s = q.program.statement(first)
     order = {d: n for n, d in enumerate(q.layouts[s.write.array].order)}
     place = {i.as_var(): order[a] for a, i in s.write.index}
     alike = sorted(alike, key=lambda dims: place.get(dims[first], 0))
@@ -207,7 +193,7 @@ def _least(q: _Facts, dims: Mapping[str, str]) -> int | None:
     """The smallest block along a loop that cuts no tile of any statement; None where tiles begin apart."""
     size = 1
     for name, d in dims.items():
-        r = next(r for r in q.statements[name].domain.ranges if r.dim == d)
+        r = next(r for r in q.program.statement(name).domain.ranges if r.dim == d)
         tile = q.plans[name].tile(d) if name in q.plans else 1
         if not r.lo.is_const or not r.hi.is_const or r.lo.const % tile:
             return None
@@ -234,7 +220,7 @@ def _block(q: _Facts, alike: Sequence[Mapping[str, str]], least: Sequence[int], 
 
 
 def _extent(q: _Facts, dims: Mapping[str, str]) -> int:
-    ranges = (r for name, d in dims.items() for r in q.statements[name].domain.ranges if r.dim == d)
+    ranges = (r for name, d in dims.items() for r in q.program.statement(name).domain.ranges if r.dim == d)
     return max(r.hi.const - r.lo.const for r in ranges)
 
 
@@ -242,18 +228,14 @@ def _held(q: _Facts, alike: Sequence[Mapping[str, str]], sizes: Sequence[int], e
     """Bytes that one block touches."""
     held: dict[str, float] = {}
     for name in alike[0]:
-        s = q.statements[name]
+        s = q.program.statement(name)
         for access in (s.write, *reads(s)):
             part = 1.0
             for dims, size, extent in zip(alike, sizes, extents, strict=True):
                 if any(isinstance(i, Affine) and dims[name] in aff.dims_of(i) for _, i in access.index):
                     part *= size / max(extent, 1)
-            held[access.array] = max(held.get(access.array, 0.0), part * _bytes(q.arrays[access.array]))
+            held[access.array] = max(held.get(access.array, 0.0), part * array_bytes(q.program.array(access.array)))
     return sum(held.values())
-
-
-def _bytes(a: Array) -> float:
-    return float(prod(e.const if e.is_const else 64 for _, e in a.dims) * a.dtype.numpy.itemsize)
 
 
 # --- what it is worth ------------------------------------------------------------------------------------------------
@@ -261,10 +243,11 @@ def _bytes(a: Array) -> float:
 
 def _saved(q: _Facts, members: Sequence[str], name: str) -> float:
     """Cycles to bring what the statement reads, and others in the nest have just touched, and one barrier."""
-    touched = {access.array for m in members for access in _accesses(q, m)}
-    again = [_bytes(q.arrays[n]) for n in {load.array for load in reads(q.statements[name])} & touched]
+    near = {n for m in members for n in touched(q.program.statement(m))}
+    again = {load.array for load in reads(q.program.statement(name))} & near
+    sizes = [array_bytes(q.program.array(n)) for n in sorted(again)]
     _, l2, _ = q.target.near
-    return BARRIER * q.target.cores + sum(size / rate(size, q.target) - size / max(l2, 1e-9) for size in again)
+    return BARRIER * q.target.cores + sum(size / rate(size, q.target) - size / max(l2, 1e-9) for size in sizes)
 
 
 def _again(q: _Facts, names: Sequence[str], loops: Sequence[Shared]) -> float:
@@ -272,18 +255,11 @@ def _again(q: _Facts, names: Sequence[str], loops: Sequence[Shared]) -> float:
     blocks = prod(-(-_extent(q, dict(loop.dims)) // loop.size) for loop in loops)
     total = 0.0
     for name in names:
-        s = q.statements[name]
+        s = q.program.statement(name)
         mine = {dict(loop.dims)[name] for loop in loops}
         for array in {load.array for load in reads(s)}:
             moving = (i for load in reads(s) if load.array == array for _, i in load.index if isinstance(i, Affine))
-            size = _bytes(q.arrays[array])
+            size = array_bytes(q.program.array(array))
             if not mine & frozenset[str]().union(*map(aff.dims_of, moving)) and size > FULL * q.target.l1:
                 total += (blocks - 1) * size / rate(size, q.target)
     return total
-
-
-def _accesses(q: _Facts, name: str) -> Iterator[Access]:
-    s = q.statements[name]
-    yield s.write
-    for load in reads(s):
-        yield Access(load.array, tuple((d, i) for d, i in load.index if isinstance(i, Affine)))

@@ -14,7 +14,7 @@ from enum import Enum
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, And, Condition
+from polyhedral.affine import Affine, Condition
 from polyhedral.program import Program, Role, Statement
 
 
@@ -79,7 +79,7 @@ def cells(s: Statement) -> tuple[tuple[str, ...], Condition]:
     reduced = frozenset(s.reduced)
     dims = tuple(d for d in s.dims if d not in reduced)
     whole = s.domain.condition
-    parts = whole.args if isinstance(whole, And) else (whole,)
+    parts = aff.conjuncts(whole)
     return dims, aff.both(*(c for c in parts if not aff.condition_dims(c) & reduced))
 
 

@@ -68,7 +68,7 @@ def cell_domain(s: Statement) -> Domain:
     for r in reversed(s.domain.ranges):
         if r.dim not in hidden or r.dim in needed:
             needed |= {r.dim} | aff.dims_of(r.lo) | aff.dims_of(r.hi)
-    parts = s.domain.guard.args if isinstance(s.domain.guard, aff.And) else (s.domain.guard,)
+    parts = aff.conjuncts(s.domain.guard)
     guard = aff.both(*(c for c in parts if not aff.condition_dims(c) & hidden))
     return Domain(tuple(r for r in s.domain.ranges if r.dim in needed), guard)
 

@@ -16,6 +16,7 @@ from polyhedral import expr as ex
 from polyhedral.cycles import FAR
 from polyhedral.layout import Layout
 from polyhedral.operands import extents_of, operands
+from polyhedral.prices import FOLD
 from polyhedral.program import Statement
 from polyhedral.register_plan import Loop, RegisterPlan
 from polyhedral.target import Target
@@ -23,8 +24,6 @@ from polyhedral.visits import balanced
 
 PARTIALS = 4
 """Vectors of partial results: enough to hide the latency of what combines them."""
-FOLD = 24.0
-"""Cycles to combine the lanes of one result."""
 
 
 def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> tuple[RegisterPlan, float] | None:

@@ -14,24 +14,16 @@ from math import prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Floor, Var
-from polyhedral.prices import instances, work
-from polyhedral.program import Array, Program, Statement, reads
+from polyhedral.prices import BARRIER, FOLD, TRANSPOSE, cells, extent, instances, work
+from polyhedral.program import Array, Statement, reads
 from polyhedral.target import Target
 
-TRANSPOSE = 2.5
-"""Cycles to move one cell of an array to another order."""
 STRIDED = 2.0
 """Cycles for one lane that is loaded or stored alone."""
 REUSED = 8.0
 """How often a register tile uses what it loads, about."""
 RUNS = 0.25
 """What lanes in a few runs of neighbours cost, next to lanes that are all apart."""
-FOLD = 24.0
-"""Cycles to combine the lanes of one result."""
-BARRIER = 4000.0
-"""Cycles that every core waits for a copy."""
-UNKNOWN = 64
-"""What an extent that is only known at a call is taken for."""
 SHORT = 0.1
 """How much longer a row of one vector takes than its share of a long one: loops, and fewer shapes of tiles."""
 WAYS = 8
@@ -49,12 +41,12 @@ class Lanes:
     cycles: float
 
 
-def lanes_of(p: Program, s: Statement, target: Target) -> tuple[Lanes, ...]:
+def lanes_of(s: Statement, target: Target) -> tuple[Lanes, ...]:
     """The ways to run a statement, the cheapest first; one without dims where it is a scalar.  A condition, as of a
     triangle, leaves half of a row on average and half of its last vector.
     """
     lanes = target.lanes(max(ex.dtype_of(s.value).bits, 8) // 8)
-    extents = {r.dim: _extent(r.hi - r.lo) for r in s.domain.ranges}
+    extents = {r.dim: extent(r.hi - r.lo) for r in s.domain.ranges}
     scalar = instances(s) * work(s.value) / target.fma_per_cycle
     found: list[Lanes] = []
     for dims in _candidates(s, extents, lanes):
@@ -83,7 +75,7 @@ def _candidates(s: Statement, extents: dict[str, int], lanes: int) -> Iterator[I
 
 def _scattered(guard: aff.Condition) -> frozenset[str]:
     """The dims of which a condition leaves more than a range: those that it does not bound one by one."""
-    parts = guard.args if isinstance(guard, aff.And) else (guard,)
+    parts = aff.conjuncts(guard)
     found: set[str] = set()
     for c in parts:
         match c:
@@ -151,7 +143,7 @@ class Prices:
         loads = [_along(moves, way.dims) for moves in self.loads.get(a.name, ())]
         stores = [_along(self.store, way.dims)] if self.statement.write.array == a.name else []
         alone = self.every * STRIDED / (REUSED if reduces else 1.0)
-        most = _cells(a) * TRANSPOSE + BARRIER * target.cores if reduces else float("inf")
+        most = cells(a) * TRANSPOSE + BARRIER * target.cores if reduces else float("inf")
         found: list[float] = []
         for i in inner:
             total = 0.0
@@ -190,11 +182,3 @@ def _along(moves: _Moves, dims: Inner) -> _Lanes:
     if len(set(axes)) < len(found):
         return _Lanes(None, False)
     return _Lanes(axes, all(step == 1 for _, step in straight))
-
-
-def _cells(a: Array) -> int:
-    return prod(_extent(e) for _, e in a.dims)
-
-
-def _extent(span: Affine) -> int:
-    return max(span.const, 0) if span.is_const else UNKNOWN

@@ -1,25 +1,45 @@
 # SPDX-License-Identifier: MIT
 """The page to read first: how a Program becomes a legal schedule.
 
-    Program --check--> Checked --dependences--> Analyzed --schedule--> Scheduled     (then codegen: loops, C, a kernel)
-
-Each arrow is a plain function, each noun a frozen dataclass that contains the stage before it.
+    Program --check--> Checked --arrange--> Arranged --analyze--> Analyzed --plan--> Scheduled     (then codegen: loops,
+                                                                                                      C, a kernel)
+Each arrow is a plain function, each noun a frozen dataclass that contains the stage before it, or what became of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from polyhedral.assignment import Assignment, assign
 from polyhedral.dependences import Dependences, analyse
+from polyhedral.errors import Remark
 from polyhedral.isl_schedule import Frame, frame
 from polyhedral.layout import Layout
+from polyhedral.plan import SMALL, Planned, plan_program
 from polyhedral.program import Program
+from polyhedral.recompute import recompute
 from polyhedral.register_plan import RegisterPlan
+from polyhedral.rewrites.fold_storage import fold_storage
+from polyhedral.rewrites.order_dims import order_dims
+from polyhedral.rewrites.simplify_tests import simplify_tests
 from polyhedral.schedule import Options, Schedule, schedule
+from polyhedral.simplify import simplify
 from polyhedral.target import Target
 
 DEFAULT = Options()
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """What is computed and what is stored, where every array lies, and in which register tiles it is computed."""
+
+    planned: Planned
+    assigned: Assignment
+
+    @property
+    def layouts(self) -> Mapping[str, Layout]:
+        return {**self.assigned.layouts, **self.planned.layouts}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +58,42 @@ class Scheduled:
     analyzed: Analyzed
     layouts: Mapping[str, Layout]
     schedule: Schedule
+
+
+def prepared(p: Program) -> Program:
+    """A checked program with the statements that its user named, as hints and questions see it."""
+    return _stored(simplify_tests(p))
+
+
+def _stored(p: Program) -> Program:
+    return fold_storage(order_dims(p))
+
+
+def arrange(
+    p: Program,
+    given: Mapping[str, Layout],
+    target: Target,
+    constants: frozenset[str] = frozenset(),
+    *,
+    named: bool = False,
+    small: int = SMALL,
+    how: str = "global",
+) -> Arranged:
+    """A checked program of known sizes, made ready for a machine: simplified, then what costs more to store than to
+    compute again is, then layouts are chosen for all that is left, and last the nests that want their operands in them.
+
+    `given` layouts stay; a program whose statements are `named` by hints keeps them all.
+    """
+    said: tuple[Remark, ...] = ()
+    p = simplify_tests(p)
+    if not named:
+        p, simpler = simplify(p)
+        p, fewer = recompute(p, target, small)
+        said = (*simpler, *fewer)
+    p = _stored(p)
+    assigned = assign(p, given, target, how)
+    planned = plan_program(p, assigned.layouts, target, constants, small=small)
+    return Arranged(replace(planned, remarks=(*said, *assigned.remarks, *planned.remarks)), assigned)
 
 
 def analyze(p: Program) -> Analyzed:

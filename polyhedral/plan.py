@@ -22,7 +22,7 @@ from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
 from polyhedral.operands import Operand, box, extents_of
-from polyhedral.program import Array, Program, Role, Statement, reads
+from polyhedral.program import Array, Program, Role, Statement, reads, touched
 from polyhedral.register_plan import RegisterPlan, even
 from polyhedral.rewrites.mask import hull, mask
 from polyhedral.rewrites.privatise import privatise
@@ -183,12 +183,12 @@ def _unsuitable(p: Program, s: Statement, layouts: Mapping[str, Layout], small: 
         return "its domain is not a box of known size"
     if prod(r.hi.const for r in s.domain.ranges) < max(small, 1):
         return "it is small"
-    touched = [s.write.array, *(load.array for load in reads(s))]
-    if any(p.array(n).role is Role.INOUT for n in touched) or s.write.array in touched[1:]:
+    arrays = touched(s)
+    if any(p.array(n).role is Role.INOUT for n in arrays) or any(load.array == s.write.array for load in reads(s)):
         return "it reads or writes memory that other statements update"
     if any(not isinstance(i, Affine) for load in reads(s) for _, i in load.index):
         return "it gathers"
-    if any(not isinstance(st, int) for n in touched for _, st in layouts[n].strides):
+    if any(not isinstance(st, int) for n in arrays for _, st in layouts[n].strides):
         return "its strides are only known at run time"
     if ex.dtype_of(s.value).name not in ("f32", "f64", "i32", "i64", "u32", "u64"):
         return f"it computes {ex.dtype_of(s.value)}"

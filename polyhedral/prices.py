@@ -10,8 +10,8 @@ from math import prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, And, Compare
-from polyhedral.program import Statement
+from polyhedral.affine import Affine, Compare
+from polyhedral.program import Array, Statement
 from polyhedral.target import Target
 
 SIZE = 128
@@ -22,6 +22,11 @@ SLOW = {"/": 8.0, "**": 24.0, "//": 8.0, "%": 8.0, "sqrt": 10.0, "muladd": 1.0}
 CALL = 20.0
 """Multiply-adds that an operation takes: divisions, and functions that are called."""
 LOAD = 0.25
+"""Multiply-adds that go by while an operand is loaded, about: registers and tiles share them."""
+TRANSPOSE = 2.5
+"""Cycles to move one cell of an array to another order."""
+FOLD = 24.0
+"""Cycles to combine the lanes of one result."""
 
 
 def rate(size: float, target: Target) -> float:
@@ -53,8 +58,8 @@ def instances(s: Statement, dims: tuple[str, ...] | None = None) -> float:
     """About how many instances a statement has, or how many values its `dims` take; each equation of the guard fixes
     one dim.
     """
-    extents = {r.dim: _extent(r.hi - r.lo) for r in s.domain.ranges if dims is None or r.dim in dims}
-    parts = s.domain.guard.args if isinstance(s.domain.guard, And) else (s.domain.guard,)
+    extents = {r.dim: extent(r.hi - r.lo) for r in s.domain.ranges if dims is None or r.dim in dims}
+    parts = aff.conjuncts(s.domain.guard)
     for e in (c.expr for c in parts if isinstance(c, Compare) and c.equal):
         fixed = [d for d in aff.dims_of(e) if extents.get(d, 1) > 1]
         if fixed and aff.dims_of(e) <= extents.keys():
@@ -62,5 +67,16 @@ def instances(s: Statement, dims: tuple[str, ...] | None = None) -> float:
     return float(prod(extents.values()))
 
 
-def _extent(span: Affine) -> int:
+def extent(span: Affine) -> int:
+    """How far a range goes; a guess where it is only known at a call."""
     return max(span.const, 0) if span.is_const else SIZE
+
+
+def cells(a: Array) -> int:
+    """How many cells an array has."""
+    return prod(extent(e) for _, e in a.dims)
+
+
+def array_bytes(a: Array) -> float:
+    """What the cells of an array take."""
+    return float(cells(a) * a.dtype.numpy.itemsize)

@@ -173,6 +173,15 @@ class Program:
         return {s.name: s for s in reversed(self.statements)}
 
     @cached_property
+    def users(self) -> Mapping[str, tuple[Statement, ...]]:
+        """The statements that touch each array, in order."""
+        found: dict[str, list[Statement]] = {}
+        for s in self.statements:
+            for name in touched(s):
+                found.setdefault(name, []).append(s)
+        return {name: tuple(users) for name, users in found.items()}
+
+    @cached_property
     def read(self) -> frozenset[str]:
         """The arrays that some statement reads."""
         return frozenset(load.array for s in self.statements for load in reads(s))
@@ -184,6 +193,11 @@ class Program:
 def reads(s: Statement) -> tuple[ex.Load, ...]:
     """The distinct loads of a statement's value, in order of appearance."""
     return tuple(dict.fromkeys(ex.loads(s.value)))
+
+
+def touched(s: Statement) -> tuple[str, ...]:
+    """The arrays that a statement writes and reads, each once, the written one first."""
+    return tuple(dict.fromkeys((s.write.array, *(load.array for load in ex.loads(s.value)))))
 
 
 def specialise(p: Program, sizes: Mapping[str, int]) -> Program:

@@ -368,7 +368,7 @@ def _converted(value: Any, dtype: DType) -> Any:
 def domain_of(dims: Iterable[str], condition: Condition) -> Domain:
     """Ranges and guard of a set of points: the first bounds written for each dim, or its hull in terms of the sizes."""
     dims = tuple(dims)
-    parts = list(condition.args if isinstance(condition, aff.And) else (condition,))
+    parts = list(aff.conjuncts(condition))
     ranges: list[Range] = []
     for k, d in enumerate(dims):
         inner = set(dims[k + 1 :])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from polyhedral import expr as ex
 from polyhedral.errors import Remark
 from polyhedral.prices import BARRIER, LOAD, instances, rate, work
-from polyhedral.program import Program, Role, reads
+from polyhedral.program import Program, Role
 from polyhedral.rewrites.inline import inlinable, inline
 from polyhedral.target import Target
 
@@ -51,8 +51,8 @@ def recompute(p: Program, target: Target, worth: int = WORTH) -> tuple[Program, 
 
 def price(p: Program, name: str, target: Target) -> Price:
     """What a temporary costs either way; the arithmetic of its readers is the same and left out."""
-    s = next(s for s in p.statements if s.write.array == name)
-    readers = [r for r in p.statements if any(load.array == name for load in reads(r))]
+    s = next(s for s in p.users[name] if s.write.array == name)
+    readers = [r for r in p.users[name] if r is not s]
     lanes = target.lanes(ex.dtype_of(s.value).bits // 8)
     size = instances(s, s.kept) * p.array(name).dtype.numpy.itemsize
     once = instances(s) * work(s.value) / lanes / target.fma_per_cycle

@@ -23,12 +23,12 @@ from polyhedral.nest import nest
 from polyhedral.register_nest import register_nest
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.target import Target
-from polyhedral.transforms.parallel import parallelise
+from polyhedral.transforms.parallel import parallelise, serialise
 from polyhedral.transforms.share import Nest, refused, share, taken
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.vectorise import vectorise
 from polyhedral.transforms.wavefront import wavefront
-from polyhedral.tree import Band, Filter, Leaf, Member, Run, Tree, map_bands
+from polyhedral.tree import Band, Filter, Leaf, Member, Tree, map_bands
 from polyhedral.tree import Sequence as InOrder
 
 
@@ -39,6 +39,8 @@ class Options:
     tile: int = 32
     parallel: bool = True
     operations: int = 3_000_000
+    local: bool = True
+    """Whether what one nest alone sees may lie in memory of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,7 @@ def schedule(
     gathered = [Nest((c,)) for c in clusters]
     if target is not None:
         gathered = nests(fr.program, clusters, deps.edges, layouts, plans or {}, target)
+        gathered = gathered if options.local else [replace(n, local=()) for n in gathered]
     for n in gathered:
         made, notes = _nested(fr, n, own, trees, following, options)
         parts += [Filter(tuple(f.id for f in part), tree) for part, tree in made]
@@ -200,14 +203,7 @@ def _tiled(band: Band, options: Options) -> Tree:
 
 
 def _unparallel(tree: Tree, options: Options) -> Tree:
-    if options.parallel:
-        return tree
-    return map_bands(
-        tree,
-        lambda b: replace(
-            b, members=tuple(replace(m, run=Run.SERIAL) if m.run is Run.PARALLEL else m for m in b.members)
-        ),
-    )
+    return tree if options.parallel else serialise(tree)
 
 
 # --- the given order -------------------------------------------------------------------------------------------------

@@ -13,9 +13,8 @@ from itertools import combinations, takewhile
 from math import prod
 
 from polyhedral import affine as aff
-from polyhedral import expr as ex
 from polyhedral.instances import families
-from polyhedral.program import Array, Program, Role
+from polyhedral.program import Array, Program, Role, touched
 from polyhedral.storage import ALIGNED, Placement
 from polyhedral.tree import Component, Run, Tree, local_arrays, times
 
@@ -61,7 +60,7 @@ def together(p: Program, tree: Tree, pairs: Iterable[Iterable[str]]) -> Conflict
     touching: dict[str, set[_Steps]] = {}
     for f in families(p):
         s = f.statement
-        for name in {s.write.array, *(load.array for load in ex.loads(s.value))}:
+        for name in touched(s):
             touching.setdefault(name, set()).add(_steps(at[f.id]))
     for pair in pairs:
         a, b = sorted(pair)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine, And, Compare, Condition
+from polyhedral.affine import TRUE, Affine, Compare, Condition
 from polyhedral.layout import Layout, address
 
 STEPS = (1, 2)
@@ -63,7 +63,7 @@ def _guarded(w: Window, guard: Condition, along: Affine, dim: str) -> Window | N
     first: list[Affine] = []
     last: list[Affine] = []
     where: list[Condition] = []
-    for c in guard.args if isinstance(guard, And) else (guard,):
+    for c in aff.conjuncts(guard):
         if dim not in aff.condition_dims(c):
             where.append(c)
         elif isinstance(c, Compare) and not c.equal and (c.expr - along).is_const:

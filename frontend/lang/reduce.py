@@ -108,11 +108,11 @@ def split(where: Value | None) -> tuple[Value, Value | None]:
 
 def under(node: ex.Expr, known: Condition) -> ex.Expr:
     """Drop the selects whose condition is part of what is known to hold."""
-    facts = set(known.args if isinstance(known, aff.And) else (known,))
+    facts = set(aff.conjuncts(known))
 
     def one(n: ex.Expr) -> ex.Expr:
         match n:
-            case ex.Select(ex.Test(c), then, _) if set(c.args if isinstance(c, aff.And) else (c,)) <= facts:
+            case ex.Select(ex.Test(c), then, _) if set(aff.conjuncts(c)) <= facts:
                 return then
             case _:
                 return n

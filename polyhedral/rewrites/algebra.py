@@ -19,7 +19,7 @@ from polyhedral.affine import TRUE, Affine
 from polyhedral.dtypes import DType
 from polyhedral.isl import named
 from polyhedral.operands import Interval, interval
-from polyhedral.program import Array, Domain, Program, Role, Statement
+from polyhedral.program import Array, Domain, Program, Role, Statement, touched
 
 Tree = int | tuple["Tree", "Tree"]
 """How factors were grouped by the text: numbers of factors, in pairs."""
@@ -111,13 +111,9 @@ def order_is_fixed(s: Statement, arrays: Mapping[str, Array], circular: frozense
         return "it is no reduction"
     if s.strict:
         return "its order is strict"
-    if s.accumulate or s.ordered or any(arrays[n].role is Role.INOUT for n in _touched(s)):
+    if s.accumulate or s.ordered or any(arrays[n].role is Role.INOUT for n in touched(s)):
         return "it reads or writes memory that other statements update"
     return "it depends on its own results" if s.write.array in circular else None
-
-
-def _touched(s: Statement) -> tuple[str, ...]:
-    return (s.write.array, *(load.array for load in ex.loads(s.value)))
 
 
 def circular(p: Program) -> frozenset[str]:
@@ -183,7 +179,7 @@ def _plain(lo: Affine, hi: Affine) -> bool:
 
 def _conditions(domain: Domain) -> tuple[aff.Condition, ...]:
     whole = domain.condition
-    return whole.args if isinstance(whole, aff.And) else (whole,)
+    return aff.conjuncts(whole)
 
 
 def _about(domain: Domain, dims: frozenset[str]) -> tuple[aff.Condition, ...]:
@@ -192,7 +188,7 @@ def _about(domain: Domain, dims: frozenset[str]) -> tuple[aff.Condition, ...]:
 
 def restricted(domain: Domain, dims: frozenset[str]) -> Domain:
     """A domain over some of its dims, on which it is closed."""
-    guard = domain.guard.args if isinstance(domain.guard, aff.And) else (domain.guard,)
+    guard = aff.conjuncts(domain.guard)
     kept = aff.both(*(c for c in guard if aff.condition_dims(c) <= dims))
     return Domain(tuple(r for r in domain.ranges if r.dim in dims), kept)
 

@@ -112,7 +112,7 @@ def rows(s: Statement) -> Domain:
     if s.op is None:
         return s.domain
     hidden = set(s.reduced)
-    guard = s.domain.guard.args if isinstance(s.domain.guard, aff.And) else (s.domain.guard,)
+    guard = aff.conjuncts(s.domain.guard)
     kept = aff.both(*(c for c in guard if not aff.condition_dims(c) & hidden))
     return Domain(tuple(r for r in s.domain.ranges if r.dim not in hidden), kept)
 

@@ -19,11 +19,7 @@ from polyhedral.program import Array, Program, Role, Statement, reads
 
 def fold_storage(p: Program) -> Program:
     """Fold every temporary that allows it, along one dim."""
-    touching: dict[str, list[Statement]] = {}
-    for s in p.statements:
-        for name in {s.write.array, *(load.array for load in reads(s))}:
-            touching.setdefault(name, []).append(s)
-    return replace(p, arrays=tuple(_folded(touching.get(a.name, []), a) for a in p.arrays))
+    return replace(p, arrays=tuple(_folded(p.users.get(a.name, ()), a) for a in p.arrays))
 
 
 def _folded(touching: Sequence[Statement], a: Array) -> Array:

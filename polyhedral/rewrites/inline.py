@@ -29,7 +29,7 @@ def inlinable(p: Program, name: str) -> str | None:
     """Why a temporary cannot be inlined, or None: it has one statement, whose cells any reader can name, and nothing
     that is read there changes in between.
     """
-    a, made = p.array(name), [s for s in p.statements if s.write.array == name]
+    a, made = p.array(name), _writers(p, name)
     if a.role is not Role.TEMPORARY or a.planes or len(made) != 1:
         return "it is no temporary of one statement"
     s = made[0]
@@ -42,14 +42,16 @@ def inlinable(p: Program, name: str) -> str | None:
         return "its cells are not those of its dims"
     if s.op is not None and not _short(s):
         return "its reduction is long"
-    return next(filter(None, (_unreadable(r, s) for r in p.statements if r != s)), None)
+    return next(filter(None, (_unreadable(r, s) for r in p.users[name] if r is not s)), None)
+
+
+def _writers(p: Program, name: str) -> list[Statement]:
+    return [s for s in p.users[name] if s.write.array == name]
 
 
 def _unreadable(reader: Statement, s: Statement) -> str | None:
     """Why a reader cannot compute the value itself, or None."""
     mine = [load for load in reads(reader) if load.array == s.write.array]
-    if not mine:
-        return None
     if any(not isinstance(i, Affine) for load in mine for _, i in load.index):
         return f"{reader.name} gathers from it"
     within = [n for e in ex.walk(reader.value) if isinstance(e, ex.Select) for n in (e.then, e.other)]
@@ -86,13 +88,12 @@ def _terms(s: Statement) -> int:
 
 def inline(p: Program, name: str) -> Program:
     """The program without an array that is `inlinable`: its readers compute its cells."""
-    s = next(s for s in p.statements if s.write.array == name)
-    a = p.array(name)
+    s, a = _writers(p, name)[0], p.array(name)
 
     def own(e: ex.Expr) -> ex.Expr:
         return _value(s, a, e) if isinstance(e, ex.Load) and e.array == name else e
 
-    statements = tuple(replace(t, value=ex.rewrite(t.value, own)) for t in p.statements if t != s)
+    statements = tuple(replace(t, value=ex.rewrite(t.value, own)) for t in p.statements if t is not s)
     return replace(p, arrays=tuple(b for b in p.arrays if b != a), statements=statements)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine, And, Compare, Var
+from polyhedral.affine import TRUE, Affine, Compare, Var
 from polyhedral.operands import box, interval
 from polyhedral.program import Domain, Program, Role, Statement
 
@@ -29,7 +29,7 @@ class Masked:
 
 def mask(p: Program, s: Statement) -> Masked | None:
     """The statement over its box; None where it would read or write what it must not, or an equation ties its dims."""
-    parts = s.domain.guard.args if isinstance(s.domain.guard, And) else (s.domain.guard,)
+    parts = aff.conjuncts(s.domain.guard)
     within = tuple(c.expr for c in parts if isinstance(c, Compare) and not c.equal)
     simple = all(isinstance(t, Var) for e in within for t, _ in e.terms)
     numbers = all(r.lo == aff.const(0) and r.hi.is_const and r.hi.const > 0 for r in s.domain.ranges)

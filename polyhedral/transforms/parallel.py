@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from polyhedral.tree import Band, Filter, Leaf, Local, Promote, Run, Sequence, Tree
+from polyhedral.tree import Band, Filter, Leaf, Local, Member, Promote, Run, Sequence, Tree, map_bands
 
 
 def parallelise(tree: Tree) -> Tree:
@@ -47,3 +47,12 @@ def outermost_parallel(tree: Tree) -> Iterator[Tree]:
             yield from (Filter(families, t) for t in outermost_parallel(child))
         case Leaf() | Promote() | Local():
             return
+
+
+def serialise(tree: Tree) -> Tree:
+    """The tree on one core."""
+
+    def serial(m: Member) -> Member:
+        return replace(m, run=Run.SERIAL) if m.run is Run.PARALLEL else m
+
+    return map_bands(tree, lambda b: replace(b, members=tuple(map(serial, b.members))))

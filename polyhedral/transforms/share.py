@@ -22,7 +22,8 @@ from polyhedral import affine as aff
 from polyhedral.errors import Remark
 from polyhedral.instances import Family
 from polyhedral.program import Array, Program, reads
-from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Promote, Run, Tree, map_bands
+from polyhedral.transforms.parallel import serialise
+from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Promote, Run, Tree
 from polyhedral.tree import Sequence as InOrder
 
 NEST, OWN = "nest", "own"
@@ -55,8 +56,7 @@ def share(n: Nest, families: Sequence[Sequence[Family]], trees: Sequence[Tree]) 
     every = [f for fs in families for f in fs]
     soon = frozenset(load.array for f in every for load in reads(f.statement))
     parts = (
-        Filter(tuple(f.id for f in fs), _near(map_bands(tree, _serial), soon))
-        for fs, tree in zip(families, trees, strict=True)
+        Filter(tuple(f.id for f in fs), _near(serialise(tree), soon)) for fs, tree in zip(families, trees, strict=True)
     )
     members = tuple(_member(loop, every, Run.SERIAL if k else Run.PARALLEL) for k, loop in enumerate(n.loops))
     inside: Tree = InOrder(tuple(parts))
@@ -120,7 +120,3 @@ def _near(tree: Tree, soon: Set[str]) -> Tree:
             return tree
         case _:
             assert_never(tree)
-
-
-def _serial(b: Band) -> Band:
-    return replace(b, members=tuple(replace(m, run=Run.SERIAL) if m.run is Run.PARALLEL else m for m in b.members))

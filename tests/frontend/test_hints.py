@@ -150,3 +150,17 @@ def test_what_is_no_hint():
         lowered("jacobi2d", hints().tile("v", x=2))
     with pytest.raises(DimError, match="no dimension named 'z'"):
         lowered("jacobi2d", hints().skew("u", x="z"))
+
+
+def test_what_a_layout_is_asked_for_is_stored():
+    """Votes would be recomputed; a hint names them."""
+
+    @ph.function(P="k r", W="k o r")
+    def votes(P, W):
+        V = ph.let((P * W).sum("r"), "V")
+        return V.sum("k"), (V * V).sum("k")
+
+    shapes = {"P": "f32[k:3000, r:4]", "W": "f32[k:3000, o:600, r:4]"}
+    assert "V" not in {a.name for a in votes.lower(**shapes).program.arrays}
+    low = votes.lower(**shapes, hints=ph.hints().layout("V", "o k"))
+    assert low.layouts["V"].order == ("o", "k")

@@ -8,17 +8,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codegen.lower import lower
+from codegen.lower import TakenApartError, lower
+from frontend import driver
 from frontend.options import Options
 from polyhedral import affine as aff
-from polyhedral.errors import InternalError
 from polyhedral.fusion import nests
 from polyhedral.interpreter import run
 from polyhedral.isl_schedule import frame
 from polyhedral.layout import row_major
 from polyhedral.reader import parse
 from polyhedral.target import Target
-from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Run
+from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Run, local_arrays
 from polyhedral.tree import Sequence as InOrder
 from tests.running import run_c
 
@@ -45,6 +45,20 @@ def test_what_runs_in_one_block_shares_no_memory():
         np.testing.assert_allclose(got["out"], run(p, {"X": X})["out"], rtol=1e-5)
 
 
+def test_what_isl_takes_apart_runs_without(monkeypatch: pytest.MonkeyPatch):
+    """Where nothing foresees it, the kernel is made again, and a remark says so."""
+    monkeypatch.setattr("polyhedral.fusion._in_step", lambda q, loop: True)
+    monkeypatch.setattr("polyhedral.fusion._again", lambda *given: -1.0)
+    p = parse(TEXT)
+    layouts = {a.name: row_major(a) for a in p.arrays if a.name != "T"}
+    built = driver.lower(p, layouts, Options(threads=1, plan_above=1 << 40))
+    assert any("apart" in r.because for r in built.scheduled.schedule.remarks)
+    assert not local_arrays(built.scheduled.schedule.tree)
+    X = np.random.default_rng(0).standard_normal((17, 900)).astype(np.float32)
+    got = run_c(p, {"X": X}, {}, Options(threads=1, plan_above=1 << 40))
+    np.testing.assert_allclose(got["out"], run(p, {"X": X})["out"], rtol=1e-5)
+
+
 def test_memory_taken_apart_is_noticed():
     p = parse(TEXT)
     fr = frame(p)
@@ -53,5 +67,5 @@ def test_memory_taken_apart_is_noticed():
     rest = {f.id: tuple(d for d in f.dims) for f in fr.families}
     parts = tuple(Filter((f,), Band(tuple(Member(d, ((f, aff.var(d)),)) for d in rest[f]), Leaf())) for f in every)
     tree = Band((block,), Local("T", (Fold("c", 8, 1),), InOrder(parts)))
-    with pytest.raises(InternalError, match="apart"):
+    with pytest.raises(TakenApartError):
         lower(fr, tree)

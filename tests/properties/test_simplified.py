@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from unittest.mock import patch
 
-from frontend import driver
+from polyhedral import pipeline
 from polyhedral.errors import Remark
 from polyhedral.interpreter import run
 from polyhedral.program import Program
@@ -30,7 +30,7 @@ def eager(p: Program) -> tuple[Program, tuple[Remark, ...]]:
 
 def test_contracted_programs_compile_to_what_they_mean():
     batch, changed = Batch(), 0
-    with patch.object(driver, "simplify", eager):
+    with patch.object(pipeline, "simplify", eager):
         for seed in range(PROGRAMS):
             p = contraction(seed)
             if eager(p)[0] is p:

@@ -16,7 +16,7 @@ from polyhedral.program import Role
 
 
 @dataclass(frozen=True)
-class Lying:
+class Laid:
     """One array: its order from slow to fast, strides in elements, and why; `reason` where it was chosen by price."""
 
     array: str
@@ -41,7 +41,7 @@ class Lying:
         return next((c for o, c in every if o == tuple(order)), None)
 
 
-def lying(built: Built, array: str) -> Lying:
+def laid(built: Built, array: str) -> Laid:
     """How one array lies."""
     a, layout = built.program.array(array), built.layouts[array]
     order = layout.order
@@ -49,12 +49,12 @@ def lying(built: Built, array: str) -> Lying:
     if reason is not None and reason.order != order:
         reason = None
     strides = tuple(layout.stride(d) for d in order)
-    return Lying(array, a.role, order, strides, _because(built, array, reason), reason)
+    return Laid(array, a.role, order, strides, _because(built, array, reason), reason)
 
 
-def table(built: Built) -> Iterator[Lying]:
+def table(built: Built) -> Iterator[Laid]:
     """All arrays."""
-    return (lying(built, a.name) for a in built.program.arrays)
+    return (laid(built, a.name) for a in built.program.arrays)
 
 
 def _because(built: Built, array: str, reason: Reason | None) -> str:
@@ -89,7 +89,7 @@ def _more(price: float, own: float) -> str:
 # --- what `explain` says ---------------------------------------------------------------------------------------------
 
 
-def chosen(x: Lying, asked: Sequence[str] | None) -> Iterator[str]:
+def chosen(x: Laid, asked: Sequence[str] | None) -> Iterator[str]:
     """Where an array lies and why, then what each other order would cost."""
     yield x.place
     yield x.because
@@ -99,7 +99,7 @@ def chosen(x: Lying, asked: Sequence[str] | None) -> Iterator[str]:
         yield f"{' '.join(asked)} was not weighed: no statement that touches {x.array} likes it"
 
 
-def change(x: Lying, asked: Sequence[str] | None) -> Iterator[str]:
+def change(x: Laid, asked: Sequence[str] | None) -> Iterator[str]:
     """How to get another order: the one that was asked about, else the next best."""
     if x.role not in (Role.OUTPUT, Role.TEMPORARY):
         wanted = tuple(reversed(x.order)) if asked is None else asked
