@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import cgen
 
 from codegen import loops as lp
-from codegen.blocks import loop
+from codegen.blocks import branch, loop
 from codegen.lanes import Lanes
 from codegen.reads import Open
-from codegen.registers import Env, Registers
+from codegen.registers import Env, Registers, opened, serial, within
 from codegen.scalar import bare, literal, value_type
 from codegen.spelling import Spelling
 from polyhedral import affine as aff
@@ -69,12 +69,14 @@ def _node(r: Registers, p: _Partials, n: lp.Node, env: Env, row: Row) -> list[cg
         case lp.For(run=Run.UNROLL):
             return [g for e, i in _unrolled(n, env) for g in _node(r, p, n.body, e, (*row, i))]
         case lp.For():
-            assert isinstance(n.hi, Affine)
-            lo, hi = _bounds(n, env)
-            r.reads.open.append(Open(n.name, lo, hi))
+            r.reads.open.append(opened(n, env))
             body = _node(r, p, n.body, env, row)
+            return [serial(r.c, n, env, [*r.reads.open.pop().lines, *body])]
+        case lp.If(condition, then, None):
+            r.reads.open.append(Open("", aff.const(0), aff.const(0)))
+            body = _node(r, p, then, env, row)
             lines = r.reads.open.pop().lines
-            return [_loop(r.c, n.name, lo, hi + 1, 1, [*lines, *body])]
+            return [branch(r.c.scalar.condition(within(condition, env)), cgen.Block([*lines, *body]), None)]
         case lp.Exec() if r.families[n.family].kind is Kind.INIT:  # partial results begin with the identity
             at = {d: aff.substitute(e, env) for d, e in n.at}
             write = r.families[n.family].statement.write.index

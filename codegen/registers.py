@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import cgen
 
@@ -33,6 +34,8 @@ Env = Mapping[str, Affine]
 """What the variables of unrolled loops stand for."""
 _FEW, _WRITTEN_OUT = 4, 160
 """Iterations and statements up to which an inner loop is unrolled."""
+_STILL = 12
+"""Operands that an unrolled loop may keep in registers over the loop around it."""
 _PARAMETERS = "abcdefghjklmnopqrstuvwxyz"
 """Names of a lane function's operands; `i` is its lane."""
 _Accumulators = dict[tuple[int, ...], Accumulator]
@@ -87,21 +90,21 @@ class Registers:
                     found += self._exec(n.body, array, n.name, env, tile, acc)
                 return found
             case lp.For():
-                name = self.c.spell(n.name)
-                lo = aff.substitute(n.lo, env) if isinstance(n.lo, Affine) else aff.var(f"{n.name}\0first")
-                self.reads.open.append(Open(n.name, lo, aff.substitute(_widest(n.hi, lo), env)))
+                around = self.reads.open[-1].name
+                self.reads.open.append(opened(n, env))
                 body = self._node(n.body, array, env, key, acc)
-                lines = self.reads.open.pop().lines
-                end = f"< {self.c.bound(n.hi + 1)}" if isinstance(n.hi, Affine) else f"<= {self.c.bound(n.hi)}"
-                begin = self.c.scalar.affine(lo) if isinstance(n.lo, Affine) else self.c.bound(n.lo)
-                head = (f"int64_t {name} = {begin}", f"{name} {end}", f"++{name}")
-                made = loop(*head, cgen.Block([*lines, *body]))
+                made = serial(self.c, n, env, [*self.reads.open.pop().lines, *body])
                 last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
                 inner = not any(isinstance(x, lp.For) and x.run is Run.SERIAL for x in lp.walk(n.body))
-                short = inner and last is not None and _short(last, body)
+                short = inner and last is not None and _short(last, body) and self._still(n, around) <= _STILL
                 return [cgen.Line(f"#pragma GCC unroll {_FEW}"), made] if short else [made]
-            case lp.If(condition, then, None):
+            case lp.If(condition, then, None) if self._begins(then):
                 return self._begun(condition, then, array, env, key, acc)
+            case lp.If(condition, then, None):
+                self.reads.open.append(Open("", aff.const(0), aff.const(0)))
+                body = self._node(then, array, env, key, acc)
+                lines = self.reads.open.pop().lines
+                return [branch(self.c.scalar.condition(within(condition, env)), cgen.Block([*lines, *body]), None)]
             case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
                 tile = Lanes(aff.const(0), 1, (*key, 0))
                 return self._exec(n, array, "", env, tile, acc)
@@ -121,8 +124,32 @@ class Registers:
         before = set(acc)
         starts = self._node(then, array, env, key, acc)
         found = [line for k, a in acc.items() if k not in before for line in fetch(self.c, array, a)]
-        test = self.c.scalar.condition(aff.map_affine(condition, lambda e: aff.substitute(e, env)))
+        test = self.c.scalar.condition(within(condition, env))
         return [branch(test, cgen.Block(starts), cgen.Block(found))]
+
+    def _still(self, n: lp.For, around: str) -> int:
+        """Operands of a loop, written out, that are the same all along the loop around it: compilers load them before
+        that, and then keep them in memory.
+        """
+        count = 0
+        for x in lp.walk(n):
+            if not isinstance(x, lp.Exec) or not around:
+                continue
+            reach = {d: aff.dims_of(e) for d, e in x.at}
+            within = [f for f in lp.walk(n) if isinstance(f, lp.For) and any(e is x for e in lp.walk(f))]
+            for o in set(fetched(self.families[x.family].statement.value)):
+                moves = frozenset[str]().union(*(reach[d] for d in ex.dims_of(o)))
+                if around not in moves:
+                    count += prod(self._copies(f) for f in within if f.name in moves)
+        return count
+
+    def _copies(self, n: lp.For) -> int:
+        return -(-_trips(n) // self.c.vectors.lanes) if n.run is Run.VECTOR else _trips(n)
+
+    def _begins(self, n: lp.Node) -> bool:
+        """Whether it holds the initialisation of results."""
+        ran = (self.families[x.family] for x in lp.walk(n) if isinstance(x, lp.Exec))
+        return any(f.kind is Kind.INIT for f in ran)
 
     def _exec(
         self, n: lp.Node, array: Array, vector: str, env: Env, tile: Lanes, acc: _Accumulators
@@ -185,6 +212,26 @@ class Registers:
         return [*lines, cgen.Statement(f"{name} = {function}({', '.join(given)})")]
 
 
+def opened(n: lp.For, env: Env) -> Open:
+    """A loop as those inside it see it."""
+    lo = aff.substitute(n.lo, env) if isinstance(n.lo, Affine) else aff.var(f"{n.name}\0first")
+    return Open(n.name, lo, aff.substitute(_widest(n.hi, lo, n.name), env))
+
+
+def serial(c: Spelling, n: lp.For, env: Env, body: Sequence[cgen.Generable]) -> cgen.Generable:
+    """A loop that is neither unrolled nor along the lanes."""
+    name = c.spell(n.name)
+    lo, hi = (aff.substitute(b, env) if isinstance(b, Affine) else b for b in (n.lo, n.hi))
+    end = f"< {c.bound(hi + 1)}" if isinstance(hi, Affine) else f"<= {c.bound(hi)}"
+    step = f"++{name}" if n.step == 1 else f"{name} += {n.step}"
+    return loop(f"int64_t {name} = {c.bound(lo)}", f"{name} {end}", step, cgen.Block(list(body)))
+
+
+def within(condition: Condition, env: Env) -> Condition:
+    """A condition in terms of the loops that are not unrolled."""
+    return aff.map_affine(condition, lambda e: aff.substitute(e, env))
+
+
 def _short(last: Affine, body: Sequence[cgen.Generable]) -> bool:
     """Whether a loop is over before its branch is predicted, and small enough to be written out."""
     return last.is_const and last.const < _FEW and (last.const + 1) * len(body) <= _WRITTEN_OUT
@@ -195,12 +242,13 @@ def _affine(b: lp.Bound) -> Affine:
     return b
 
 
-def _widest(b: lp.Bound, lo: Affine) -> Affine:
+def _widest(b: lp.Bound, lo: Affine, name: str) -> Affine:
     """An upper bound as one expression: of the least of several, one at a fixed distance from where the loop begins."""
     if isinstance(b, Affine):
         return b
-    assert b.least
-    ends = [_widest(a, lo) for a in b.args]
+    if not b.least:
+        return aff.var(f"{name}\0last")
+    ends = [_widest(a, lo, name) for a in b.args]
     return next((e for e in ends if (e - lo).is_const), ends[0])
 
 

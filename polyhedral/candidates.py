@@ -19,7 +19,7 @@ from polyhedral import expr as ex
 from polyhedral.affine import TRUE
 from polyhedral.cycles import WEIGHT, Prediction, Stream, filled, predict
 from polyhedral.layout import Layout, row_major
-from polyhedral.operands import Operand, along, box, extents_of, operands
+from polyhedral.operands import Operand, along, box, extents_of, operands, tied, typical
 from polyhedral.prices import BARRIER, TRANSPOSE
 from polyhedral.program import Program, Statement
 from polyhedral.register_plan import Loop, RegisterPlan, even
@@ -81,10 +81,10 @@ def best(
     p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, constants: frozenset[str]
 ) -> Choice | None:
     """The plan with the least predicted cycles; `constants` are arrays whose re-laying costs nothing at a call.  What
-    is masked is not done in portions: these may be empty.
+    is masked or guarded is not done in portions: these may be empty.
     """
     found = choices(p, s, layouts, target, constants)
-    if isinstance(s.value, ex.Select) and s.value.eager:
+    if s.domain.guard != TRUE or (isinstance(s.value, ex.Select) and s.value.eager):
         found = [c for c in found if not any(loop.dim in c.plan.order for loop in c.plan.loops)]
     return min(found, key=lambda c: c.prediction.total, default=None)
 
@@ -120,7 +120,8 @@ def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterato
     else where the result does, its order is that of memory; else the longer one is slow.
     """
     extents = extents_of(s)
-    for d in s.kept:
+    kept = [d for d in s.kept if d not in tied(s)]
+    for d in kept:
         yield None, d
     every = [n for n in ex.walk(s.value) if isinstance(n, ex.Load)]
     seen = [frozenset[str]().union(*(aff.dims_of(i) for _, i in n.index if isinstance(i, aff.Affine))) for n in every]
@@ -133,7 +134,7 @@ def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterato
 
     out = (s.write.array, s.write.index)
     loads = [(n.array, n.index) for n in every]
-    for a, b in product(s.kept, s.kept):
+    for a, b in product(kept, kept):
         if a == b or {a, b} & tests or any((a in dims) != (b in dims) for dims in seen):
             continue
         whole = [one(*pair, out, *loads) for pair in ((a, b), (b, a))]
@@ -149,10 +150,11 @@ def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterato
 
 def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
     """Tiles whose accumulators and vector operands fit the registers, with the cycles of their steps."""
-    extents = extents_of(s)
+    extents = typical(s)
     lanes = q.target.lanes(itemsize(s))
     every = operands(s, q.layouts)
     rows = [d for d in s.kept if d != vector]
+    free = [d for d in rows if d not in tied(s)]
     steps = prod(extents[d] for d in s.reduced)
     ranges = box(s.domain)
     panels = {o: _relaid(q, s, o, ranges, vector, lanes, ()) for o in every}
@@ -168,7 +170,7 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
         steps_of = vector_steps(s, vector, blocks * lanes, out)
         if even(extents[vector], blocks * lanes, lanes)[0] < blocks * lanes:
             continue
-        for tile in _row_tiles(rows, extents, q.target.registers - SPARE - blocks, blocks):
+        for tile in _row_tiles(free, extents, q.target.registers - SPARE - blocks, blocks):
             held = blocks * sum(prod(r for d, r in tile.items() if d in o.dims) for o in every if vector in o.dims)
             if blocks * prod(tile.values()) + held > q.target.registers - SPARE:
                 continue
@@ -246,7 +248,7 @@ class _Forms:
 
     def __init__(self, q: _Setting, t: _Tile) -> None:
         self.q, self.s = q, t.statement
-        self.extents = extents_of(t.statement)
+        self.extents = typical(t.statement)
         self.lanes = q.target.lanes(itemsize(self.s))
         self.every = operands(self.s, q.layouts)
         order = reduce_order(self.s, self.every, t.vector)

@@ -15,7 +15,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.cycles import FAR
 from polyhedral.layout import Layout
-from polyhedral.operands import extents_of, operands
+from polyhedral.operands import operands, tied, typical
 from polyhedral.prices import FOLD
 from polyhedral.program import Statement
 from polyhedral.register_plan import Loop, RegisterPlan
@@ -29,9 +29,9 @@ PARTIALS = 4
 def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> tuple[RegisterPlan, float] | None:
     """The plan with the longest reduced dim along which every operand is dense or does not move, and its cycles."""
     lanes = target.lanes(ex.dtype_of(s.value).bits // 8)
-    extents = extents_of(s)
+    extents, bound = typical(s), tied(s)
     every = operands(s, layouts)
-    free = [d for d in s.reduced if extents[d] >= lanes and any(o.dense(d) for o in every)]
+    free = [d for d in s.reduced if d not in bound and extents[d] >= lanes and any(o.dense(d) for o in every)]
     free = [d for d in free if all(d not in o.dims or o.dense(d) for o in every)]
     tests = frozenset[str]().union(*(ex.dims_of(n) for n in ex.walk(s.value) if isinstance(n, (ex.Test, ex.Index))))
     free = [d for d in free if d not in tests]
@@ -40,7 +40,7 @@ def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> tu
     vector = max(free, key=lambda d: (extents[d], d))
     kept = [d for d in s.dims if d not in s.reduced]
     partials = min(PARTIALS, extents[vector] // lanes)
-    rows = _rows(kept, extents, PARTIALS // partials)
+    rows = _rows([d for d in kept if d not in bound], extents, PARTIALS // partials)
     order = tuple(d for d in s.reduced if d != vector)
     plan = RegisterPlan(vector, partials * lanes, rows, order, (), partials=partials)
     index, out = dict(s.write.index), layouts[s.write.array].order

@@ -14,20 +14,22 @@ from math import prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Floor, Var
-from polyhedral.prices import BARRIER, FOLD, TRANSPOSE, cells, extent, instances, work
+from polyhedral.prices import BARRIER, FOLD, TRANSPOSE, array_bytes, cells, extent, instances, work
 from polyhedral.program import Array, Statement, reads
 from polyhedral.target import Target
 
 STRIDED = 2.0
 """Cycles for one lane that is loaded or stored alone."""
+SCATTERED = 6.0
+"""Cycles for one lane that is stored alone where the second cache does not hold the array: a line comes and goes."""
 REUSED = 8.0
 """How often a register tile uses what it loads, about."""
 RUNS = 0.25
 """What lanes in a few runs of neighbours cost, next to lanes that are all apart."""
 SHORT = 0.1
 """How much longer a row of one vector takes than its share of a long one: loops, and fewer shapes of tiles."""
-WAYS = 8
-"""Ways that are considered for one statement."""
+WAYS = 6
+"""Ways of one dim, and of two, that are considered for one statement."""
 
 Inner = tuple[str, ...]
 """Dims that lie innermost, the fastest last; or that run along the lanes of a statement as one."""
@@ -57,7 +59,9 @@ def lanes_of(s: Statement, target: Target) -> tuple[Lanes, ...]:
         folded = FOLD * instances(s, s.kept) if dims[0] in s.reduced else 0.0
         found.append(Lanes(dims, cycles + folded))
     found.sort(key=lambda w: (w.cycles, w.dims))
-    return tuple(found[:WAYS]) or (Lanes((), scalar),)
+    alone, fused = [w for w in found if len(w.dims) == 1], [w for w in found if len(w.dims) > 1]
+    kept = {*alone[:WAYS], *fused[:WAYS]}  # many pairs differ by little and would leave no room
+    return tuple(w for w in found if w in kept) or (Lanes((), scalar),)
 
 
 def _candidates(s: Statement, extents: dict[str, int], lanes: int) -> Iterator[Inner]:
@@ -88,12 +92,13 @@ def _scattered(guard: aff.Condition) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Lanes:
-    """What one access does along the lanes: the dims of its array, or None where no order makes lanes neighbours; and
-    whether it goes cell by cell along each.
+    """What one access does along the lanes: the dims of its array, or None where no order makes lanes neighbours;
+    whether it goes cell by cell along each; and whether a copy can have the lanes as neighbours.
     """
 
     moved: Inner | None
     single: bool
+    copied: bool = True
 
     def apart(self, inner: Inner) -> float:
         """How far the lanes are from neighbours: 0 for a vector of them, or one value for all; 1 for lanes that are
@@ -108,9 +113,14 @@ class _Lanes:
         return RUNS if len(self.moved) > 1 and inner[-1] == self.moved[-1] else 1.0
 
 
-_Moves = Mapping[str, tuple[str, int] | None]
-"""The dim of an array that each dim of a statement moves in, and how far; None where it moves in several, or neither
-evenly nor in a known way."""
+@dataclass(frozen=True)
+class _Moves:
+    """The dim of an array that each dim of a statement moves in, and how far; None where it moves in several, or
+    neither evenly nor in a known way.  And the dims of the statement that each dim of the array depends on.
+    """
+
+    of: Mapping[str, tuple[str, int] | None]
+    seen: Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -144,13 +154,15 @@ class Prices:
         stores = [_along(self.store, way.dims)] if self.statement.write.array == a.name else []
         alone = self.every * STRIDED / (REUSED if reduces else 1.0)
         most = cells(a) * TRANSPOSE + BARRIER * target.cores if reduces else float("inf")
+        lane = STRIDED / 2 if array_bytes(a) < target.l2 else SCATTERED
         found: list[float] = []
         for i in inner:
             total = 0.0
-            for apart in (x.apart(i) for x in loads):
+            for x in loads:
+                apart = x.apart(i)
                 total += apart * (alone if apart == 1 else self.every * STRIDED / REUSED)
-                total = min(total, most) if apart == 1 else total
-            found.append(total + sum(x.apart(i) for x in stores) * self.results * STRIDED / 2)
+                total = min(total, most) if apart == 1 and x.copied else total
+            found.append(total + sum(x.apart(i) for x in stores) * self.results * lane)
         return found
 
 
@@ -164,6 +176,7 @@ def prices(s: Statement) -> Prices:
 
 def _moves(index: Sequence[tuple[str, Affine | ex.Expr]]) -> _Moves:
     found: dict[str, tuple[str, int] | None] = {}
+    seen = {a: ex.dims_of(i) if not isinstance(i, Affine) else aff.dims_of(i) for a, i in index}
     for a, i in index:
         straight = {t.name: (a, c) for t, c in i.terms if isinstance(t, Var)} if isinstance(i, Affine) else {}
         floors = [t for t, _ in i.terms if isinstance(t, Floor)] if isinstance(i, Affine) else []
@@ -171,14 +184,17 @@ def _moves(index: Sequence[tuple[str, Affine | ex.Expr]]) -> _Moves:
         for d in straight:
             found[d] = None if d in found else straight[d]
         found |= dict.fromkeys(bent)
-    return found
+    return _Moves(found, seen)
 
 
 def _along(moves: _Moves, dims: Inner) -> _Lanes:
-    """The dims of an array that the lanes run along one by one, in the order of the lanes."""
-    found = [moves[d] for d in dims if d in moves]
+    """The dims of an array that the lanes run along one by one, in the order of the lanes.  A window slides along one
+    dim of a copy, not along several.
+    """
+    found = [moves.of[d] for d in dims if d in moves.of]
     straight = [m for m in found if m is not None]
     axes = tuple(a for a, _ in straight)
     if len(set(axes)) < len(found):
         return _Lanes(None, False)
-    return _Lanes(axes, all(step == 1 for _, step in straight))
+    copied = len(axes) < 2 or all(moves.seen[a] <= set(dims) for a in axes)
+    return _Lanes(axes, all(step == 1 for _, step in straight), copied)

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import ceil, prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition, Floor, Var
 from polyhedral.layout import Layout
+from polyhedral.prices import instances
 from polyhedral.program import Domain, Statement
 
 Interval = tuple[int, int]
@@ -110,6 +112,25 @@ def _place(index: tuple[tuple[str, Affine | ex.Expr], ...], layout: Layout) -> A
 def extents_of(s: Statement) -> dict[str, int]:
     """How far each dim of a statement goes; its bounds are numbers."""
     return {r.dim: r.hi.const - r.lo.const for r in s.domain.ranges}
+
+
+def tied(s: Statement) -> frozenset[str]:
+    """Dims that the domain's guard ties together: tiles go along the others only, of which the domain is a box."""
+    return aff.condition_dims(s.domain.guard)
+
+
+def typical(s: Statement) -> dict[str, int]:
+    """How far each dim goes in one row of results: tied ones that are reduced go as far, on the whole, as the domain
+    leaves them.
+    """
+    extents, bound = extents_of(s), tied(s)
+    whole = prod(n for d, n in extents.items() if d in s.kept or d not in bound)
+    left = max(1.0, instances(s) / max(whole, 1))
+    for d in s.reduced:
+        if d in bound:
+            extents[d] = min(extents[d], ceil(left))
+            left = max(1.0, left / extents[d])
+    return extents
 
 
 def box(domain: Domain) -> dict[str, Interval]:

@@ -21,8 +21,8 @@ from polyhedral.errors import Remark
 from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
-from polyhedral.operands import Operand, box, extents_of
-from polyhedral.program import Array, Program, Role, Statement, reads, touched
+from polyhedral.operands import Operand, box, extents_of, tied
+from polyhedral.program import Array, Domain, Program, Role, Statement, reads, touched
 from polyhedral.register_plan import RegisterPlan, even
 from polyhedral.rewrites.mask import hull, mask
 from polyhedral.rewrites.privatise import privatise
@@ -107,24 +107,20 @@ def _found(
     p: Program, s: Statement, layouts: Mapping[str, Layout], chooser: Chooser, small: int
 ) -> tuple[Choice | RegisterPlan | str, tuple[Affine, ...]]:
     """The plan of a reduction, along its lanes or by choice, or why it has none; and the inequalities that it is masked
-    by.
+    by: where no box of the dims can be, it is tiled along those that no guard ties together.
     """
-    if s.domain.guard != TRUE:
-        masked = mask(p, s)
-        reason = "its domain is not a box of known size" if masked is None else None
-        reason = reason or _unplannable(p, masked.statement if masked else s, layouts, small)
-        choice = chooser.best(p, masked.statement, layouts) if masked and not reason and s.kept else None
-        if masked is None or choice is None:
-            return reason or "its result is a single value", ()
-        return choice, masked.within
+    masked = mask(p, s) if s.domain.guard != TRUE else None
+    s = masked.statement if masked else s
     reason = _unplannable(p, s, layouts, small)
     if reason:
         return reason, ()
-    along = lane_plan(s, layouts, chooser.target)
-    choice = chooser.best(p, s, layouts) if s.kept else None
+    along = lane_plan(s, layouts, chooser.target) if masked is None else None
+    choice = chooser.best(p, s, layouts) if set(s.kept) - tied(s) else None
     if along is not None and (choice is None or along[1] < choice.prediction.total):
         return along[0], ()
-    return choice or "its result is a single value", ()
+    if choice is None:
+        return "its guard ties its results together" if tied(s) else "its result is a single value", ()
+    return choice, masked.within if masked else ()
 
 
 def _privatised(
@@ -137,6 +133,7 @@ def _privatised(
         dtype = p.array(s.write.array).dtype
         if (
             target.cores > 1
+            and s.domain.guard == TRUE
             and dtype == ex.dtype_of(s.value)
             and not _unplannable(p, s, layouts, PRIVATE * target.cores)
         ):
@@ -172,7 +169,9 @@ def _unplannable(p: Program, s: Statement, layouts: Mapping[str, Layout], small:
     """Why a statement keeps its plain nest, or None."""
     if s.op not in ("sum", "prod", "max", "min"):
         return "it is no sum, product, maximum or minimum"
-    return _unsuitable(p, s, layouts, small)
+    if s.domain.guard != TRUE and not set(s.dims) - tied(s):
+        return "its guard ties all its dims together"
+    return _unsuitable(p, replace(s, domain=Domain(s.domain.ranges)), layouts, small)
 
 
 def _unsuitable(p: Program, s: Statement, layouts: Mapping[str, Layout], small: int) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from polyhedral import affine as aff
+from polyhedral import expr as ex
 from polyhedral.layout import Layout
 from polyhedral.operands import extents_of
 from polyhedral.program import Statement
@@ -23,8 +24,9 @@ PANELS = (2, 4, 8)
 
 
 def orders(s: Statement, plan: RegisterPlan, layout: Layout, cores: int) -> Iterator[tuple[Loop, ...]]:
-    """Tile loops: one with enough trips for all cores first, then the vector's, or any of them last, several panels of
-    the vector dim in turn; the rest as the result lies in memory.
+    """Tile loops: one with enough trips for all cores first, then the vector's, or any of them last, or those inside
+    that an operand does not see, so that it is found again; several panels of the vector dim in turn; the rest as the
+    result lies in memory.
     """
     extents = extents_of(s)
     rest = _as_stored(s, plan, layout)
@@ -35,6 +37,10 @@ def orders(s: Statement, plan: RegisterPlan, layout: Layout, cores: int) -> Iter
     for inner in (None, *(x for x in plain if trips[x] > 1)):
         order = (*(x for x in plain if x != inner), *((inner,) if inner else ()))
         yield balanced(replace(plan, loops=order), extents, cores)
+    for dims in dict.fromkeys(frozenset(ex.dims_of(load)) for load in ex.loads(s.value)):
+        order = (*(x for x in plain if x.dim in dims), *(x for x in plain if x.dim not in dims))
+        even = next((x for x in order if x.dim != plan.vector and balance(trips[x], cores) > EVEN), order[0])
+        yield (even, *(x for x in order if x != even))
     yield from _grouped(s, plan, layout, ())
 
 

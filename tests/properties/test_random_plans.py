@@ -42,10 +42,23 @@ def drawn(rng: random.Random) -> Program:
     for e in loads[1:]:
         value = ex.Binary(rng.choice(("+", "*", "*", "min", "max", "-")), value, e)
     out = Array("out", tuple((d, aff.const(extents[d])) for d in kept), t, Role.OUTPUT)
-    box = Domain(tuple(Range(d, aff.const(0), aff.const(extents[d])) for d in dims))
+    box = Domain(tuple(Range(d, aff.const(0), aff.const(extents[d])) for d in dims), _guard(extents, kept))
     op = rng.choice(("sum", "sum", "max", "min")) if reduced else None
     statement = Statement("S", box, Access("out", tuple((d, aff.var(d)) for d in kept)), value, op)
     return Program("plans", (), (*arrays, out), (statement,))
+
+
+def _guard(extents: dict[str, int], kept: list[str]) -> aff.Condition:
+    """What leaves every result something to reduce: a stride that ties dims, as of the inverse of a window, or none."""
+    reduced = [d for d in extents if d not in kept and extents[d] > 1]
+    rng = random.Random(f"{extents} {kept}")
+    if not kept or not reduced or rng.random() < 0.8:
+        return aff.TRUE
+    k, r, s = rng.choice(kept), rng.choice(reduced), rng.choice(reduced)
+    if r != s and extents[k] <= 2 * (extents[r] - 1) + extents[s]:
+        return aff.equal(aff.var(k) - aff.var(r) * 2 - aff.var(s))
+    apart = aff.var(k) - aff.var(r)
+    return aff.equal(apart - apart // 2 * 2)
 
 
 def _operand(rng: random.Random, name: str, extents: dict[str, int], t: DType) -> tuple[Array, ex.Expr]:
