@@ -91,11 +91,11 @@ def network(name: str, sizes: Sizes) -> Case:
         seen = ph.relu((X.pad(y=2, x=2)[2 * y + ky - 2, 2 * x + kx - 2] * K).sum(ky, kx) + bK)
         Pose, Act = (seen * M).sum(a) + bM, ph.sigmoid((seen * G).sum(a) + bG)
         for (kernel, stride), W, bu, ba in zip(LAYERS, (W1, W2), (bu1, bu2), (ba1, ba2), strict=True):
-            Mu, up = route(votes(Pose, W, kernel, stride), Act, bu, ba, kernel, stride)
+            Mu, up = route(votes(Pose, W, kernel, stride), Act, bu, ba, stride)
             Pose, Act = ph.let(Mu(o=i, q=r), "pose"), ph.let(up(o=i), "act")
         down, along = (ph.where((p == at) & (q == 3), (k + 0.5) / last, 0.0) for at, k in enumerate((ky, kx)))
         V = votes(Pose, W3, last, 1) + (down + along).astype(ph.f32)
-        _, A = route(V, Act, bu3, ba3, last, 1)
+        _, A = route(V, Act, bu3, ba3, 1)
         A = A(y=0, x=0)
         right = (A * T).sum(o)
         return A, ((1 - T) * ph.maximum(0, MARGIN - (right - A)) ** 2).sum(o)

@@ -12,7 +12,7 @@ import numpy as np
 
 import polyhedral as ph
 from benchmarks.case import Case, out_size
-from polyhedral.dim import cx, cy, i, o, p, q, r, x, y
+from polyhedral.dim import r, x, y
 
 EPS = 1e-4
 """What is added to a variance."""
@@ -29,37 +29,12 @@ def votes(Pose, W, kernel: int, stride: int):
     return (Pose[stride * y + ky, stride * x + kx] * W).sum(r)
 
 
-def route(V, Act, bu, ba, kernel: int, stride: int, iterations: int = ITERATIONS):
-    """Poses `{n,y,x,o,p,q}` and activations `{n,y,x,o}` of the parents; a child's assignments sum to 1 over all parents
-    at all positions whose window covers it.
+def route(V, Act, bu, ba, stride: int):
+    """Poses `{n,y,x,o,p,q}` and activations `{n,y,x,o}` of the parents, as the library has them; `Act` lies at the
+    children's own positions.
     """
-    ky, kx = ph.dims(ky=kernel, kx=kernel)
-    at = {"cy": stride * y + ky, "cx": stride * x + kx}
-    covered = (stride * y + ky == cy) & (stride * x + kx == cx)
-    act = Act[stride * y + ky, stride * x + kx]
-
-    def of_child(op: str, e):
-        return getattr(e, op)(y, x, ky, kx, o, where=covered).over(cy=Act.size(y), cx=Act.size(x))(**at)
-
-    def windows(c, k, size):
-        """How many windows along one axis cover child c."""
-        inside = (c >= k) & (c - k < stride * ((size - kernel) // stride + 1)) & ((c - k) % stride == 0)
-        return ph.where(inside, 1.0, 0.0).astype(ph.f32).sum(k)
-
-    parents = windows(cy, ky, Act.size(y)) * windows(cx, kx, Act.size(x))
-    R = 1 / (bu.size(o) * parents(**at))
-    for iteration in range(iterations):
-        Rp = R * act
-        S = Rp.sum(ky, kx, i)
-        Mu = (Rp * V).sum(ky, kx, i) / S
-        Var = (Rp * (V - Mu) ** 2).sum(ky, kx, i) / S + EPS
-        cost = ((bu + 0.5 * ph.log(Var)) * S).sum(p, q)
-        A = ph.sigmoid(inverse_temperature(iteration) * (ba - cost))
-        if iteration + 1 < iterations:
-            LP = ph.log(A) - ((V - Mu) ** 2 / (2 * Var) + 0.5 * ph.log(2 * ph.pi * Var)).sum(p, q)
-            E = ph.exp(LP - of_child("max", LP))
-            R = E / of_child("sum", E)
-    return Mu, A
+    how = ph.library.EM(ITERATIONS, inverse_temperature, EPS)
+    return ph.library.em_routing(V, Act, bu, ba, stride=stride, em=how)
 
 
 def em(name: str, batch: int, h: int, children: int, parents: int, kernel: int, stride: int) -> Case:
@@ -70,7 +45,7 @@ def em(name: str, batch: int, h: int, children: int, parents: int, kernel: int, 
     )
     def em_routing(Pose, Act, W, bu, ba):
         ph.assume((Act.size(y) == Pose.size(y)) & (Act.size(x) == Pose.size(x)))
-        return route(votes(Pose, W, kernel, stride), Act, bu, ba, kernel, stride)
+        return route(votes(Pose, W, kernel, stride), Act, bu, ba, stride)
 
     def reference(Pose, Act, W, bu, ba):
         each = [

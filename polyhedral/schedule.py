@@ -19,7 +19,7 @@ from polyhedral.instances import Family
 from polyhedral.isl_schedule import Frame, isl_schedule
 from polyhedral.layout import Layout
 from polyhedral.legality import Pairs, obligations, violation
-from polyhedral.nest import nest
+from polyhedral.nest import Shape, nest
 from polyhedral.register_nest import register_nest
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.target import Target
@@ -30,6 +30,9 @@ from polyhedral.transforms.vectorise import vectorise
 from polyhedral.transforms.wavefront import wavefront
 from polyhedral.tree import Band, Filter, Leaf, Member, Tree, map_bands
 from polyhedral.tree import Sequence as InOrder
+
+BUSY = 4
+"""Iterations of an outer loop for each core that share its work evenly enough."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,12 @@ def schedule(
         following.setdefault(pair.first.id, []).append(pair)
     trees: dict[str, Tree] = {}
     clusters = components(order, deps.edges)
+    shape = Shape() if target is None else Shape(threads=BUSY * target.cores)
     for cluster in clusters:
         fs = [f for name in cluster for f in own[name]]
         ids = frozenset(f.id for f in fs)
         inside = tuple(p for f in fs for p in following.get(f.id, ()) if p.then.id in ids)
-        trees[cluster[0]], notes = _cluster(fr, fs, deps, layouts, inside, options, plans or {})
+        trees[cluster[0]], notes = _cluster(fr, fs, deps, layouts, inside, options, plans or {}, shape)
         remarks += notes
     gathered = [Nest((c,)) for c in clusters]
     if target is not None:
@@ -105,6 +109,7 @@ def _cluster(
     pairs: tuple[Pairs, ...],
     options: Options,
     plans: Mapping[str, RegisterPlan],
+    shape: Shape,
 ) -> tuple[Tree, list[Remark]]:
     """The first rung whose tree the oracle accepts."""
     shown = " and ".join(dict.fromkeys(f.statement.name for f in fs))
@@ -116,7 +121,7 @@ def _cluster(
         plan = plans[fs[0].statement.name]
         rungs.append(("a register tile", lambda: _unparallel(register_nest(fs, plan), options)))
     if alone and not recursive:
-        rungs.append(("a nest ordered by strides", lambda: _unparallel(nest(fs, layouts), options)))
+        rungs.append(("a nest ordered by strides", lambda: _unparallel(nest(fs, layouts, shape), options)))
     else:
         rungs += [
             ("isl's schedule with proximity", lambda: _polished(_isl(fr, fs, deps, True, False, options), options)),
