@@ -13,6 +13,7 @@ from typing import Any
 
 from frontend.arguments import Parameter
 from frontend.assemble import assemble
+from frontend.autodiff import resolve
 from frontend.driver import Timings, session
 from frontend.hints import NO_HINTS, Hints
 from frontend.infer import settle
@@ -49,9 +50,10 @@ def trace(f: Traceable, given: Mapping[str, Spec], static: Mapping[str, Any]) ->
     tracing = Trace(f.name, settle=lambda r, recording: settle(r, recording, summaries))
     with tracing:
         values = {p.name: _argument(f, tracing, p, given, static) for p in f.parameters}
+        tracing.examples = _examples(f.parameters, {n: s.axes for n, s in given.items()})
         recording = tracing.finish(f.python(**values))
     traced = time.perf_counter()
-    program = assemble(recording, summaries)
+    program = resolve(assemble(recording, summaries), recording.gradients)
     assembled = time.perf_counter()
     checked = check(program)
     end = time.perf_counter()
@@ -75,6 +77,13 @@ def _argument(f: Traceable, tracing: Trace, p: Parameter, given: Mapping[str, Sp
     role = Role.INOUT if p.name in f.inout else Role.INPUT
     lifted = tuple(d for d in spec.axes if d not in (p.axes or ()))
     return tracing.argument(p.name, spec.axes, spec.dtype, role, lifted)
+
+
+def _examples(parameters: Sequence[Parameter], given: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Dims that a call gives to arguments besides those that any is declared with: each point is an example."""
+    declared = {p.name: frozenset(p.axes) for p in parameters if p.axes is not None}
+    added = (frozenset(given[n]) - axes for n, axes in declared.items() if n in given)
+    return frozenset[str]().union(*added) - frozenset[str]().union(*declared.values())
 
 
 def _orders(f: Traceable, program: Program, returned: Returned, lifted: frozenset[str]) -> dict[str, tuple[str, ...]]:

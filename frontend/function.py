@@ -79,7 +79,7 @@ class Function:
         self.arguments = Arguments(self.name, self.parameters, dict(bound or {}))
         self.inout = inout
         self.returns = returns
-        self._axes = dict(axes)
+        self.axes = dict(axes)
         self._modules: dict[_Key, tuple[Module, Timings]] = {}
         self._executables: dict[_Key, Executable] = {}
         self._seen: dict[str, list[int]] = {}
@@ -243,7 +243,7 @@ class Function:
                 raise ArgumentError("PH045", f"{self.name} has no argument {n!r}", hints=(self.arguments.usage(),))
         by_name = {p.name: p for p in self.parameters}
         kept = {n: self._kept(by_name[n], v) for n, v in constants.items()}
-        return Function(self.python, self._axes, self.inout, self.returns, {**self.arguments.bound, **kept})
+        return Function(self.python, self.axes, self.inout, self.returns, {**self.arguments.bound, **kept})
 
     def _kept(self, p: Parameter, v: Any) -> Any:
         if not is_array(p, v):

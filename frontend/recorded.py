@@ -99,6 +99,21 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class Gradient:
+    """Arrays promised by `ph.grad` and its like, which the assembled program has to define.
+
+    `outputs` are differentiated, each weighted by a cotangent array (None: one); `results` hold the derivative by each
+    of `wrt`.  `along` are the dims that calls added to the outputs: derivatives are taken at each of their points.
+    """
+
+    outputs: tuple[tuple[str, str | None], ...]
+    wrt: tuple[str, ...]
+    results: tuple[str, ...]
+    along: tuple[tuple[str, Affine], ...] = ()
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
 class Recording:
     """What a trace knows so far.  Extents of arguments are the symbolic sizes `X.c`; those of lets and vars affine."""
 
@@ -108,6 +123,7 @@ class Recording:
     statements: tuple[tuple[Recorded, Settled], ...] = ()
     sizes: tuple[str, ...] = ()
     assumptions: tuple[Condition, ...] = ()
+    gradients: tuple[Gradient, ...] = ()
 
     def array(self, name: str) -> Array | None:
         return self._arrays.get(name)

@@ -18,6 +18,9 @@ from frontend.arrays import array as array
 from frontend.executable import Executable as Executable
 from frontend.function import Function as Function
 from frontend.function import function as function
+from frontend.gradients import grad as grad
+from frontend.gradients import value_and_grad as value_and_grad
+from frontend.gradients import vjp as vjp
 from frontend.hints import Hints as Hints
 from frontend.hints import hints as hints
 from frontend.options import Options as Options

@@ -17,7 +17,7 @@ from typing import Literal, Self, cast
 
 from frontend.lang.location import here
 from frontend.lang.value import Span, Value, Weak
-from frontend.recorded import Definition, Loop, Recorded, Recording, Reduction, Settled
+from frontend.recorded import Definition, Gradient, Loop, Recorded, Recording, Reduction, Settled
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition
@@ -74,9 +74,11 @@ class Recorder:
         self.statements: list[tuple[Recorded, Settled]] = []
         self.sizes: list[str] = []
         self.assumptions: list[Condition] = []
+        self.gradients: list[Gradient] = []
         self.variables: set[str] = set()
         self.assumed: set[str] = set()
         self.lifted: dict[str, frozenset[str]] = {}
+        self.examples: frozenset[str] = frozenset()
         self.weak: dict[str, Weak] = {}
         self.loops: list[Stepped] = []
         self.over: list[Mapping[str, Span]] = []
@@ -161,6 +163,7 @@ class Recorder:
             tuple(self.statements),
             tuple(self.sizes),
             tuple(self.assumptions),
+            tuple(self.gradients),
         )
 
     # blocks ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Derivatives of functions: `ph.value_and_grad(f, wrt="W X")` is a function like any other.
+
+It is called, lowered, bound, lifted over a batch and differentiated again as `f` is.  Within a program the same names
+differentiate tensors, which is left to `frontend.lang.gradients`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from frontend.arrays import names_of
+from frontend.function import Function
+from frontend.lang import current
+from frontend.lang import gradients as inside
+from frontend.lang.gradients import Several, differentiated, stored
+from frontend.lang.value import lift, must_lift
+from polyhedral.errors import ArgumentError
+
+
+def grad(f: Any, wrt: Any) -> Any:
+    """The derivative of a scalar: of a tensor within a program, `ph.grad(loss, W)`, or as a function,
+    `ph.grad(f, wrt="W")`; of several, a tuple.
+    """
+    if not isinstance(f, Function):
+        return inside.grad(f, cast("Several", wrt))
+    return _function(f, wrt, "grad", lambda _, made: made)
+
+
+def value_and_grad(f: Any, wrt: Any) -> Any:
+    """The value beside the derivative, `value, dW` or `value, (dW, dX)`; as `grad`, of tensors or of functions."""
+    if not isinstance(f, Function):
+        return inside.value_and_grad(f, cast("Several", wrt))
+    return _function(f, wrt, "value_and_grad", lambda value, made: (value, made))
+
+
+def vjp(outputs: Any, wrt: Any, cotangents: Any) -> Any:
+    """The derivative of the sum of outputs times cotangents, within a program."""
+    return inside.vjp(outputs, wrt, cotangents)
+
+
+def _function(f: Function, wrt: Any, what: str, result: Callable[[Any, Any], Any]) -> Function:
+    names = _names(f, wrt)
+    declared = frozenset(d for axes in f.axes.values() for d in axes)
+
+    @functools.wraps(f.python)
+    def differentiated_function(**arguments: Any) -> Any:
+        recorder = current(what)
+        for n in names:
+            arguments[n] = stored(recorder, must_lift(arguments[n], n), n)
+        added = (must_lift(arguments[n]).dims - frozenset(axes) for n, axes in f.axes.items() if n in arguments)
+        loss: object = f.python(**arguments)
+        if lift(loss) is None:
+            raise ArgumentError(
+                "PH050",
+                f"{what} needs one scalar loss; {f.name} returns a {type(loss).__name__}",
+                hints=("return the loss alone, or use ph.vjp within a program",),
+            )
+        lifted = frozenset[str]().union(*added) - declared
+        value, made = differentiated(recorder, loss, tuple(arguments[n] for n in names), lifted)
+        return result(value, made if len(names) > 1 else made[0])
+
+    differentiated_function.__name__ = f"{f.name}_{what}"
+    orders = [f.axes.get(n) for n in names]
+    returns = tuple(o for o in orders if o is not None) if None not in orders else ()
+    if returns and what != "grad":
+        returns = ((), *returns)
+    made = Function(differentiated_function, f.axes, f.inout, returns, f.arguments.bound)
+    return made
+
+
+def _names(f: Function, wrt: Any) -> tuple[str, ...]:
+    """The arguments to differentiate by, known and each once."""
+    names: Sequence[str] = names_of(wrt) if isinstance(wrt, str) else tuple(wrt)
+    known = [p.name for p in f.parameters if not p.size]
+    for n in names:
+        if n not in known:
+            raise ArgumentError(
+                "PH052",
+                f"{f.name} has no argument {n!r} to differentiate by",
+                hints=(f"its arguments are {', '.join(known)}",),
+            )
+    if not names or len(set(names)) < len(names):
+        raise ArgumentError("PH052", f"wrt={wrt!r} names no argument, or one twice", hints=(f"wrt='{known[0]}'",))
+    return tuple(names)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Derivatives inside a program: `ph.grad(L, W)` promises an array, which is defined once the program is assembled.
+
+What a derivative is, statement by statement, is `frontend.autodiff`'s; functions of functions, `ph.grad(f, wrt="W")`,
+are in `frontend.gradients`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast, overload
+
+from frontend.lang.access import braces, spoken
+from frontend.lang.handles import Expr, Tensor, as_handle
+from frontend.lang.location import here
+from frontend.lang.recorder import Recorder, current
+from frontend.lang.value import Value, coerce, must_lift
+from frontend.recorded import Gradient
+from polyhedral import expr as ex
+from polyhedral.affine import Affine
+from polyhedral.derivatives import is_smooth
+from polyhedral.errors import ArgumentError, DimError, DtypeError
+from polyhedral.program import Array, Role
+
+Several = Sequence[Expr]
+
+
+@overload
+def grad(loss: object, wrt: Expr) -> Tensor: ...
+@overload
+def grad(loss: object, wrt: Several) -> tuple[Tensor, ...]: ...
+def grad(loss: object, wrt: Expr | Several) -> Tensor | tuple[Tensor, ...]:
+    """The derivative of a scalar by a tensor, or by each of several: tensors with the dims of these.
+
+    Dims that the caller of a lifted function added to the loss stay: the derivative is that of each example.
+    """
+    return value_and_grad(loss, wrt)[1]
+
+
+@overload
+def value_and_grad(loss: object, wrt: Expr) -> tuple[Tensor, Tensor]: ...
+@overload
+def value_and_grad(loss: object, wrt: Several) -> tuple[Tensor, tuple[Tensor, ...]]: ...
+def value_and_grad(loss: object, wrt: Expr | Several) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
+    """The loss as a tensor, and its derivatives as of `grad`."""
+    recorder = current("ph.grad")
+    value, made = differentiated(recorder, loss, _listed(wrt), recorder.examples)
+    return value, made[0] if isinstance(wrt, Expr) else made
+
+
+def differentiated(
+    recorder: Recorder, loss: object, wrt: Sequence[Tensor], lifted: frozenset[str]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss, and its derivatives at each point of the dims that were added by lifting; others are refused."""
+    held = must_lift(loss, "the loss of ph.grad")
+    left = held.dims - lifted
+    if left:
+        raise DimError(
+            "PH050",
+            f"grad needs a scalar loss; loss still has dimensions {braces(left)}: reduce them, "
+            f"e.g. .sum({', '.join(map(spoken, sorted(left)))})",
+            hints=(f"loss.sum({', '.join(map(spoken, sorted(left)))})", "ph.vjp(outputs, wrt, cotangents)"),
+            dim=min(left),
+            location=here(),
+        )
+    value = stored(recorder, held, "loss")
+    return value, _promised(recorder, ((value.name, None),), wrt, held.dims)
+
+
+def vjp(outputs: Expr | Several, wrt: Expr | Several, cotangents: object) -> Tensor | tuple[Tensor, ...]:
+    """The derivative by each of `wrt` of the sum of outputs times cotangents, which have the dims of the outputs."""
+    recorder = current("ph.vjp")
+    several = [outputs] if isinstance(outputs, Expr) else list(outputs)
+    weights = [cotangents] if isinstance(outputs, Expr) else list(cast("Sequence[object]", cotangents))
+    if len(several) != len(weights):
+        raise ArgumentError(
+            "PH045",
+            f"ph.vjp got {len(several)} outputs and {len(weights)} cotangents",
+            hints=("ph.vjp((Y, Z), (X, W), (dY, dZ)): one cotangent for each output",),
+            location=here(),
+        )
+    pairs: list[tuple[str, str | None]] = []
+    for y, w in zip(several, weights, strict=True):
+        out = stored(recorder, y.value, "output")
+        pairs.append((out.name, _cotangent(recorder, out, w).name))
+    along = frozenset[str]().union(*(y.value.dims & recorder.examples for y in several))
+    made = _promised(recorder, tuple(pairs), _listed(wrt), along)
+    return made[0] if isinstance(wrt, Expr) else made
+
+
+def _cotangent(recorder: Recorder, out: Tensor, weight: object) -> Tensor:
+    """A cotangent as an array over all dims of its output: one that lacks some is the same along them."""
+    value = coerce(must_lift(weight, "a cotangent of ph.vjp"), out.value.dtype)
+    extra = value.dims - out.value.dims
+    if extra:
+        raise DimError(
+            "PH050",
+            f"the cotangent of {out} has dimensions {braces(extra)}, which {out} does not have",
+            hints=(f"reduce them: .sum({', '.join(map(spoken, sorted(extra)))})",),
+            dim=min(extra),
+            location=here(),
+        )
+    if value.dims == out.value.dims:
+        return stored(recorder, value, "cotangent")
+    return stored(recorder, (as_handle(out) * 0 + Expr(value)).value, "cotangent")
+
+
+def stored(recorder: Recorder, value: Value, label: str) -> Tensor:
+    """The value as a whole array: itself if it is one."""
+    own = _array(recorder, value)
+    return Tensor(recorder.read(recorder.let(value, label, {}) if own is None else own.name))
+
+
+def _array(recorder: Recorder, value: Value) -> Array | None:
+    """The array whose whole this value is."""
+    array = recorder.arrays.get(value.node.array) if isinstance(value.node, ex.Load) else None
+    return array if array is not None and not value.spans and value.node == recorder.read(array.name).node else None
+
+
+def _listed(wrt: Expr | Several) -> tuple[Tensor, ...]:
+    recorder = current("ph.grad")
+    found: list[Tensor] = []
+    for w in (wrt,) if isinstance(cast("object", wrt), Expr) else tuple(cast("Several", wrt)):
+        value = must_lift(w, "what ph.grad differentiates by")
+        array = _array(recorder, value)
+        if array is None:
+            raise ArgumentError(
+                "PH052",
+                f"grad differentiates by tensors, and {w} is computed where it is read",
+                hints=("name it first and use the name: h = ph.let(h); ...; ph.grad(loss, h)",),
+                location=here(),
+            )
+        found.append(Tensor(recorder.read(array.name)))
+    return tuple(found)
+
+
+def _promised(
+    recorder: Recorder,
+    outputs: tuple[tuple[str, str | None], ...],
+    wrt: Sequence[Tensor],
+    along: frozenset[str],
+) -> tuple[Tensor, ...]:
+    """Declare the results, and ask for them."""
+    examples: dict[str, Affine] = {}
+    for name, _ in outputs:
+        array = recorder.arrays[name]
+        if not is_smooth(array.dtype):
+            raise DtypeError(
+                "PH051",
+                f"{name} holds {array.dtype}, which has no derivative",
+                hints=("differentiate a value of a float type",),
+                location=here(),
+            )
+        examples |= {d: e for d, e in array.dims if d in along}
+    made: list[str] = []
+    for w in wrt:
+        array = recorder.arrays[w.name]
+        if not is_smooth(array.dtype):
+            raise DtypeError(
+                "PH052",
+                f"grad by {w.name}, which holds {array.dtype}: only floats have derivatives",
+                hints=(f"convert it before it is used: {w.name}.astype(ph.f32) as an argument of its own",),
+                location=here(),
+            )
+        more = tuple((d, e) for d, e in examples.items() if d not in array.dim_names)
+        name = recorder.unique(f"d{w.name}")
+        recorder.arrays[name] = Array(name, (*more, *array.dims), array.dtype, Role.TEMPORARY)
+        made.append(name)
+    asked = Gradient(outputs, tuple(w.name for w in wrt), tuple(made), tuple(examples.items()), here())
+    recorder.gradients.append(asked)
+    return tuple(Tensor(recorder.read(n)) for n in made)
