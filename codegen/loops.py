@@ -60,10 +60,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Exec:
-    """Run one instance of a family; `at` gives its dims in terms of loop variables and sizes."""
+    """Run one instance of a family; `at` gives its dims in terms of loop variables and sizes.  Where it is `whole`, the
+    mask of its value is known to hold.
+    """
 
     family: str
     at: tuple[tuple[str, Affine], ...]
+    whole: bool = False
 
 
 @dataclass(frozen=True)

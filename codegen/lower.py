@@ -15,6 +15,7 @@ from typing import Any, cast
 import islpy as isl
 
 from codegen import loops as lp
+from codegen.full import full_apart
 from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, Promoted, at_most
 from polyhedral import affine as aff
 from polyhedral.affine import Affine, Condition
@@ -58,7 +59,7 @@ def lower(fr: Frame, tree: Tree) -> Node:
     for array in local_arrays(tree):
         if _begun(made, array) > 1:
             raise TakenApartError(array)
-    return made
+    return full_apart(made, lambda f: fr.family(f).statement)
 
 
 class TakenApartError(InternalError):

@@ -8,13 +8,14 @@ Loops are walked here, and accumulators begun and stepped.  Operands are left to
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import cgen
 
 from codegen import loops as lp
 from codegen.blocks import branch, loop
+from codegen.full import unmasked
 from codegen.lanes import Lanes
 from codegen.reads import Open, Reads
 from codegen.scalar import literal, value_type
@@ -172,7 +173,9 @@ class Registers:
             identity = literal(ex.identity(s.op, array.dtype).value, array.dtype)
             return [cgen.Statement(f"{name} = {self.c.vectors.splat(array.dtype)}({identity})")]
         moves = {d: aff.dims_of(e) for d, e in n.at}
-        again = {o for o in fetched(s.value) if env.keys() - frozenset[str]().union(*(moves[d] for d in ex.dims_of(o)))}
+        value = unmasked(s.value) if n.whole else s.value
+        family = replace(family, statement=replace(s, value=value))
+        again = {o for o in fetched(value) if env.keys() - frozenset[str]().union(*(moves[d] for d in ex.dims_of(o)))}
         return self.step(family, array, name, at, lane, tile, again)
 
     def step(
@@ -248,7 +251,7 @@ def _widest(b: lp.Bound, lo: Affine, name: str) -> Affine:
         return b
     if not b.least:
         return aff.var(f"{name}\0last")
-    ends = [_widest(a, lo, name) for a in b.args]
+    ends = [_widest(a, lo, name) for a in b.args if isinstance(a, Affine) or a.least]
     return next((e for e in ends if (e - lo).is_const), ends[0])
 
 

@@ -169,12 +169,11 @@ static inline {mask} {name}({kind} first, {kind} step) {{
 }}"""
 
 
-def vector_choose(name: str, vector: str, mask: str, lanes: int) -> str:
+def vector_choose(name: str, vector: str, mask: str) -> str:
     """a where the mask is set, b elsewhere."""
     return f"""\
 static inline {vector} {name}({mask} where, {vector} a, {vector} b) {{
-  for (int i = 0; i < {lanes}; ++i) a[i] = where[i] ? a[i] : b[i];
-  return a;
+  return ({vector})((where & ({mask})a) | (~where & ({mask})b));
 }}"""
 
 

@@ -93,7 +93,7 @@ class Vectors:
         """A function that takes lanes of one vector where a mask is set, and of another elsewhere."""
         vector = self.type(t)
         name = f"choose_{vector}"
-        self.functions[name] = support.vector_choose(name, vector, self._mask(t), self.lanes)
+        self.functions[name] = support.vector_choose(name, vector, self._mask(t))
         return name
 
     def join(self, t: DType, count: int) -> str:

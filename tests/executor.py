@@ -127,8 +127,11 @@ class Executor:
                 self.node(body, env)
             case Local():
                 self.local(n, env)
-            case Exec(family, at):
-                self.instance(self.families[family], {d: aff.evaluate(e, env, self.sizes) for d, e in at})
+            case Exec(family, at, whole):
+                point = {d: aff.evaluate(e, env, self.sizes) for d, e in at}
+                value = self.families[family].statement.value
+                assert not whole or not isinstance(value, ex.Select) or self.value(value.cond, point, {}), "masked"
+                self.instance(self.families[family], point)
             case For():
                 self.loop(n, env)
 
