@@ -198,7 +198,7 @@ def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, 
     analyzed = analyze(program)
     clock.lap("dependences")
     choice = scheduling.Options(tile=options.tile, parallel=options.parallel)
-    scheduled = plan(analyzed, layouts, choice, planned.plans, None if hints.nests else target)
+    scheduled = plan(analyzed, layouts, choice, planned.plans, None if hints.nests else target, planned.nests)
     if hints.nests:
         hinted = apply_hints(analyzed, scheduled.schedule.tree, hints)
         scheduled = replace(scheduled, schedule=replace(scheduled.schedule, tree=hinted))
@@ -209,7 +209,7 @@ def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, 
         built = _emitted(scheduled, options, target.vector, clock, checked=options.checked)
     except TakenApartError as error:
         note = Remark("temporaries do not lie in memory of their own", str(error))
-        scheduled = plan(analyzed, layouts, replace(choice, local=False), planned.plans, target)
+        scheduled = plan(analyzed, layouts, replace(choice, local=False), planned.plans, target, planned.nests)
         remarks = (*planned.remarks, *scheduled.schedule.remarks, note)
         scheduled = replace(scheduled, schedule=replace(scheduled.schedule, remarks=remarks))
         built = _emitted(scheduled, options, target.vector, clock, checked=options.checked)

@@ -68,6 +68,19 @@ class _Tile:
 
 
 @dataclass(frozen=True)
+class Within:
+    """What a statement that runs in blocks may not do: cut along the `whole` dims what does not fill a tile, copy the
+    arrays that are `still`, or make one dim of two.
+    """
+
+    whole: frozenset[str] = frozenset()
+    still: frozenset[str] = frozenset()
+
+
+ALONE = Within()
+
+
+@dataclass(frozen=True)
 class _Setting:
     """What every candidate of a statement shares."""
 
@@ -75,29 +88,59 @@ class _Setting:
     layouts: Mapping[str, Layout]
     target: Target
     constants: frozenset[str]
+    within: Within
 
 
 def best(
-    p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, constants: frozenset[str]
+    p: Program,
+    s: Statement,
+    layouts: Mapping[str, Layout],
+    target: Target,
+    constants: frozenset[str],
+    within: Within = ALONE,
 ) -> Choice | None:
     """The plan with the least predicted cycles; `constants` are arrays whose re-laying costs nothing at a call.  What
-    is masked or guarded is not done in portions: these may be empty.
+    is masked or guarded is not done in portions where these may be empty.
     """
-    found = choices(p, s, layouts, target, constants)
-    if s.domain.guard != TRUE or (isinstance(s.value, ex.Select) and s.value.eager):
+    found = choices(p, s, layouts, target, constants, within)
+    masked = isinstance(s.value, ex.Select) and s.value.eager
+    if s.domain.guard != TRUE or (masked and not _from_the_start(s)):
         found = [c for c in found if not any(loop.dim in c.plan.order for loop in c.plan.loops)]
     return min(found, key=lambda c: c.prediction.total, default=None)
 
 
+def _from_the_start(s: Statement) -> bool:
+    """Whether a mask leaves the first cells of every row, up to some of them: portions from the first on then have
+    something to do.
+    """
+    match s.value:
+        case ex.Select(ex.Test(condition)):
+            reduced = frozenset(s.reduced)
+            parts = [c for c in aff.conjuncts(condition) if isinstance(c, aff.Compare)]
+            above = all(e.coefficient(aff.Var(d)) <= 0 for c in parts for e in (c.expr,) for d in reduced)
+            return len(reduced) == 1 and above
+        case _:
+            return False
+
+
 def choices(
-    p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, constants: frozenset[str]
+    p: Program,
+    s: Statement,
+    layouts: Mapping[str, Layout],
+    target: Target,
+    constants: frozenset[str],
+    within: Within = ALONE,
 ) -> list[Choice]:
     """Every plan that is weighed: all good tiles whole, the best of them also in portions."""
-    setting = _Setting(p, layouts, target, constants)
+    setting = _Setting(p, layouts, target, constants, within)
     tiles: list[_Tile] = []
     for fused, vector in _vectors(s, layouts, target.lanes(itemsize(s))):
+        if fused and within.whole:
+            continue
         t = fuse_dims(s, *fused, vector) if fused else s
         tiles += sorted(_tiles(setting, t, vector), key=lambda x: x.cycles)[:FINALISTS]
+    if not tiles:
+        return []
     tiles.sort(key=lambda x: x.cycles)
     good = [t for t in tiles if t.cycles <= 1.5 * tiles[0].cycles][: 2 * FINALISTS]
     forms = [_Forms(setting, t) for t in good]
@@ -175,6 +218,8 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
             if blocks * prod(tile.values()) + held > q.target.registers - SPARE:
                 continue
             whole = RegisterPlan(vector, blocks * lanes, tuple(tile.items()), (), ())
+            if any(extents[d] % min(whole.tile(d), extents[d]) for d in q.within.whole):
+                continue
             fill = filled(whole, extents, lanes)
             busy = _step_cycles(every, gathers, vector, tile, blocks, fill, q.target)
             tiles = prod(-(-extents[d] // whole.tile(d)) for d in (vector, *rows))
@@ -370,7 +415,11 @@ def _relaid(
     panel: int,
     order: Sequence[str],
 ) -> Relaid | None:
-    return relay(q.program.array(o.load.array), o, ranges, d, panel, order, "copy")
+    return (
+        None
+        if o.load.array in q.within.still
+        else relay(q.program.array(o.load.array), o, ranges, d, panel, order, "copy")
+    )
 
 
 def _copying(q: _Setting, o: Operand, made: Relaid, dim: str) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
-from polyhedral.candidates import Choice, best
+from polyhedral.candidates import ALONE, Choice, Within, best
 from polyhedral.layout import Layout
 from polyhedral.program import Access, Program, Role, Statement, touched
 from polyhedral.target import Target
@@ -29,11 +29,12 @@ class Chooser:
         default_factory=dict[object, tuple[Statement, Choice | None]]
     )
 
-    def best(self, p: Program, s: Statement, layouts: Mapping[str, Layout]) -> Choice | None:
+    def best(self, p: Program, s: Statement, layouts: Mapping[str, Layout], within: Within = ALONE) -> Choice | None:
         """The plan with the least predicted cycles."""
-        key = (_shape(s), *self._facts(p, s, layouts))
+        still = tuple(n in within.still for n in touched(s))
+        key = (_shape(s), within.whole, still, *self._facts(p, s, layouts))
         if key not in self.known:
-            self.known[key] = s, best(p, s, layouts, self.target, self.constants)
+            self.known[key] = s, best(p, s, layouts, self.target, self.constants, within)
         like, choice = self.known[key]
         return choice if choice is None or like == s else _for(choice, s)
 

@@ -10,12 +10,13 @@ operands that are read again for each block.  The tree is built by `polyhedral.s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import lcm, prod
 
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
+from polyhedral.cluster import components
 from polyhedral.layout import Layout
 from polyhedral.prices import BARRIER, array_bytes, rate
 from polyhedral.program import Program, Role, Statement, reads, touched
@@ -50,12 +51,52 @@ def nests(
     layouts: Mapping[str, Layout],
     plans: Mapping[str, RegisterPlan],
     target: Target,
+    planned: Sequence[Nest] = (),
 ) -> tuple[Nest, ...]:
-    """The clusters, given in a legal order, as nests in a legal order."""
+    """The clusters, given in a legal order, as nests in a legal order; those that were `planned` stay as they are."""
     q = _Facts(p, layouts, plans, target)
     before: dict[str, set[str]] = {}
     for a, b in edges:
         before.setdefault(b, set()).add(a)
+    found: list[Nest] = []
+    for part in _parted(clusters, before, planned):
+        found += [part] if isinstance(part, Nest) else _greedy(q, part, before)
+    return tuple(found)
+
+
+def _parted(
+    clusters: Sequence[tuple[str, ...]], before: Mapping[str, Set[str]], planned: Sequence[Nest]
+) -> list[Nest | list[tuple[str, ...]]]:
+    """Planned nests whose statements are all there, alone, and stretches of other clusters between them, in a legal
+    order; without nests that something else must run in the middle of.
+    """
+    place = {s: n for n, c in enumerate(clusters) for s in c}
+    usable = [n for n in planned if all(c in clusters for c in n.clusters)]
+    own = {c: k for k, n in enumerate(usable) for c in n.clusters}
+    units: dict[int, list[tuple[str, ...]]] = {}
+    for n, c in enumerate(clusters):
+        units.setdefault(-1 - own[c] if c in own else n, []).append(c)
+    unit = {s: u for u, inside in units.items() for c in inside for s in c}
+    edges = {(str(unit[a]), str(u)) for s, u in unit.items() for a in before.get(s, ()) if a in place and unit[a] != u}
+    order = components([str(u) for u in units], edges)
+    if any(len(c) > 1 for c in order):
+        wrong = {int(u) for c in order if len(c) > 1 for u in c}
+        kept = [n for k, n in enumerate(usable) if -1 - k not in wrong]
+        return _parted(clusters, before, kept)
+    found: list[Nest | list[tuple[str, ...]]] = []
+    for (u,) in order:
+        inside = units[int(u)]
+        if int(u) < 0:
+            found.append(replace(usable[-1 - int(u)], clusters=tuple(inside)))
+        elif found and isinstance(found[-1], list):
+            found[-1] += inside
+        else:
+            found.append(list(inside))
+    return found
+
+
+def _greedy(q: _Facts, clusters: Sequence[tuple[str, ...]], before: Mapping[str, Set[str]]) -> Iterator[Nest]:
+    """Each cluster joins the nest before it, where that pays."""
     done: list[Nest] = []
     open_: Nest | None = None
     for cluster in clusters:
@@ -69,7 +110,8 @@ def nests(
         else:
             done += [open_] if open_ else []
             open_ = Nest((cluster,))
-    return tuple(_contracted(q, nest) for nest in (*done, *([open_] if open_ else [])))
+    for nest in (*done, *([open_] if open_ else [])):
+        yield _contracted(q, nest)
 
 
 def _contracted(q: _Facts, nest: Nest) -> Nest:

@@ -8,7 +8,7 @@ Each arrow is a plain function, each noun a frozen dataclass that contains the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polyhedral.assignment import Assignment, assign
@@ -26,6 +26,7 @@ from polyhedral.rewrites.simplify_tests import simplify_tests
 from polyhedral.schedule import Options, Schedule, schedule
 from polyhedral.simplify import simplify
 from polyhedral.target import Target
+from polyhedral.transforms.share import Nest
 
 DEFAULT = Options()
 
@@ -108,6 +109,9 @@ def plan(
     options: Options = DEFAULT,
     plans: Mapping[str, RegisterPlan] | None = None,
     target: Target | None = None,
+    planned: Sequence[Nest] = (),
 ) -> Scheduled:
-    """A legal schedule for given layouts and register tiles; statements share loops where that pays on a target."""
-    return Scheduled(a, layouts, schedule(a.frame, a.dependences, layouts, options, plans, target))
+    """A legal schedule for given layouts, register tiles and `planned` nests; other statements share loops where that
+    pays on a target.
+    """
+    return Scheduled(a, layouts, schedule(a.frame, a.dependences, layouts, options, plans, target, planned))

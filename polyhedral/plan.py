@@ -7,29 +7,31 @@ are copied into the layouts that the nests want, and what does not fill a tile i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral import isl
-from polyhedral.affine import TRUE, Affine
+from polyhedral.affine import TRUE
+from polyhedral.blocked import Blocked, in_blocks
+from polyhedral.blocks import blocks
 from polyhedral.candidates import Choice, itemsize
 from polyhedral.chooser import Chooser
 from polyhedral.errors import Remark
-from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
-from polyhedral.operands import Operand, box, extents_of, tied
-from polyhedral.program import Array, Domain, Program, Role, Statement, reads, touched
+from polyhedral.operands import Operand, box, extents_of
+from polyhedral.plannable import find, unplannable, unsuitable
+from polyhedral.program import Array, Program, Statement
 from polyhedral.register_plan import RegisterPlan, even
-from polyhedral.rewrites.mask import hull, mask
+from polyhedral.rewrites.mask import hull
 from polyhedral.rewrites.privatise import privatise
 from polyhedral.rewrites.relay import Relaid, named, relay, use
 from polyhedral.rewrites.split import split
 from polyhedral.stores import streamed
 from polyhedral.target import Target
+from polyhedral.transforms.share import Nest
 from polyhedral.visits import balanced
 
 SMALL = 50_000
@@ -41,7 +43,8 @@ PRIVATE = 1 << 16
 @dataclass(frozen=True)
 class Planned:
     """A program rewritten for its plans, the plan of each statement that has one, and layouts of the arrays it made;
-    `choices` are what the plans of a statement, before it was split, were chosen by.
+    `choices` are what the plans of a statement, before it was split, were chosen by; `nests` are those of statements
+    that were planned for common blocks.
     """
 
     program: Program
@@ -49,6 +52,7 @@ class Planned:
     layouts: Mapping[str, Layout]
     remarks: tuple[Remark, ...] = ()
     choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
+    nests: tuple[Nest, ...] = ()
 
 
 def plan_program(
@@ -67,27 +71,33 @@ def plan_program(
     arrays = list(p.arrays)
     plans: dict[str, RegisterPlan] = {}
     choices: dict[str, Choice] = {}
-    remarks: list[Remark] = []
     copies: dict[object, Relaid] = {}
     chooser = Chooser(target, constants)
+    blocked, remarks = _blocked(p, every, chooser, small)
+    where = {name: b for b in blocked for name in b.blocks.members}
+    names: dict[str, list[str]] = {}
     for s in p.statements:
+        block = where.get(s.name)
+        names[s.name] = [s.name]
         if s.op is None:
-            for part, plan in _mapped(p, s, every, target, taken, small):
+            found_parts = [(block.map(p, s), None)] if block else _mapped(p, s, every, target, taken, small)
+            for part, plan in found_parts:
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
             continue
-        found, within = _found(p, s, every, chooser, small)
-        if isinstance(found, RegisterPlan):
+        found = block.plans[s.name] if block else find(p, s, every, chooser, small)
+        if isinstance(found.plan, RegisterPlan):
             statements.append(s)
-            plans[s.name] = found
+            plans[s.name] = found.plan
             continue
-        if isinstance(found, str):
-            remarks.append(Remark("no register tile", found, s.name))
+        if isinstance(found.plan, str):
+            remarks.append(Remark("no register tile", found.plan, s.name))
             statements.append(s)
             continue
-        choice = found
-        choices[s.name] = choice = _settled(p, choice, every[s.write.array], target)
-        made, pieces = _rewritten(p, choice, copies, taken, target)
+        choice = found.plan if block else _settled(p, found.plan, every[s.write.array], target)
+        choices[s.name] = choice
+        made, pieces = _rewritten(p, choice, copies, taken, target if block is None else replace(target, cores=1))
+        names[s.name] = [part.name for part, _ in pieces]
         for r in made:
             arrays.append(r.array)
             every[r.array.name] = row_major(r.array)
@@ -96,31 +106,27 @@ def plan_program(
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
         for part, plan in pieces:
-            statements.append(hull(part, within, plan.tile) if within else part)
-            own = _settled(p, replace(choice, statement=part, plan=plan), every[part.write.array], target)
-            plans[part.name] = own.plan
+            tile = block.tile(s, plan.tile) if block else plan.tile
+            statements.append(hull(part, found.within, tile) if found.within else part)
+            own = replace(choice, statement=part, plan=plan)
+            plans[part.name] = (own if block else _settled(p, own, every[part.write.array], target)).plan
+    nests = tuple(b.nest(p, names) for b in blocked)
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
-    return Planned(program, plans, {n: lay for n, lay in every.items() if n not in layouts}, tuple(remarks), choices)
+    made_layouts = {n: lay for n, lay in every.items() if n not in layouts}
+    return Planned(program, plans, made_layouts, tuple(remarks), choices, nests)
 
 
-def _found(
-    p: Program, s: Statement, layouts: Mapping[str, Layout], chooser: Chooser, small: int
-) -> tuple[Choice | RegisterPlan | str, tuple[Affine, ...]]:
-    """The plan of a reduction, along its lanes or by choice, or why it has none; and the inequalities that it is masked
-    by: where no box of the dims can be, it is tiled along those that no guard ties together.
-    """
-    masked = mask(p, s) if s.domain.guard != TRUE else None
-    s = masked.statement if masked else s
-    reason = _unplannable(p, s, layouts, small)
-    if reason:
-        return reason, ()
-    along = lane_plan(s, layouts, chooser.target) if masked is None else None
-    choice = chooser.best(p, s, layouts) if set(s.kept) - tied(s) else None
-    if along is not None and (choice is None or along[1] < choice.prediction.total):
-        return along[0], ()
-    if choice is None:
-        return "its guard ties its results together" if tied(s) else "its result is a single value", ()
-    return choice, masked.within if masked else ()
+def _blocked(
+    p: Program, layouts: Mapping[str, Layout], chooser: Chooser, small: int
+) -> tuple[list[Blocked], list[Remark]]:
+    """The statements that run in common blocks, and why others that could do not."""
+    made: list[Blocked] = []
+    remarks: list[Remark] = []
+    for b in blocks(p, layouts, chooser.target) if small < sys.maxsize else ():
+        found, said = in_blocks(p, b, layouts, chooser, small)
+        made += [found] if found else []
+        remarks.append(said)
+    return made, remarks
 
 
 def _privatised(
@@ -135,7 +141,7 @@ def _privatised(
             target.cores > 1
             and s.domain.guard == TRUE
             and dtype == ex.dtype_of(s.value)
-            and not _unplannable(p, s, layouts, PRIVATE * target.cores)
+            and not unplannable(p, s, layouts, PRIVATE * target.cores)
         ):
             extents = extents_of(s)
             long = [d for d in s.reduced if extents[d] >= 2 * target.cores]
@@ -161,53 +167,8 @@ def _mapped(
     p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target, taken: set[str], small: int
 ) -> list[tuple[Statement, RegisterPlan | None]]:
     """A statement that is no reduction in parts, those with whole tiles with a plan."""
-    plan = None if _unsuitable(p, s, layouts, small) else map_plan(p, s, layouts, target)
+    plan = None if unsuitable(p, s, layouts, small) else map_plan(p, s, layouts, target)
     return [(s, None)] if plan is None else list(parts(s, plan, lambda d: _fresh(f"{s.name}_{d}", taken)))
-
-
-def _unplannable(p: Program, s: Statement, layouts: Mapping[str, Layout], small: int) -> str | None:
-    """Why a statement keeps its plain nest, or None."""
-    if s.op not in ("sum", "prod", "max", "min"):
-        return "it is no sum, product, maximum or minimum"
-    if s.domain.guard != TRUE and not set(s.dims) - tied(s):
-        return "its guard ties all its dims together"
-    return _unsuitable(p, replace(s, domain=Domain(s.domain.ranges)), layouts, small)
-
-
-def _unsuitable(p: Program, s: Statement, layouts: Mapping[str, Layout], small: int) -> str | None:
-    """Why no plan fits, whatever the statement computes, or None."""
-    if s.strict or s.accumulate or s.ordered:
-        return "its order is fixed"
-    if s.domain.guard != TRUE or any(r.lo != aff.const(0) or not r.hi.is_const for r in s.domain.ranges):
-        return "its domain is not a box of known size"
-    if prod(r.hi.const for r in s.domain.ranges) < max(small, 1):
-        return "it is small"
-    arrays = touched(s)
-    if any(p.array(n).role is Role.INOUT for n in arrays) or any(load.array == s.write.array for load in reads(s)):
-        return "it reads or writes memory that other statements update"
-    if any(not isinstance(i, Affine) for load in reads(s) for _, i in load.index):
-        return "it gathers"
-    if any(not isinstance(st, int) for n in arrays for _, st in layouts[n].strides):
-        return "its strides are only known at run time"
-    if ex.dtype_of(s.value).name not in ("f32", "f64", "i32", "i64", "u32", "u64"):
-        return f"it computes {ex.dtype_of(s.value)}"
-    return None if _own_cells(s) else "several of its rows share a cell"
-
-
-def _own_cells(s: Statement) -> bool:
-    """Whether every row of a statement has a cell of its own: tiles, and the parts it is split into, take that for
-    granted.
-    """
-    rows = s.kept
-    alone = {d for _, i in s.write.index for d in aff.dims_of(i) if i.as_var() == d}
-    if alone.issuperset(rows):
-        return True
-    other = {d: aff.var(f"{d}'") for d in rows}
-    box_of = aff.both(*(aff.between(r.lo, aff.var(r.dim), r.hi) for r in s.domain.ranges if r.dim in other))
-    both = aff.both(box_of, aff.map_affine(box_of, lambda e: aff.substitute(e, other)))
-    meet = aff.both(*(aff.equal(i - aff.substitute(i, other)) for _, i in s.write.index))
-    differ = aff.either(*(aff.negate(aff.equal(aff.var(d) - other[d])) for d in rows))
-    return isl.named((*rows, *(f"{d}'" for d in rows)), (), aff.both(both, meet, differ)).is_empty()
 
 
 # --- rewriting -------------------------------------------------------------------------------------------------------
@@ -259,11 +220,13 @@ def _split(
     """Whole tiles, and what is left over with smaller ones."""
     r = next(r for r in s.domain.ranges if r.dim == dim)
     start, n = r.lo.const, r.hi.const - r.lo.const
+    if n % plan.tile(dim) == 0:
+        return [(s, _in_balance(s, plan, cores))]
     size, count = even(n, plan.tile(dim), unit)
-    own = _with_tile(plan, dim, min(size, n))
+    own = plan.with_tile(dim, min(size, n))
     whole = min(size * count, n - n % min(size, n))
     if whole == n:
-        return [(s, own if own == plan else _in_balance(s, own, cores))]
+        return [(s, _in_balance(s, own, cores))]
     full, rest = split(s, dim, start + whole, _fresh(f"{s.name}_{dim}", taken))
     return [(full, _in_balance(full, own, cores)), *_split(rest, own, dim, unit, taken, cores)]
 
@@ -274,13 +237,6 @@ def _in_balance(s: Statement, plan: RegisterPlan, cores: int) -> RegisterPlan:
     if plan.trips(extents)[0] >= cores:
         return plan
     return replace(plan, loops=balanced(plan, extents, cores))
-
-
-def _with_tile(plan: RegisterPlan, dim: str, size: int) -> RegisterPlan:
-    loops = tuple(replace(x, size=x.size // plan.tile(dim) * size) if x.dim == dim else x for x in plan.loops)
-    if dim == plan.vector:
-        return replace(plan, width=size, loops=loops)
-    return replace(plan, rows=tuple((d, size if d == dim else r) for d, r in plan.rows), loops=loops)
 
 
 def _fresh(base: str, taken: set[str]) -> str:

@@ -7,7 +7,7 @@ Made by `polyhedral.candidates`, turned into a schedule tree by `polyhedral.regi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 
@@ -38,6 +38,13 @@ class RegisterPlan:
 
     def tile(self, dim: str) -> int:
         return self.width if dim == self.vector else dict(self.rows).get(dim, 1)
+
+    def with_tile(self, dim: str, size: int) -> RegisterPlan:
+        """The plan with tiles of another size along a dim of the results."""
+        loops = tuple(replace(x, size=x.size // self.tile(dim) * size) if x.dim == dim else x for x in self.loops)
+        if dim == self.vector:
+            return replace(self, width=size, loops=loops)
+        return replace(self, rows=tuple((d, size if d == dim else r) for d, r in self.rows), loops=loops)
 
     @property
     def count(self) -> int:

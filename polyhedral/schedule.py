@@ -61,9 +61,10 @@ def schedule(
     options: Options = Options(),
     plans: Mapping[str, RegisterPlan] | None = None,
     target: Target | None = None,
+    planned: Sequence[Nest] = (),
 ) -> Schedule:
     """A legal tree for the whole program; `plans` are the register tiles of the statements that have one.  With a
-    `target`, statements share outer loops where that pays on it.
+    `target`, statements share outer loops where that pays on it, and where it was `planned`.
     """
     pairs = obligations(fr.program)
     order = [s.name for s in fr.program.statements]
@@ -86,7 +87,7 @@ def schedule(
         remarks += notes
     gathered = [Nest((c,)) for c in clusters]
     if target is not None:
-        gathered = nests(fr.program, clusters, deps.edges, layouts, plans or {}, target)
+        gathered = nests(fr.program, clusters, deps.edges, layouts, plans or {}, target, planned)
         gathered = gathered if options.local else [replace(n, local=()) for n in gathered]
     for n in gathered:
         made, notes = _nested(fr, n, own, trees, following, options)

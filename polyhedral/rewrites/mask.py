@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Mask a guarded reduction: its domain becomes the box around it, and points outside count as nothing.
+"""Mask a guarded statement: its domain becomes the box around it, and points outside count as nothing.
 
 out(s) = sum[t < 2048 if t <= s] P(s, t)    ->    out(s) = sum[t < 2048] where(t <= s, P(s, t), 0)
 
@@ -33,7 +33,7 @@ def mask(p: Program, s: Statement) -> Masked | None:
     within = tuple(c.expr for c in parts if isinstance(c, Compare) and not c.equal)
     simple = all(isinstance(t, Var) for e in within for t, _ in e.terms)
     numbers = all(r.lo == aff.const(0) and r.hi.is_const and r.hi.const > 0 for r in s.domain.ranges)
-    if s.op is None or len(within) < len(parts) or not simple or not numbers or not _inside(p, s):
+    if len(within) < len(parts) or not simple or not numbers or not _inside(p, s):
         return None
     reduced = frozenset(s.reduced)
     rows = [e for e in within if not aff.dims_of(e) & reduced]
@@ -41,7 +41,7 @@ def mask(p: Program, s: Statement) -> Masked | None:
         return None
     inner = [Compare(e) for e in within if aff.dims_of(e) & reduced]
     value = s.value
-    if inner:
+    if inner and s.op is not None:
         value = ex.Select(ex.Test(aff.both(*inner)), value, ex.identity(s.op, ex.dtype_of(value)), eager=True)
     return Masked(replace(s, domain=Domain(s.domain.ranges), value=value), within)
 
