@@ -7,7 +7,7 @@ are copied into the layouts that the nests want, and what does not fill a tile i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -17,6 +17,7 @@ from polyhedral import isl
 from polyhedral.affine import TRUE, Affine
 from polyhedral.candidates import Choice, itemsize
 from polyhedral.chooser import Chooser
+from polyhedral.epilogue import Epilogue, epilogues, fused
 from polyhedral.errors import Remark
 from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout, row_major
@@ -70,13 +71,20 @@ def plan_program(
     remarks: list[Remark] = []
     copies: dict[object, Relaid] = {}
     chooser = Chooser(target, constants)
+    nests = {s.name: _found(p, s, every, chooser, small) for s in p.statements if s.op is not None}
+    chosen = {name: found for name, (found, _) in nests.items() if isinstance(found, Choice)}
+    after, notes = epilogues(p, chosen, every, target, constants)
+    remarks += notes
+    elsewhere = {name for e in after.values() for name in e.names}
     for s in p.statements:
+        if s.name in elsewhere:
+            continue
         if s.op is None:
             for part, plan in _mapped(p, s, every, target, taken, small):
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
             continue
-        found, within = _found(p, s, every, chooser, small)
+        found, within = nests[s.name]
         if isinstance(found, RegisterPlan):
             statements.append(s)
             plans[s.name] = found
@@ -86,7 +94,10 @@ def plan_program(
             statements.append(s)
             continue
         choice = found
-        choices[s.name] = choice = _settled(p, choice, every[s.write.array], target)
+        then = after.get(s.name, Epilogue())
+        only = then.only(p, s, choice.plan)
+        tail = [fused(e, s, choice) for e in then.statements]
+        choices[s.name] = choice = _settled(p, choice, tail, only, every, target)
         made, pieces = _rewritten(p, choice, copies, taken, target)
         for r in made:
             arrays.append(r.array)
@@ -97,8 +108,10 @@ def plan_program(
                 plans |= {part.name: plan} if plan else {}
         for part, plan in pieces:
             statements.append(hull(part, within, plan.tile) if within else part)
-            own = _settled(p, replace(choice, statement=part, plan=plan), every[part.write.array], target)
-            plans[part.name] = own.plan
+            mine = [_over(part, e, taken) for e in tail]
+            statements += mine
+            own = _settled(p, replace(choice, statement=part, plan=plan), mine, only, every, target)
+            plans[part.name] = replace(own.plan, epilogue=tuple(e.name for e in mine), only=only)
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     return Planned(program, plans, {n: lay for n, lay in every.items() if n not in layouts}, tuple(remarks), choices)
 
@@ -149,12 +162,32 @@ def _privatised(
     return program, {**layouts, **{a.name: row_major(a) for a in made}}
 
 
-def _settled(p: Program, choice: Choice, layout: Layout, target: Target) -> Choice:
-    """The choice with its results stored past the caches where that pays, which orders its loops, and they copies."""
-    if not choice.prediction.fills_memory:
+def _settled(
+    p: Program,
+    choice: Choice,
+    tail: Sequence[Statement],
+    only: frozenset[str],
+    layouts: Mapping[str, Layout],
+    target: Target,
+) -> Choice:
+    """The choice with its results, or those of its epilogue, stored past the caches where that pays, which orders its
+    loops, and they copies; those that are `only` in registers are not stored at all.
+    """
+    stored = [t for t in (choice.statement, *tail) if t.write.array not in only]
+    if not choice.prediction.fills_memory or len(stored) != 1:
         return choice
     plan = replace(choice.plan, streams=False)
-    return replace(choice, plan=streamed(p, choice.statement, plan, layout, target))
+    return replace(choice, plan=streamed(p, stored[0], plan, layouts[stored[0].write.array], target))
+
+
+def _over(part: Statement, e: Statement, taken: set[str]) -> Statement:
+    """A statement of an epilogue over the rows of a part of its reduction."""
+    ranges = {r.dim: r for r in part.domain.ranges}
+    cut = Domain(tuple(ranges[r.dim] for r in e.domain.ranges))
+    if cut == e.domain:
+        return e
+    dims = "".join(f"_{r.dim}" for r in e.domain.ranges if r != ranges[r.dim] and r.lo != ranges[r.dim].lo)
+    return replace(e, name=_fresh(f"{e.name}{dims}", taken) if dims else e.name, domain=cut)
 
 
 def _mapped(
