@@ -324,7 +324,8 @@ def emit(
     spelled = _spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
     emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes)
     parallel = lp.has_parallel(root)
-    arrays = [a for a in p.arrays if a.role is not Role.CONSTANT and a.name not in local]
+    apart = {*local, *(n.array for n in lp.walk(root) if isinstance(n, lp.Promoted) and not n.stored)}
+    arrays = [a for a in p.arrays if a.role is not Role.CONSTANT and a.name not in apart]
     parts = phases(root, emitter.families, shared)
     bodies = [
         _Body(

@@ -3,8 +3,8 @@
 
     node  := For(name, lo, hi, step, run, body) | If(condition, then, orelse) | Block(nodes) | Exec(family, at)
            | Local(array, cells, body)  (what the body touches of array lies in memory of its own)
-           | Promoted(array, body, streams, partials)   (cells of array live in registers while the body runs, then
-                                        are stored, past the caches if `streams`; along lanes, in so many partials)
+           | Promoted(array, body, streams, partials, stored)   (cells of array live in registers while the body runs,
+                        then are stored if `stored`, past the caches if `streams`; along lanes, in so many partials)
     bound := affine | min(bounds) | max(bounds)
 
 All indices are quasi-affine in loop variables and sizes; `hi` is inclusive.  How to make it is `codegen.lower`'s
@@ -75,6 +75,7 @@ class Promoted:
     body: Node
     streams: bool = False
     partials: int = 1
+    stored: bool = True
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,9 @@ def _lines(node: Node, indent: str) -> Iterator[str]:
         case Block(nodes):
             for n in nodes:
                 yield from _lines(n, indent)
-        case Promoted(array, body, past):
-            yield f"{indent}in registers: {array}" + (", stored past the caches" if past else "")
+        case Promoted(array, body, past, _, stored):
+            note = ", stored past the caches" if past else "" if stored else ", not stored"
+            yield f"{indent}in registers: {array}{note}"
             yield from _lines(body, indent + "  ")
         case Local(array, cells, body):
             held = ", ".join(f"{d} from {first}: {n}" for d, first, n in cells)

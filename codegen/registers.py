@@ -7,18 +7,19 @@ Loops are walked here, and accumulators begun and stepped.  Operands are left to
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import cgen
 
 from codegen import loops as lp
 from codegen.blocks import branch, loop
+from codegen.crossed import crossed
 from codegen.full import unmasked
-from codegen.lanes import Lanes
+from codegen.lanes import Lanes, affine_index, dense, runs
 from codegen.reads import Open, Reads
-from codegen.scalar import literal, value_type
+from codegen.scalar import STORAGE, literal, value_type
 from codegen.spelling import Spelling
 from codegen.steps import step_function
 from codegen.writes import Accumulator, fetch, store
@@ -39,8 +40,43 @@ _STILL = 12
 """Operands that an unrolled loop may keep in registers over the loop around it."""
 _PARAMETERS = "abcdefghjklmnopqrstuvwxyz"
 """Names of a lane function's operands; `i` is its lane."""
-_Accumulators = dict[tuple[int, ...], Accumulator]
-"""The registers of a region, by their place in it."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One vector of instances: the variable of its lanes, and what those of the unrolled loops stand for."""
+
+    node: lp.Exec
+    vector: str
+    env: Env
+    tile: Lanes
+
+    @property
+    def lane(self) -> str:
+        return f"{self.vector}\0lane"
+
+    @property
+    def at(self) -> Env:
+        """The dims of its instances, in terms of their lane."""
+        own = {**self.env, self.vector: self.tile.start + aff.var(self.lane)}
+        return {d: aff.substitute(e, own) for d, e in self.node.at}
+
+
+@dataclass
+class _Region:
+    """The arrays of a region, those that are stored before its end, and its registers so far: those that hold cells of
+    these arrays, by array and place, and those that were loaded across the lanes.
+    """
+
+    nodes: Mapping[str, lp.Promoted]
+    done: set[str] = field(default_factory=set[str])
+    across: dict[ex.Expr, str] = field(default_factory=dict[ex.Expr, str])
+    held: dict[tuple[str, tuple[int, ...]], Accumulator] = field(
+        default_factory=dict[tuple[str, tuple[int, ...]], Accumulator]
+    )
+
+    def of(self, array: str) -> list[Accumulator]:
+        return [acc for (name, _), acc in self.held.items() if name == array]
 
 
 @dataclass(frozen=True)
@@ -55,13 +91,29 @@ class Registers:
 
     def region(self, node: lp.Promoted) -> list[cgen.Generable]:
         """Accumulators, the body on them, and their stores."""
-        array = self.program.array(node.array)
-        self.begin(array)
-        accumulators: _Accumulators = {}
-        body = self._node(node.body, array, {}, (), accumulators)
-        tile = list(accumulators.values())
-        head = cgen.Statement(f"{self.c.vectors.type(array.dtype)} {', '.join(a.name for a in tile)}")
-        return [head, *self.reads.open[0].lines, *body, *store(self.c, array, tile, streams=node.streams)]
+        nodes = {node.array: node}
+        inside = node.body
+        while isinstance(inside, lp.Promoted):
+            nodes[inside.array] = inside
+            inside = inside.body
+        self.begin(self.program.array(node.array))
+        region = _Region(nodes)
+        body = self._node(inside, {}, (), region)
+        head: list[cgen.Generable] = []
+        for array in map(self.program.array, nodes):
+            names = ", ".join(acc.name for acc in region.of(array.name))
+            head.append(cgen.Statement(f"{self.c.vectors.type(array.dtype)} {names}"))
+        return [*head, *self.reads.open[0].lines, *body, *self._stored(region, nodes)]
+
+    def _stored(self, region: _Region, arrays: Iterable[str]) -> list[cgen.Generable]:
+        """What the region has of some arrays to memory, unless it is there already."""
+        found: list[cgen.Generable] = []
+        for name in arrays:
+            if name not in region.done and region.nodes[name].stored:
+                streams = region.nodes[name].streams
+                found += store(self.c, self.program.array(name), region.of(name), streams=streams)
+            region.done.add(name)
+        return found
 
     def begin(self, array: Array) -> None:
         """A region that holds cells of an array."""
@@ -69,64 +121,46 @@ class Registers:
         self.c.vectors.lanes = max(1, self.vector_bytes // size)
         self.reads.open = [Open("", aff.const(0), aff.const(0))]
 
-    def _node(
-        self, n: lp.Node, array: Array, env: Env, key: tuple[int, ...], acc: _Accumulators
-    ) -> list[cgen.Generable]:
+    def _node(self, n: lp.Node, env: Env, key: tuple[int, ...], region: _Region) -> list[cgen.Generable]:
         match n:
             case lp.Block(children):
-                return [g for c in children for g in self._node(c, array, env, key, acc)]
-            case lp.For(run=Run.UNROLL):
-                return [
-                    g
-                    for i in range(_trips(n))
-                    for g in self._node(n.body, array, {**env, n.name: _lo(n, env) + i}, (*key, i), acc)
-                ]
-            case lp.For(run=Run.VECTOR):
-                lanes = self.c.vectors.lanes
-                trips = _trips(n)
-                found: list[cgen.Generable] = []
-                for b in range(-(-trips // lanes)):
-                    start = _lo(n, env) + b * lanes
-                    tile = Lanes(start, min(lanes, trips - b * lanes), (*key, b))
-                    found += self._exec(n.body, array, n.name, env, tile, acc)
-                return found
+                return [g for c in children for g in self._node(c, env, key, region)]
+            case lp.For(run=Run.UNROLL | Run.VECTOR) | lp.Exec():
+                every = list(self._points(n, env, key))
+                lines = self._across(every, region)
+                return [*lines, *(g for point in every for g in self._exec(point, region))]
             case lp.For():
                 around = self.reads.open[-1].name
                 self.reads.open.append(opened(n, env))
-                body = self._node(n.body, array, env, key, acc)
+                body = self._node(n.body, env, key, region)
                 made = serial(self.c, n, env, [*self.reads.open.pop().lines, *body])
                 last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
                 inner = not any(isinstance(x, lp.For) and x.run is Run.SERIAL for x in lp.walk(n.body))
                 short = inner and last is not None and _short(last, body) and self._still(n, around) <= _STILL
                 return [cgen.Line(f"#pragma GCC unroll {_FEW}"), made] if short else [made]
-            case lp.If(condition, then, None) if self._begins(then):
-                return self._begun(condition, then, array, env, key, acc)
             case lp.If(condition, then, None):
-                self.reads.open.append(Open("", aff.const(0), aff.const(0)))
-                body = self._node(then, array, env, key, acc)
-                lines = self.reads.open.pop().lines
-                return [branch(self.c.scalar.condition(within(condition, env)), cgen.Block([*lines, *body]), None)]
-            case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
-                tile = Lanes(aff.const(0), 1, (*key, 0))
-                return self._exec(n, array, "", env, tile, acc)
+                return self._only(condition, then, env, key, region)
             case lp.If() | lp.Promoted() | lp.Local():
                 raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
 
-    def _begun(
-        self,
-        condition: Condition,
-        then: lp.Node,
-        array: Array,
-        env: Env,
-        key: tuple[int, ...],
-        acc: _Accumulators,
+    def _only(
+        self, condition: Condition, then: lp.Node, env: Env, key: tuple[int, ...], region: _Region
     ) -> list[cgen.Generable]:
-        """Initialisation that only the first portion of a reduction does; later ones go on from what is in memory."""
-        before = set(acc)
-        starts = self._node(then, array, env, key, acc)
-        found = [line for k, a in acc.items() if k not in before for line in fetch(self.c, array, a)]
+        """What is done under a condition.  The first portion of a reduction initialises, where later ones go on from
+        what is in memory; the last has the epilogue, whose results are stored there.
+        """
+        before = set(region.held)
+        self.reads.open.append(Open("", aff.const(0), aff.const(0)))
+        body = self._node(then, env, key, region)
+        body = [*self.reads.open.pop().lines, *body]
+        new = {k: acc for k, acc in region.held.items() if k not in before}
         test = self.c.scalar.condition(within(condition, env))
-        return [branch(test, cgen.Block(starts), cgen.Block(found))]
+        kinds = {self.families[n.family].kind for n in lp.walk(then) if isinstance(n, lp.Exec)}
+        if Kind.INIT in kinds:
+            found = [line for (of, _), acc in new.items() for line in fetch(self.c, self.program.array(of), acc)]
+            return [branch(test, cgen.Block(body), cgen.Block(found))]
+        ends = self._stored(region, dict.fromkeys(of for of, _ in new)) if Kind.ASSIGN in kinds else []
+        return [branch(test, cgen.Block([*body, *ends]), None)]
 
     def _still(self, n: lp.For, around: str) -> int:
         """Operands of a loop, written out, that are the same all along the loop around it: compilers load them before
@@ -147,36 +181,79 @@ class Registers:
     def _copies(self, n: lp.For) -> int:
         return -(-_trips(n) // self.c.vectors.lanes) if n.run is Run.VECTOR else _trips(n)
 
-    def _begins(self, n: lp.Node) -> bool:
-        """Whether it holds the initialisation of results."""
-        ran = (self.families[x.family] for x in lp.walk(n) if isinstance(x, lp.Exec))
-        return any(f.kind is Kind.INIT for f in ran)
+    def _points(self, n: lp.Node, env: Env, key: tuple[int, ...]) -> Iterator[_Point]:
+        """What stands in unrolled loops, written out: one vector at a time."""
+        match n:
+            case lp.Block(children):
+                for c in children:
+                    yield from self._points(c, env, key)
+            case lp.For(run=Run.UNROLL):
+                for i in range(_trips(n)):
+                    yield from self._points(n.body, {**env, n.name: _lo(n, env) + i}, (*key, i))
+            case lp.For(run=Run.VECTOR, body=lp.Exec() | lp.Block((lp.Exec(),)) as body):
+                lanes, trips = self.c.vectors.lanes, _trips(n)
+                node = body if isinstance(body, lp.Exec) else body.children[0]
+                assert isinstance(node, lp.Exec)
+                for b in range(-(-trips // lanes)):
+                    tile = Lanes(_lo(n, env) + b * lanes, min(lanes, trips - b * lanes), (*key, b))
+                    yield _Point(node, n.name, env, tile)
+            case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
+                yield _Point(n, "", env, Lanes(aff.const(0), 1, (*key, 0)))
+            case _:
+                raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
 
-    def _exec(
-        self, n: lp.Node, array: Array, vector: str, env: Env, tile: Lanes, acc: _Accumulators
-    ) -> list[cgen.Generable]:
-        if isinstance(n, lp.Block) and len(n.children) == 1:
-            n = n.children[0]
-        assert isinstance(n, lp.Exec)
-        family = self.families[n.family]
+    def _across(self, every: Sequence[_Point], region: _Region) -> list[cgen.Generable]:
+        """Operands of an epilogue that lie across the lanes, all of the tile at once."""
+        if len(region.held) == 0 or len({p.node.family for p in every}) > 1:
+            return []
+        family = self.families[every[0].node.family]
+        whole = all(p.tile.valid == self.c.vectors.lanes for p in every)
+        if family.kind is not Kind.ASSIGN or not whole or not self.reads.windows:
+            return []
+        found: list[cgen.Generable] = []
+        for old in dict.fromkeys(fetched(family.statement.value)):
+            if (
+                not isinstance(old, ex.Load)
+                or old.array in region.nodes
+                or value_type(old.dtype) != STORAGE[old.dtype.name]
+            ):
+                continue
+            loads = [(ex.substitute(old, p.at), p) for p in every]
+            news = [(new, p.lane) for new, p in loads if isinstance(new, ex.Load)]
+            alike = [
+                p.lane in ex.dims_of(new)
+                and dense(self.c, self.program.array(old.array), new, p.lane, p.tile) is None
+                and runs(self.c, new, p.lane, p.tile) is None
+                for new, p in loads
+                if isinstance(new, ex.Load)
+            ]
+            made = crossed(self.c, news, f"{self.c.spell(old.array)}_{len(region.across)}_") if all(alike) else None
+            if made is not None:
+                found += made[0]
+                region.across |= {new: name for (new, _), name in zip(news, made[1], strict=True)}
+        return found
+
+    def _exec(self, point: _Point, region: _Region) -> list[cgen.Generable]:
+        family, tile, lane, at = self.families[point.node.family], point.tile, point.lane, point.at
         s = family.statement
-        lane = f"{vector}\0lane"
-        at = {d: aff.substitute(e, {**env, vector: tile.start + aff.var(lane)}) for d, e in n.at}
+        array = self.program.array(s.write.array)
         name = "_".join([f"acc_{self.c.spell(array.name)}", *map(str, tile.key)])
         target = [(d, aff.substitute(i, at)) for d, i in s.write.index]
-        if tile.key not in acc:
-            acc[tile.key] = Accumulator(name, target, tile, lane)
+        if (array.name, tile.key) not in region.held:
+            region.held[array.name, tile.key] = acc = Accumulator(name, target, tile, lane)
             if family.kind is Kind.UPDATE:
-                self.reads.open[0].lines += fetch(self.c, array, acc[tile.key])
+                self.reads.open[0].lines += fetch(self.c, array, acc)
         if family.kind is Kind.INIT:
             assert s.op is not None
             identity = literal(ex.identity(s.op, array.dtype).value, array.dtype)
             return [cgen.Statement(f"{name} = {self.c.vectors.splat(array.dtype)}({identity})")]
-        moves = {d: aff.dims_of(e) for d, e in n.at}
-        value = unmasked(s.value) if n.whole else s.value
+        moves = {d: aff.dims_of(e) for d, e in point.node.at}
+        value = unmasked(s.value) if point.node.whole else s.value
         family = replace(family, statement=replace(s, value=value))
-        again = {o for o in fetched(value) if env.keys() - frozenset[str]().union(*(moves[d] for d in ex.dims_of(o)))}
-        return self.step(family, array, name, at, lane, tile, again)
+        again = {
+            o for o in fetched(value) if point.env.keys() - frozenset[str]().union(*(moves[d] for d in ex.dims_of(o)))
+        }
+        return self.step(family, array, name, at, lane, tile, again, region)
 
     def step(
         self,
@@ -187,9 +264,10 @@ class Registers:
         lane: str,
         tile: Lanes,
         again: Container[ex.Expr] = (),
+        region: _Region | None = None,
     ) -> list[cgen.Generable]:
         """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside.  Operands that other rows
-        read `again` stay in a register.
+        read `again` stay in a register; those that the region holds are in one.
         """
         s = family.statement
         operands = list(dict.fromkeys(fetched(s.value)))
@@ -198,7 +276,10 @@ class Registers:
         names: dict[ex.Expr, str] = {}
         masks = {e.cond for e in ex.walk(s.value) if isinstance(e, ex.Select) and e.eager}
         for k, (old, new) in enumerate(zip(operands, (ex.substitute(o, at) for o in operands), strict=True)):
-            if old in masks:
+            inside = None if region is None else self._register(new, lane, tile, region)
+            if inside is not None:
+                text, kind, per_lane = inside, self.c.vectors.type(ex.dtype_of(old)), True
+            elif old in masks:
                 assert isinstance(new, ex.Test)
                 text, kind, per_lane = self.reads.mask(new, lane, ex.dtype_of(s.value))
             else:
@@ -213,6 +294,29 @@ class Registers:
         lines, given = self.reads.named(arguments, operands)
         given = given if family.kind is Kind.ASSIGN else [name, *given]
         return [*lines, cgen.Statement(f"{name} = {function}({', '.join(given)})")]
+
+    def _register(self, e: ex.Expr, lane: str, tile: Lanes, region: _Region) -> str | None:
+        """The register that holds what is read, where the region has one."""
+        if e in region.across:
+            return region.across[e]
+        if not any(load.array in region.nodes for load in ex.loads(e)):
+            return None
+        assert isinstance(e, ex.Load)
+        own = region.held.get((e.array, tile.key))
+        for acc in (*([own] if own else ()), *region.of(e.array)):
+            if acc.lanes.valid >= tile.valid and _same_cells(acc, e, lane, tile.valid):
+                return acc.name
+        raise InternalError("PH999", f"a cell of {e.array} is read that no register of its tile holds")
+
+
+def _same_cells(acc: Accumulator, e: ex.Load, lane: str, valid: int) -> bool:
+    """Whether each lane reads the cell that the same lane of a register holds."""
+    there, here = ({d: i for d, i in index} for index in (acc.target, affine_index(e)))
+    return all(
+        aff.substitute(there[d], {acc.lane: aff.const(n)}) == aff.substitute(here[d], {lane: aff.const(n)})
+        for d in there
+        for n in range(valid)
+    )
 
 
 def opened(n: lp.For, env: Env) -> Open:

@@ -37,8 +37,8 @@ def boxes(tree: Tree, shown: Mapping[str, str], inside: tuple[str, ...] = ()) ->
                 f"band {loops}" + (" (permutable)" if tree.permutable and len(members) > 1 else ""),
                 (boxes(child, shown, inside),),
             )
-        case tr.Promote(array, child, past):
-            held = f"in registers: {array}" + (", stored past the caches" if past else "")
+        case tr.Promote(array, child, past, _, stored):
+            held = f"in registers: {array}" + (", stored past the caches" if past else "" if stored else ", not stored")
             return Box("registers", held, (boxes(child, shown, inside),))
         case tr.Local(array, _, child):
             return Box("registers", f"in memory of its own: {array}", (boxes(child, shown, inside),))

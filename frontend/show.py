@@ -239,7 +239,8 @@ def structure(tree: Tree, shown: Mapping[str, str]) -> Any:
         case tr.Sequence(children):
             return {"sequence": [structure(c, shown) for c in children]}
         case tr.Promote(array, child):
-            return {"registers": array, "streams": tree.streams, "child": structure(child, shown)}
+            kept = {"streams": tree.streams, "stored": tree.stored}
+            return {"registers": array, **kept, "child": structure(child, shown)}
         case tr.Local(array, folds, child):
             return {"local": array, "cells": {x.axis: x.size for x in folds}, "child": structure(child, shown)}
 

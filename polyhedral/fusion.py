@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import lcm, prod
 
 from polyhedral import affine as aff
@@ -42,6 +43,15 @@ class _Facts:
     layouts: Mapping[str, Layout]
     plans: Mapping[str, RegisterPlan]
     target: Target
+
+    def together(self, cluster: Sequence[str]) -> bool:
+        """Whether a cluster is one statement, or one register tile with its epilogue."""
+        return len(cluster) == 1 or any(n in self.plans and self.plans[n].epilogue for n in cluster)
+
+    @cached_property
+    def only(self) -> frozenset[str]:
+        """The arrays that are in registers alone."""
+        return frozenset[str]().union(*(plan.only for plan in self.plans.values()))
 
 
 def nests(
@@ -102,7 +112,7 @@ def _greedy(q: _Facts, clusters: Sequence[tuple[str, ...]], before: Mapping[str,
     for cluster in clusters:
         inside = {s for c in open_.clusters for s in c} if open_ else set[str]()
         depends = any(before.get(s, set()) & inside for s in cluster)
-        joined = _joined(q, open_, cluster[0]) if open_ and depends and len(cluster) == 1 else None
+        joined = _joined(q, open_, cluster) if open_ and depends and q.together(cluster) else None
         if joined is not None:
             open_ = joined
         elif open_ is not None and not depends and len(open_.clusters) > 1:
@@ -127,7 +137,7 @@ def _contracted(q: _Facts, nest: Nest) -> Nest:
     for a in (q.program.array(q.program.statement(name).write.array) for name in inside):
         users = q.program.users[a.name]
         writers = [s for s in users if s.write.array == a.name]
-        fixed = all(e.is_const for _, e in a.dims)
+        fixed = all(e.is_const for _, e in a.dims) and a.name not in q.only
         if a.role is not Role.TEMPORARY or not {s.name for s in users} <= set(inside) or len(writers) > 1 or not fixed:
             continue
         axes = {i.as_var(): d for d, i in writers[0].write.index}
@@ -154,22 +164,23 @@ def _in_step(q: _Facts, loop: Shared) -> bool:
     return len(blocks) == 1
 
 
-def _joined(q: _Facts, nest: Nest, name: str) -> Nest | None:
-    """The nest with one more statement, or None where they cannot share loops, or had better not."""
+def _joined(q: _Facts, nest: Nest, cluster: tuple[str, ...]) -> Nest | None:
+    """The nest with one more statement or tile, or None where they cannot share loops, or had better not."""
     members = [s for c in nest.clusters for s in c]
+    every = (*members, *cluster)
     if (
-        len(members) != len(nest.clusters)
+        not all(map(q.together, nest.clusters))
         or len(members) >= MOST
-        or not all(_suitable(q, q.program.statement(s)) for s in (*members, name))
+        or not all(_suitable(q, q.program.statement(s)) for s in every)
     ):
         return None
-    alike = _alike(q, nest, members, name)
+    alike = _alike(q, nest, every)
     if not alike:
         return None
     loops = _loops(q, alike)
-    if loops is None or _saved(q, members, name) <= _again(q, (*members, name), loops):
+    if loops is None or _saved(q, members, cluster) <= _again(q, every, loops):
         return None
-    return Nest((*nest.clusters, (name,)), loops)
+    return Nest((*nest.clusters, cluster), loops)
 
 
 def _suitable(q: _Facts, s: Statement) -> bool:
@@ -179,14 +190,22 @@ def _suitable(q: _Facts, s: Statement) -> bool:
     return not fixed and not any(a.role is Role.INOUT or a.planes for a in arrays)
 
 
-def _alike(q: _Facts, nest: Nest, members: Sequence[str], name: str) -> list[dict[str, str]]:
-    """The loops that all could share: for each, the dim of every statement.  A value flows within one iteration where
-    the cell that is read has the index of the dim on both sides.
-    """
+def _alike(q: _Facts, nest: Nest, every: Sequence[str]) -> list[dict[str, str]]:
+    """The loops that the statements of a nest, and those after them, could share: for each, the dim of every one."""
     if nest.loops:
         found = [dict(loop.dims) for loop in nest.loops]
     else:
-        found = [{members[0]: d} for d in q.program.statement(members[0]).kept]
+        found = [{every[0]: d} for d in q.program.statement(every[0]).kept]
+    for n, name in enumerate(every):
+        if found and name not in found[0]:
+            found = _flowing(q, found, every[:n], name)
+    return found
+
+
+def _flowing(q: _Facts, found: list[dict[str, str]], members: Sequence[str], name: str) -> list[dict[str, str]]:
+    """The loops that a statement shares with those before it: a value flows within one iteration where the cell that is
+    read has the index of the dim on both sides.
+    """
     s = q.program.statement(name)
     made = {q.program.statement(m).write.array: m for m in members}
     for load in reads(s):
@@ -283,10 +302,10 @@ def _held(q: _Facts, alike: Sequence[Mapping[str, str]], sizes: Sequence[int], e
 # --- what it is worth ------------------------------------------------------------------------------------------------
 
 
-def _saved(q: _Facts, members: Sequence[str], name: str) -> float:
-    """Cycles to bring what the statement reads, and others in the nest have just touched, and one barrier."""
+def _saved(q: _Facts, members: Sequence[str], cluster: Sequence[str]) -> float:
+    """Cycles to bring what a cluster reads, and others in the nest have just touched, and one barrier."""
     near = {n for m in members for n in touched(q.program.statement(m))}
-    again = {load.array for load in reads(q.program.statement(name))} & near
+    again = {load.array for name in cluster for load in reads(q.program.statement(name))} & near
     sizes = [array_bytes(q.program.array(n)) for n in sorted(again)]
     _, l2, _ = q.target.near
     return BARRIER * q.target.cores + sum(size / rate(size, q.target) - size / max(l2, 1e-9) for size in sizes)

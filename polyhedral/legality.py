@@ -15,7 +15,7 @@ from polyhedral.affine import Affine, Condition
 from polyhedral.instances import Family, Kind, Reference, families, is_memory, precedes, references
 from polyhedral.isl import NamedSet, named
 from polyhedral.program import Program, Role
-from polyhedral.tree import Component, Local, Run, Tree, held, local_arrays, members_of, regions, times
+from polyhedral.tree import Component, Local, Promote, Run, Tree, elsewhere, held, members_of, regions, times
 
 PRIME = "'"
 
@@ -162,7 +162,7 @@ def violation(
     of: dict[str, list[Pairs]] = {}
     for pair in every:
         of.setdefault(pair.array, []).append(pair)
-    touching = _touching(fs) if local_arrays(tree) else {}
+    touching = _touching(fs) if elsewhere(tree) else {}
     for node, inside, depth in regions(tree, 0, tuple(at)):
         here = of.get(node.array, [])
         if isinstance(node, Local):
@@ -171,11 +171,9 @@ def violation(
             if found is not None:
                 return found
             continue
-        for pair in here:
-            if pair.first.id in inside and pair.then.id in inside:
-                found = _held_apart(pair, at[pair.first.id], at[pair.then.id], depth)
-                if found is not None:
-                    return found
+        found = _held_apart(p, node, inside, depth, at, here) or _not_stored(p, tree, node, touching)
+        if found is not None:
+            return found
     return None
 
 
@@ -260,19 +258,92 @@ def _alone(r: Reference, points: NamedSet, why: str) -> Violation | None:
     return Violation(r.family.shown, at, r.family.shown, at, r.array, why)
 
 
-def _held_apart(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...], depth: int) -> Violation | None:
-    """Whether one execution of a region that holds cells in registers would see another value than memory does: through
-    a read from memory, or through a register for each of several unrolled iterations that share a cell.
+def _held_apart(
+    p: Program,
+    node: Promote,
+    inside: Sequence[str],
+    depth: int,
+    at: Mapping[str, tuple[Component, ...]],
+    pairs: Sequence[Pairs],
+) -> Violation | None:
+    """Whether executions of a region that holds cells in registers would see another value than memory does."""
+    found: dict[str, NamedSet] = {}
+    elsewhere: list[tuple[Pairs, NamedSet]] = []
+    for pair in pairs:
+        both = [f.id in inside for f in (pair.first, pair.then)]
+        if not all(both):
+            if any(both) and not node.stored:
+                return _explain(pair, pair.points, f"{pair.array} is held in registers there, and not stored")
+            continue
+        a, b = at[pair.first.id], at[pair.then.id]
+        together = zip(a[:depth], b[:depth], strict=True)
+        same = [aff.equal(prime(tb, pair.then.dims) - ta) for (ta, _), (tb, _) in together]
+        here = pair.points.where(aff.both(*same))
+        wrong = _other_register(p, pair, here, a[depth:], b[depth:])
+        if wrong is not None:
+            return wrong
+        apart = pair.points - here
+        if not node.stored and not apart.is_empty():
+            return _explain(pair, apart, f"{pair.array} is held in registers for one of them, and not stored")
+        if not _combines(pair):
+            mine = here.only(d + PRIME for d in pair.then.dims)
+            found[pair.then.id] = found[pair.then.id] | mine if pair.then.id in found else mine
+            elsewhere.append((pair, apart))
+    writers = {pair.first.id: pair.first for pair, _ in elsewhere}
+    moving = next(filter(None, (_moving(p, node.array, f, depth, at[f.id]) for f in writers.values())), None)
+    if moving is not None:
+        return moving
+    for pair, apart in elsewhere:
+        if not apart.only(d + PRIME for d in pair.then.dims).is_subset(found[pair.then.id]):
+            return _explain(pair, apart, f"{pair.array} is held in registers of another iteration")
+    return None
+
+
+def _moving(p: Program, array: str, f: Family, depth: int, at: tuple[Component, ...]) -> Violation | None:
+    """Whether a register that is read would stand for several cells: a loop inside the region moves along them."""
+    fixed = [t for n, (t, run) in enumerate(at) if n < depth or run in (Run.UNROLL, Run.VECTOR)]
+    index = [i for _, i in f.statement.write.index]
+    if frozenset[str]().union(*map(aff.dims_of, index)) <= {t.as_var() for t in fixed}:
+        return None
+    still = [aff.equal(prime(t, f.dims) - t) for t in fixed]
+    other = aff.either(*(aff.negate(aff.equal(prime(i, f.dims) - i)) for i in index))
+    domain = aff.both(f.domain, primed(f.domain, f.dims), *p.assumptions)
+    points = named((*f.dims, *(d + PRIME for d in f.dims)), p.sizes, aff.both(domain, *still, other))
+    why = "their cells are held in registers, and both in the same one"
+    return None if points.is_empty() else _explain(Pairs(f, f, array, points), points, why)
+
+
+def _not_stored(p: Program, tree: Tree, node: Promote, touching: Mapping[str, Sequence[Reference]]) -> Violation | None:
+    """An access to cells that are in registers alone, from where these are not."""
+    if node.stored:
+        return None
+    where = (
+        families
+        for n, families, _ in regions(tree)
+        if isinstance(n, Promote) and n.array == node.array and not n.stored
+    )
+    inside = frozenset(f for families in where for f in families)
+    array = p.array(node.array)
+    for r in touching.get(node.array, ()):
+        domain = named(r.family.dims, p.sizes, aff.both(r.family.domain, r.when, *p.assumptions))
+        if array.role is not Role.TEMPORARY or array.planes:
+            return _alone(r, domain, "only temporaries whose cells all have a place need not be stored")
+        if r.family.id not in inside:
+            return _alone(r, domain, "it is held in registers elsewhere, and not stored")
+    return None
+
+
+def _other_register(
+    p: Program, pair: Pairs, here: NamedSet, a: tuple[Component, ...], b: tuple[Component, ...]
+) -> Violation | None:
+    """Whether two instances of one execution that share a cell would not share its register: through a read from
+    memory, or through a register for each of several unrolled iterations.  `a` and `b` are their times inside.
     """
-    if not _combines(pair):
+    partial = any(run is Run.LANES for _, run in (*a, *b))
+    if not _combines(pair) and (partial or is_memory(p, pair.array) or p.array(pair.array).planes):
         why = f"{pair.array} is held in registers, and {pair.then.shown} would read it from memory"
         return _explain(pair, pair.points, why)
-    here = pair.points.where(
-        aff.both(
-            *(aff.equal(prime(tb, pair.then.dims) - ta) for (ta, _), (tb, _) in zip(a[:depth], b[:depth], strict=True))
-        )
-    )
-    mine, others = ([t for t, run in c[depth:] if run in (Run.UNROLL, Run.VECTOR)] for c in (a, b))
+    mine, others = ([t for t, run in c if run in (Run.UNROLL, Run.VECTOR)] for c in (a, b))
     if len(mine) != len(others):
         return _explain(pair, here, f"{pair.array} is held in registers, but not in the same ones for both")
     for ta, tb in zip(mine, others, strict=True):

@@ -8,7 +8,7 @@ are copied into the layouts that the nests want, and what does not fill a tile i
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -18,12 +18,13 @@ from polyhedral.blocked import Blocked, in_blocks
 from polyhedral.blocks import blocks
 from polyhedral.candidates import Choice, itemsize
 from polyhedral.chooser import Chooser
+from polyhedral.epilogue import Epilogue, epilogues, fused
 from polyhedral.errors import Remark
 from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
 from polyhedral.operands import Operand, box, extents_of
 from polyhedral.plannable import find, unplannable, unsuitable
-from polyhedral.program import Array, Program, Statement
+from polyhedral.program import Array, Domain, Program, Statement
 from polyhedral.register_plan import RegisterPlan, even
 from polyhedral.rewrites.mask import hull
 from polyhedral.rewrites.privatise import privatise
@@ -75,8 +76,19 @@ def plan_program(
     chooser = Chooser(target, constants)
     blocked, remarks = _blocked(p, every, chooser, small)
     where = {name: b for b in blocked for name in b.blocks.members}
+    found = {
+        s.name: where[s.name].plans[s.name] if s.name in where else find(p, s, every, chooser, small)
+        for s in p.statements
+        if s.op is not None
+    }
+    chosen = {n: f.plan for n, f in found.items() if isinstance(f.plan, Choice) and n not in where}
+    after, notes = epilogues(p, chosen, every, target, constants, [b.blocks.members for b in blocked])
+    remarks += notes
+    elsewhere = {name for e in after.values() for name in e.names}
     names: dict[str, list[str]] = {}
     for s in p.statements:
+        if s.name in elsewhere:
+            continue
         block = where.get(s.name)
         names[s.name] = [s.name]
         if s.op is None:
@@ -85,16 +97,19 @@ def plan_program(
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
             continue
-        found = block.plans[s.name] if block else find(p, s, every, chooser, small)
-        if isinstance(found.plan, RegisterPlan):
+        choice, within = found[s.name].plan, found[s.name].within
+        if isinstance(choice, RegisterPlan):
             statements.append(s)
-            plans[s.name] = found.plan
+            plans[s.name] = choice
             continue
-        if isinstance(found.plan, str):
-            remarks.append(Remark("no register tile", found.plan, s.name))
+        if isinstance(choice, str):
+            remarks.append(Remark("no register tile", choice, s.name))
             statements.append(s)
             continue
-        choice = found.plan if block else _settled(p, found.plan, every[s.write.array], target)
+        then = after.get(s.name, Epilogue())
+        only = then.only(p, s, choice.plan)
+        tail = [fused(e, s, choice) for e in then.statements]
+        choice = choice if block else _settled(p, choice, tail, only, every, target)
         choices[s.name] = choice
         made, pieces = _rewritten(p, choice, copies, taken, target if block is None else replace(target, cores=1))
         names[s.name] = [part.name for part, _ in pieces]
@@ -105,11 +120,14 @@ def plan_program(
             for part, plan in _mapped(replace(p, arrays=tuple(arrays)), copy, every, target, taken, small):
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
-        for part, plan in pieces:
-            tile = block.tile(s, plan.tile) if block else plan.tile
-            statements.append(hull(part, found.within, tile) if found.within else part)
-            own = replace(choice, statement=part, plan=plan)
-            plans[part.name] = (own if block else _settled(p, own, every[part.write.array], target)).plan
+        for part, own in pieces:
+            tile = block.tile(s, own.tile) if block else own.tile
+            statements.append(hull(part, within, tile) if within else part)
+            mine = [_over(part, e, taken) for e in tail]
+            statements += mine
+            settled = replace(choice, statement=part, plan=own)
+            settled = settled if block else _settled(p, settled, mine, only, every, target)
+            plans[part.name] = replace(settled.plan, epilogue=tuple(e.name for e in mine), only=only)
     nests = tuple(b.nest(p, names) for b in blocked)
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     made_layouts = {n: lay for n, lay in every.items() if n not in layouts}
@@ -155,12 +173,32 @@ def _privatised(
     return program, {**layouts, **{a.name: row_major(a) for a in made}}
 
 
-def _settled(p: Program, choice: Choice, layout: Layout, target: Target) -> Choice:
-    """The choice with its results stored past the caches where that pays, which orders its loops, and they copies."""
-    if not choice.prediction.fills_memory:
+def _settled(
+    p: Program,
+    choice: Choice,
+    tail: Sequence[Statement],
+    only: frozenset[str],
+    layouts: Mapping[str, Layout],
+    target: Target,
+) -> Choice:
+    """The choice with its results, or those of its epilogue, stored past the caches where that pays, which orders its
+    loops, and they copies; those that are `only` in registers are not stored at all.
+    """
+    stored = [t for t in (choice.statement, *tail) if t.write.array not in only]
+    if not choice.prediction.fills_memory or len(stored) != 1:
         return choice
     plan = replace(choice.plan, streams=False)
-    return replace(choice, plan=streamed(p, choice.statement, plan, layout, target))
+    return replace(choice, plan=streamed(p, stored[0], plan, layouts[stored[0].write.array], target))
+
+
+def _over(part: Statement, e: Statement, taken: set[str]) -> Statement:
+    """A statement of an epilogue over the rows of a part of its reduction."""
+    ranges = {r.dim: r for r in part.domain.ranges}
+    cut = Domain(tuple(ranges[r.dim] for r in e.domain.ranges))
+    if cut == e.domain:
+        return e
+    dims = "".join(f"_{r.dim}" for r in e.domain.ranges if r != ranges[r.dim] and r.lo != ranges[r.dim].lo)
+    return replace(e, name=_fresh(f"{e.name}{dims}", taken) if dims else e.name, domain=cut)
 
 
 def _mapped(

@@ -26,6 +26,9 @@ class RegisterPlan:
     first of them on all cores.  A loop over a reduced dim cuts the reduction: results are stored, and
     loaded for its next part.  Where it `streams`, results are stored past the caches.  A reduced `vector` runs along
     the lanes of `partials` vectors of partial results.
+
+    The statements of the `epilogue` are computed on the tile, in this order, once its reduction is complete; arrays
+    that are `only` in its registers are not stored.
     """
 
     vector: str
@@ -35,6 +38,8 @@ class RegisterPlan:
     loops: tuple[Loop, ...]
     streams: bool = False
     partials: int = 1
+    epilogue: tuple[str, ...] = ()
+    only: frozenset[str] = frozenset()
 
     def tile(self, dim: str) -> int:
         return self.width if dim == self.vector else dict(self.rows).get(dim, 1)

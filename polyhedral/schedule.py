@@ -77,17 +77,18 @@ def schedule(
     for pair in pairs:
         following.setdefault(pair.first.id, []).append(pair)
     trees: dict[str, Tree] = {}
-    clusters = components(order, deps.edges)
+    plans = {name: plan for name, plan in (plans or {}).items() if name in own}
+    clusters = components(order, deps.edges | _held_together(plans))
     shape = Shape() if target is None else Shape(threads=BUSY * target.cores)
     for cluster in clusters:
         fs = [f for name in cluster for f in own[name]]
         ids = frozenset(f.id for f in fs)
         inside = tuple(p for f in fs for p in following.get(f.id, ()) if p.then.id in ids)
-        trees[cluster[0]], notes = _cluster(fr, fs, deps, layouts, inside, options, plans or {}, shape)
+        trees[cluster[0]], notes = _cluster(fr, fs, deps, layouts, inside, options, plans, shape)
         remarks += notes
     gathered = [Nest((c,)) for c in clusters]
     if target is not None:
-        gathered = nests(fr.program, clusters, deps.edges, layouts, plans or {}, target, planned)
+        gathered = nests(fr.program, clusters, deps.edges, layouts, plans, target, planned)
         gathered = gathered if options.local else [replace(n, local=()) for n in gathered]
     for n in gathered:
         made, notes = _nested(fr, n, own, trees, following, options)
@@ -100,6 +101,12 @@ def schedule(
     if wrong is not None:
         raise InternalError("PH999", f"the clusters of {fr.program.name} are in an illegal order: {wrong}")
     return Schedule(tree, tuple(remarks))
+
+
+def _held_together(plans: Mapping[str, RegisterPlan]) -> set[tuple[str, str]]:
+    """Pairs, both ways, that make one cluster of a reduction and the statements that are computed on its tile."""
+    pairs = [(name, e) for name, plan in plans.items() for e in plan.epilogue]
+    return {*pairs, *((e, name) for name, e in pairs)}
 
 
 def _cluster(
@@ -115,12 +122,16 @@ def _cluster(
     """The first rung whose tree the oracle accepts."""
     shown = " and ".join(dict.fromkeys(f.statement.name for f in fs))
     remarks: list[Remark] = []
-    alone = len({f.statement.name for f in fs}) == 1
+    names = {f.statement.name for f in fs}
+    alone = len(names) == 1
     recursive = any((f.statement.name, g.statement.name) in deps.edges for f in fs for g in fs)
     rungs: list[tuple[str, Callable[[], Tree | None]]] = []
-    if alone and fs[0].statement.name in plans:
-        plan = plans[fs[0].statement.name]
-        rungs.append(("a register tile", lambda: _unparallel(register_nest(fs, plan), options)))
+    tiled = next((f.statement.name for f in fs if f.statement.name in plans), None)
+    if tiled is not None and names == {tiled, *plans[tiled].epilogue}:
+        plan = plans[tiled]
+        place = {n: k for k, n in enumerate((tiled, *plan.epilogue))}
+        inside = sorted(fs, key=lambda f: place[f.statement.name])
+        rungs.append(("a register tile", lambda: _unparallel(register_nest(inside, plan), options)))
     if alone and not recursive:
         rungs.append(("a nest ordered by strides", lambda: _unparallel(nest(fs, layouts, shape), options)))
     else:

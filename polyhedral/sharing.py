@@ -16,7 +16,7 @@ from polyhedral import affine as aff
 from polyhedral.instances import families
 from polyhedral.program import Array, Program, Role, touched
 from polyhedral.storage import ALIGNED, Placement
-from polyhedral.tree import Component, Run, Tree, local_arrays, times
+from polyhedral.tree import Component, Run, Tree, elsewhere, times
 
 _Steps = tuple[int, ...]
 """The numbers that a time vector begins with: which child of which sequence, from the root down to the first loop."""
@@ -37,8 +37,8 @@ class Conflict:
 def conflict(p: Program, tree: Tree, placement: Placement, sizes: Mapping[str, int]) -> Conflict | None:
     """The first temporary that does not lie in the block, or two that share bytes and are needed at the same time."""
     slots = {s.array: s for s in placement.slots}
-    elsewhere = local_arrays(tree)
-    placed = [a for a in p.with_role(Role.TEMPORARY) if a.name not in elsewhere]
+    apart = elsewhere(tree)
+    placed = [a for a in p.with_role(Role.TEMPORARY) if a.name not in apart]
     for a in placed:
         if a.name not in slots:
             return Conflict(a.name, "", "it has no place")

@@ -15,7 +15,7 @@ from polyhedral import affine as aff
 from polyhedral.affine import Affine
 from polyhedral.instances import families, references
 from polyhedral.program import Program, Role
-from polyhedral.tree import Filter, Tree, local_arrays
+from polyhedral.tree import Filter, Tree, elsewhere
 from polyhedral.tree import Sequence as InOrder
 
 ALIGNED = 64
@@ -102,7 +102,7 @@ def steps(tree: Tree) -> tuple[tuple[str, ...], ...]:
 def lives(p: Program, tree: Tree) -> tuple[Life, ...]:
     """The temporaries of a program, each with the steps between which it holds values."""
     every = {f.id: f for f in families(p)}
-    elsewhere = local_arrays(tree)
+    apart = elsewhere(tree)
     order = steps(tree)
     touched: dict[str, list[int]] = {}
     for at, inside in enumerate(order):
@@ -111,7 +111,7 @@ def lives(p: Program, tree: Tree) -> tuple[Life, ...]:
                 touched.setdefault(r.array, []).append(at)
     found: list[Life] = []
     for a in p.with_role(Role.TEMPORARY):
-        if a.name in elsewhere:
+        if a.name in apart:
             continue
         at = touched.get(a.name, [0])
         extents = tuple(e for _, e in a.stored)

@@ -63,14 +63,16 @@ class Sequence:
 @dataclass(frozen=True)
 class Promote:
     """The cells of `array` that the child updates are held in registers while it runs: set there, or loaded where the
-    child does not begin by setting them, and written back after; past the caches where it `streams`.  Along lanes,
-    each cell is held in `partials` vectors of partial results.
+    child does not begin by setting them, and written back after; past the caches where it `streams`.  Where they are
+    not `stored`, the registers are all there is of them.  Along lanes, each cell is held in `partials` vectors of
+    partial results.
     """
 
     array: str
     child: Tree
     streams: bool = False
     partials: int = 1
+    stored: bool = True
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,12 @@ def local_arrays(tree: Tree) -> frozenset[str]:
     return frozenset(node.array for node, _, _ in regions(tree) if isinstance(node, Local))
 
 
+def elsewhere(tree: Tree) -> frozenset[str]:
+    """The arrays that have no place among the temporaries: in memory of their own, or in registers and nowhere else."""
+    only = (node for node, _, _ in regions(tree) if isinstance(node, Promote) and not node.stored)
+    return local_arrays(tree) | frozenset(node.array for node in only)
+
+
 def render(tree: Tree, shown: Mapping[str, str], indent: str = "") -> str:
     """The tree for people: one line a node, the user's dimension names, families by their statements' names.
 
@@ -252,8 +260,9 @@ def _lines(
                 yield f"{indent}{shown.get(f, f)}[{', '.join(so_far.get(f, []))}]"
         case Filter(families, child):
             yield from _lines(child, shown, families, so_far, indent)
-        case Promote(array, child, past):
-            yield f"{indent}in registers: {array}" + (", stored past the caches" if past else "")
+        case Promote(array, child, past, _, stored):
+            note = ", stored past the caches" if past else "" if stored else ", not stored"
+            yield f"{indent}in registers: {array}{note}"
             yield from _lines(child, shown, inside, so_far, indent + "  ")
         case Local(array, folds, child):
             cells = ", ".join(f"{x.axis}: {x.size}" for x in folds)
