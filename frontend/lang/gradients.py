@@ -105,6 +105,15 @@ def _cotangent(recorder: Recorder, out: Tensor, weight: object) -> Tensor:
     return stored(recorder, (as_handle(out) * 0 + Expr(value)).value, "cotangent")
 
 
+def stop_gradient(x: object) -> Tensor:
+    """The value as a constant to derivatives: `x - ph.stop_gradient(x.max(i))` has the derivative of x."""
+    recorder = current("ph.stop_gradient")
+    value = must_lift(x, "the argument of ph.stop_gradient")
+    name = recorder.let(value, "held", {})
+    recorder.held.add(name)
+    return Tensor(recorder.read(name))
+
+
 def stored(recorder: Recorder, value: Value, label: str) -> Tensor:
     """The value as a whole array: itself if it is one."""
     own = _array(recorder, value)

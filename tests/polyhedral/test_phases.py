@@ -43,7 +43,7 @@ def test_the_phases_of_a_sum_mean_what_it_meant(condition, size):
 
 
 def test_every_phase_is_a_box():
-    p, q, remarks = fallen_apart("2*y + k == x + 1", 9, 4, 3)
+    _, q, remarks = fallen_apart("2*y + k == x + 1", 9, 4, 3)
     assert len(q.statements) == 2
     assert [str(r) for r in remarks] == ["dX: 2 phases, because its cells differ in which places of a window see them"]
     assert not any(isinstance(c, Compare) and c.equal for s in q.statements for c in comparisons(s.domain.guard))
