@@ -103,9 +103,7 @@ def em(name: str, batch: int, h: int, children: int, parents: int, kernel: int, 
     )  # fmt: skip
     def em_backward(Pose, Act, W, bu, ba, T):
         ph.assume((Act.size(y) == Pose.size(y)) & (Act.size(x) == Pose.size(x)))
-        Mu, A = routing.route(
-            routing.votes(Pose, W, kernel, stride), Act, bu, ba, kernel, stride, shift=ph.stop_gradient
-        )
+        Mu, A = routing.route(routing.votes(Pose, W, kernel, stride), Act, bu, ba, stride)
         Mu, A = ph.let(Mu, "Mu"), ph.let(A, "A")
         loss = (Mu * T).sum(n, y, x, o, p, q) + (A**2).sum(n, y, x, o)
         value, made = ph.value_and_grad(loss, (Pose, W, bu, ba))

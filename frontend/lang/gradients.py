@@ -107,11 +107,15 @@ def _cotangent(recorder: Recorder, out: Tensor, weight: object) -> Tensor:
 
 def stop_gradient(x: object) -> Tensor:
     """The value as a constant to derivatives: `x - ph.stop_gradient(x.max(i))` has the derivative of x."""
-    recorder = current("ph.stop_gradient")
     value = must_lift(x, "the argument of ph.stop_gradient")
-    name = recorder.let(value, "held", {})
-    recorder.held.add(name)
-    return Tensor(recorder.read(name))
+    recorder = current("ph.stop_gradient")
+    return held(Tensor(recorder.read(recorder.let(value, "held", {}))))
+
+
+def held(x: Tensor) -> Tensor:
+    """A let whose every reader takes it for a constant: one that is added and taken away again, as by softmax."""
+    current("held").held.add(x.name)
+    return x
 
 
 def stored(recorder: Recorder, value: Value, label: str) -> Tensor:
