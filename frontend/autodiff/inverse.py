@@ -63,6 +63,7 @@ def inverse(
             zero.append(aff.var(cell) - e)
         else:
             at = _with(at, *solved)
+            zero = [aff.substitute(z, at) for z in zero]
     rest: list[Condition] = []
     for c in aff.conjuncts(domain.guard):
         solved = _tied(aff.substitute(c.expr, at), zero, first) if isinstance(c, Compare) and c.equal else None
