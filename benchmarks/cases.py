@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from benchmarks import algebra as al
 from benchmarks import attention as at
+from benchmarks import backward as bw
 from benchmarks import chains as ch
 from benchmarks import convolutions as cv
 from benchmarks import network as nw
@@ -81,6 +82,24 @@ def _whole_programs() -> dict[str, tuple[Make, Make]]:
     }
 
 
+def _backward() -> dict[str, tuple[Make, Make]]:
+    """Of the convolutions, three that a network spends its time in."""
+    found: dict[str, tuple[Make, Make]] = {
+        "CAP0x16-backward": (
+            lambda: bw.capsule("CAP0x16-backward", 16, 16, 32, 32, 3, 2, 1),
+            lambda: bw.capsule("CAP0x16-backward", 2, 5, 3, 2, 3, 2, 1),
+        ),
+    }
+    for number in (2, 6, 9):
+        c, h, o, r, s = RESNET[number - 1]
+        name = f"C{number}x16-backward"
+        found[name] = (
+            lambda n=name, c=c, h=h, o=o, r=r, s=s: bw.conv2d(n, 16, c, h, o, r, s),
+            lambda n=name, r=r, s=s: bw.conv2d(n, 2, 3, 8, 5, r, s),
+        )
+    return found
+
+
 def _resnet() -> dict[str, tuple[Make, Make]]:
     found: dict[str, tuple[Make, Make]] = {}
     for batch in (1, 16):
@@ -99,6 +118,7 @@ CASES: Mapping[str, tuple[Make, Make]] = {
     "VOTES": (lambda: cv.votes("VOTES", 14, 32, 32, 3, 2), lambda: cv.votes("VOTES", 5, 2, 3, 3, 2)),
     **_whole_programs(),
     **_resnet(),
+    **_backward(),
     "GROUPED": (lambda: cv.grouped("GROUPED", 4, 32, 28, 32, 3), lambda: cv.grouped("GROUPED", 2, 3, 5, 2, 3)),
     "DILATED": (
         lambda: cv.conv2d("DILATED", 1, 128, 28, 128, 3, 1, pad=2, dilation=2),
@@ -157,6 +177,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         n for n in CASES if n.startswith(("TCONV", "DW", "GROUPED", "DILATED")) or (n[0] == "C" and n[1].isdigit())
     ),
     "gemm": tuple(n for n in CASES if "GEMM" in n or n in ("TALL", "BATCHED")),
+    "backward": tuple(n for n in CASES if n.endswith("-backward")),
     "programs": ("EM", "EM64", "NET", "NET-small", "RESBLOCK", "CHAIN3"),
     "other": (
         *("TROP", "INVO", "BILIN", "ATTENTION", "ATTENTION-window"),

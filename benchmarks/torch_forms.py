@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks import attention, torch_chains, torch_routing
+from benchmarks import attention, autograd, torch_chains, torch_routing
 from benchmarks.case import Arrays, Case
 
 Form = tuple[str, Callable[[], Any]]
@@ -23,7 +23,7 @@ def forms(torch: Any, case: Case, arrays: Arrays) -> Iterator[Form]:
     f = torch.nn.functional
     n = case.numbers
     match case.family:
-        case "em" | "network" | "residual" | "capsule_chain":
+        case "em" | "network" | "residual" | "capsule_chain" | "capsule-backward" | "conv2d-backward" | "em-backward":
             yield from _programs(torch, t, case)
         case "capsule" | "conv2d" | "transposed" | "grouped" | "depthwise":
             yield from _layers(torch, t, case)
@@ -48,12 +48,14 @@ def forms(torch: Any, case: Case, arrays: Arrays) -> Iterator[Form]:
 
 
 def _programs(torch: Any, t: dict[str, Any], case: Case) -> Iterator[Form]:
-    """Several layers, or the iterations of one."""
+    """Several layers, the iterations of one, or the way back through one."""
     match case.family:
         case "em":
             yield from torch_routing.forms(torch, case, t)
         case "network":
             yield from torch_routing.network(torch, case, t)
+        case "capsule-backward" | "conv2d-backward" | "em-backward":
+            yield from autograd.forms(torch, case, t)
         case _:
             yield from torch_chains.forms(torch, case, t)
 

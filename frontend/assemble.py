@@ -22,8 +22,13 @@ from polyhedral.expr import Expr, Load
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
 
 
-def assemble(recording: Recording, summaries: dict[str, Summary] | None = None) -> Program:
-    """The Program of a recording: its statements, and a temporary for every reduction that is read."""
+def assemble(
+    recording: Recording, summaries: dict[str, Summary] | None = None, names: dict[str, set[str]] | None = None
+) -> Program:
+    """The Program of a recording: its statements, and a temporary for every reduction that is read.
+
+    `names` is filled with the temporaries of each reduction.
+    """
     context = Context(recording, {} if summaries is None else summaries)
     build = Assembly(context, context.known, taken={a.name for a in recording.arrays})
     for n, (r, settled) in enumerate(recording.statements):
@@ -33,6 +38,9 @@ def assemble(recording: Recording, summaries: dict[str, Summary] | None = None) 
         for key in [k for k in build.wanted if k.definition == d.name]:
             _store_reduction(build, key, d)
     _store_parts(build, -1)
+    for key, (array, _) in build.stored.items():
+        if names is not None and isinstance(key.definition, str):
+            names.setdefault(key.definition, set()).add(array.name)
     return _program(build)
 
 

@@ -53,7 +53,10 @@ def trace(f: Traceable, given: Mapping[str, Spec], static: Mapping[str, Any]) ->
         tracing.examples = _examples(f.parameters, {n: s.axes for n, s in given.items()})
         recording = tracing.finish(f.python(**values))
     traced = time.perf_counter()
-    program = resolve(assemble(recording, summaries), recording.gradients)
+    temporaries: dict[str, set[str]] = {}
+    program = assemble(recording, summaries, temporaries)
+    held = frozenset(n for h in recording.held for n in temporaries.get(h, {h}))
+    program = resolve(program, recording.gradients, held)
     assembled = time.perf_counter()
     checked = check(program)
     end = time.perf_counter()

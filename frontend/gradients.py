@@ -41,6 +41,11 @@ def vjp(outputs: Any, wrt: Any, cotangents: Any) -> Any:
     return inside.vjp(outputs, wrt, cotangents)
 
 
+def stop_gradient(x: Any) -> Any:
+    """The value as a constant to derivatives, within a program."""
+    return inside.stop_gradient(x)
+
+
 def _function(f: Function, wrt: Any, what: str, result: Callable[[Any, Any], Any]) -> Function:
     names = _names(f, wrt)
     declared = frozenset(d for axes in f.axes.values() for d in axes)

@@ -115,7 +115,10 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a trace knows so far.  Extents of arguments are the symbolic sizes `X.c`; those of lets and vars affine."""
+    """What a trace knows so far.  Extents of arguments are the symbolic sizes `X.c`; those of lets and vars affine.
+
+    `held` arrays and reductions are constants to derivatives.
+    """
 
     name: str
     arrays: tuple[Array, ...] = ()
@@ -124,6 +127,7 @@ class Recording:
     sizes: tuple[str, ...] = ()
     assumptions: tuple[Condition, ...] = ()
     gradients: tuple[Gradient, ...] = ()
+    held: frozenset[str] = frozenset()
 
     def array(self, name: str) -> Array | None:
         return self._arrays.get(name)

@@ -22,6 +22,7 @@ from polyhedral.recompute import recompute
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
+from polyhedral.rewrites.phases import phases
 from polyhedral.rewrites.simplify_tests import simplify_tests
 from polyhedral.schedule import Options, Schedule, schedule
 from polyhedral.simplify import simplify
@@ -88,9 +89,10 @@ def arrange(
     said: tuple[Remark, ...] = ()
     p = simplify_tests(p)
     if not named:
+        p, apart = phases(p, small)
         p, simpler = simplify(p)
         p, fewer = recompute(p, target, small)
-        said = (*simpler, *fewer)
+        said = (*apart, *simpler, *fewer)
     p = _stored(p)
     assigned = assign(p, given, target, how)
     planned = plan_program(p, assigned.layouts, target, constants, small=small)

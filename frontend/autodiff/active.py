@@ -43,11 +43,14 @@ class Flow:
         return frozenset(found)
 
 
-def flow(p: Program) -> Flow:
+def flow(p: Program, held: frozenset[str] = frozenset()) -> Flow:
+    """`held` arrays are constants: nothing leads to them."""
     smooth: dict[str, frozenset[str]] = {}
     every: dict[str, frozenset[str]] = {}
     for s in p.statements:
         n = s.write.array
+        if n in held:
+            continue
         smooth[n] = smooth.get(n, frozenset()) | {r.array for r in smooth_reads(s)}
         every[n] = every.get(n, frozenset()) | {r.array for r in reads(s)}
     return Flow(p, smooth, every)

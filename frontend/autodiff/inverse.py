@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from polyhedral import affine as aff
 from polyhedral.affine import Affine, Compare, Condition, Var
 from polyhedral.errors import Unsupported
+from polyhedral.isl import named
 from polyhedral.program import Domain, Range
 
 
@@ -46,31 +47,52 @@ def inverse(
     left: list[tuple[str, Affine]] = []
     for cell, i in index:
         e = aff.substitute(i, at)
-        solved = _solution(cell, e, [d for d in aff.dims_of(e) if d in domain.dims], bare=True)
+        solved = _solution(aff.var(cell), e, [d for d in aff.dims_of(e) if d in domain.dims], bare=True)
         if solved is None:
             left.append((cell, i))
         else:
             at = _with(at, *solved)
-    equations: list[Condition] = []
+    zero: list[Affine] = []
     for cell, i in left:
         e = aff.substitute(i, at)
         dims = [d for d in domain.dims if d in aff.dims_of(e)]
         units = all(abs(c) == 1 for t, c in e.terms if isinstance(t, Var) and t.name in dims)
-        solved = _solution(cell, e, [d for d in dims if d in first] or (dims if units else []), bare=False)
+        by = sorted(dims, key=lambda d: d not in first) if units else []
+        solved = _solution(aff.var(cell), e, by, bare=False)
         if solved is None:
-            equations.append(aff.equal(aff.var(cell), e))
+            zero.append(aff.var(cell) - e)
         else:
             at = _with(at, *solved)
-    return _domain(domain, at, equations, cells)
+            zero = [aff.substitute(z, at) for z in zero]
+    rest: list[Condition] = []
+    for c in aff.conjuncts(domain.guard):
+        solved = _tied(aff.substitute(c.expr, at), zero, first) if isinstance(c, Compare) and c.equal else None
+        if solved is None:
+            rest.append(c)
+        else:
+            at = _with(at, *solved)
+            zero = [aff.substitute(z, at) for z in zero]
+    equations = [aff.equal(z) for z in zero]
+    return _domain(Domain(domain.ranges, aff.both(*rest)), at, equations, cells)
 
 
-def _solution(cell: str, e: Affine, dims: Sequence[str], *, bare: bool) -> tuple[str, Affine] | None:
+def _tied(e: Affine, zero: Sequence[Affine], first: Sequence[str]) -> tuple[str, Affine] | None:
+    """A dim that an equation of the domain, `e == 0`, determines, by the cell alone if it can be."""
+    forms = sorted((e, *(e + z for z in zero), *(e - z for z in zero)), key=lambda f: len(aff.dims_of(f)))
+    for f in forms:
+        solved = _solution(aff.const(0), -f, [d for d in first if d in aff.dims_of(f)], bare=False)
+        if solved is not None:
+            return solved
+    return None
+
+
+def _solution(cell: Affine, e: Affine, dims: Sequence[str], *, bare: bool) -> tuple[str, Affine] | None:
     """A dim with a unit coefficient, outside every floor, and its value; `bare` where it must be the only dim."""
     for d in dims:
         c = e.coefficient(Var(d))
         rest = e - aff.var(d) * c
         if abs(c) == 1 and d not in aff.dims_of(rest) and not (bare and rest.terms and aff.dims_of(rest)):
-            return d, (aff.var(cell) - rest) * c
+            return d, (cell - rest) * c
     return None
 
 
@@ -93,7 +115,25 @@ def _domain(
             free.append(Range(r.dim, one(r.lo), one(r.hi)))
     ranges = _in_order(free, frozenset(cells))
     found = Inverse(ranges, aff.both(*equations), {**{r.dim: aff.var(r.dim) for r in free}, **at}, cells)
-    return replace(found, guard=found.further(aff.both(*parts, domain.guard)))
+    return replace(found, guard=_needed(ranges, cells, found.further(aff.both(*parts, domain.guard))))
+
+
+def _needed(ranges: Sequence[Range], cells: Mapping[str, Affine], guard: Condition) -> Condition:
+    """The guard without inequalities that follow from the ranges and from what is left of it."""
+    kept = list(aff.conjuncts(guard))
+    dims = (*cells, *(r.dim for r in ranges))
+    box = (
+        *(aff.between(0, aff.var(d), e) for d, e in cells.items()),
+        *(aff.between(r.lo, aff.var(r.dim), r.hi) for r in ranges),
+    )
+    for c in aff.conjuncts(guard):
+        others = [o for o in kept if o != c]
+        if (
+            not (isinstance(c, Compare) and c.equal)
+            and named(dims, (), aff.both(*box, *others, aff.negate(c))).is_empty()
+        ):
+            kept = others
+    return aff.both(*kept)
 
 
 def _exists(c: Condition, zero: Sequence[Affine], cells: Mapping[str, Affine]) -> bool:

@@ -15,20 +15,21 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Compare, Size
 from polyhedral.program import Access, Domain, Program, Range, Statement
+from polyhedral.rewrites.share_parts import share_parts
 
 
-def resolve(p: Program, gradients: Sequence[Gradient]) -> Program:
-    """The program with a definition for every promised array that it reads or returns."""
+def resolve(p: Program, gradients: Sequence[Gradient], held: frozenset[str] = frozenset()) -> Program:
+    """The program with a definition for every promised array that it reads or returns; `held` arrays are constants."""
     for g in gradients:
         known = {a.name for a in p.arrays}
         by = {w: r for w, r in zip(g.wrt, g.results, strict=True) if r in known}
         if by:
-            p = _with(p, Wanted(g.outputs, by, g.along, _alike(p), g.location))
+            p = _with(p, Wanted(g.outputs, by, g.along, _alike(p), held, g.location))
     return p
 
 
 def _with(p: Program, wanted: Wanted) -> Program:
-    p = _one_spelling(p, wanted.alike)
+    p = share_parts(_one_spelling(p, wanted.alike))
     taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
     reverse = Reverse(p, wanted, taken)
     reverse.run()

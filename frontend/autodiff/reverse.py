@@ -36,13 +36,14 @@ INLINE = 24
 class Wanted:
     """What to differentiate by what: as `frontend.recorded.Gradient`, but only what the program reads or returns.
 
-    `alike` spells sizes that are assumed equal in one way.
+    `alike` spells sizes that are assumed equal in one way; `held` arrays count as constants.
     """
 
     outputs: tuple[tuple[str, str | None], ...]
     by: Mapping[str, str]
     along: tuple[tuple[str, Affine], ...]
     alike: Mapping[str, Affine] = field(default_factory=dict[str, Affine])
+    held: frozenset[str] = frozenset()
     location: Location | None = None
 
 
@@ -81,7 +82,7 @@ class Reverse:
 
     def run(self) -> None:
         """Define every result."""
-        f = flow(self.program)
+        f = flow(self.program, self.wanted.held)
         outputs = tuple(o for o, _ in self.wanted.outputs)
         for name in self.wanted.by:
             self.through |= active(f, outputs, name, self.wanted.location)
@@ -166,6 +167,7 @@ class Reverse:
 
     def _store(self, known: Adjoint, parts: list[Contribution], dtype: DType) -> None:
         """One statement: a single sum, or the sum of all parts, each sum of which is stored first."""
+        parts = _together(parts, [d for d, _ in known.dims])
         box = tuple(Range(d, aff.const(0), e) for d, e in known.dims)
         own = Access(known.stored, tuple((d, aff.var(d)) for d in self._declared(known, dtype).dim_names))
         if len(parts) == 1 and parts[0].ranges:
@@ -312,6 +314,19 @@ class Reverse:
         dtype = accumulator(self.program.array(s.write.array).dtype)
         whole = ex.substitute(selected(tuple(branches), _widened(value, dtype)), inv.at)
         return Contribution(inv.ranges, inv.further(aff.both(*within)), whole, s)
+
+
+def _together(parts: list[Contribution], cells: list[str]) -> list[Contribution]:
+    """Sums over the same instances as one sum, where each reads something anew at every instance: what they share is
+    then read, or computed again, once.  Products that tiles reuse stay apart.
+    """
+    found: dict[object, Contribution] = {}
+    for n, p in enumerate(parts):
+        dims = {*cells, *(r.dim for r in p.ranges)}
+        streams = p.ranges and any(ex.dims_of(load) >= dims for load in ex.loads(p.value))
+        key = (frozenset(p.ranges), frozenset(aff.conjuncts(p.guard))) if streams else n
+        found[key] = replace(found[key], value=add(found[key].value, p.value)) if key in found else p
+    return list(found.values())
 
 
 def _promised(extra: Mapping[str, str], dims: tuple[tuple[str, Affine], ...]) -> list[str]:

@@ -46,6 +46,7 @@ from frontend.lang.functions import (
     trunc,
     where,
 )
+from frontend.lang.gradients import held
 from frontend.lang.handles import Cond, Dim, Expr, Index, Ordered, Size, Tensor
 from frontend.lang.recorder import current, is_recording
 from frontend.lang.scalar import Scalar, ScalarType
@@ -115,6 +116,7 @@ __all__ = [
     "f64",
     "floor",
     "fresh",
+    "held",
     "hypot",
     "i8",
     "i16",

@@ -185,6 +185,8 @@ def softmax(x: object, *dims: Dim | str, where: object = None) -> Expr:
     mask = None if where is None else must_lift(where, "where=")
     value = coerce(value, dt.division(value.dtype))
     top = reduce.reduce(recorder, "max", value, names, mask)
+    if isinstance(top.node, ex.Load):  # whatever is subtracted, the result is the same: no derivative goes that way
+        recorder.held.add(top.node.array)
     grown = call("exp", binary("-", value, top))
     total = reduce.reduce(recorder, "sum", grown, names, mask)
     share = binary("/", grown, total)

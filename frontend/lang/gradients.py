@@ -105,6 +105,19 @@ def _cotangent(recorder: Recorder, out: Tensor, weight: object) -> Tensor:
     return stored(recorder, (as_handle(out) * 0 + Expr(value)).value, "cotangent")
 
 
+def stop_gradient(x: object) -> Tensor:
+    """The value as a constant to derivatives: `x - ph.stop_gradient(x.max(i))` has the derivative of x."""
+    value = must_lift(x, "the argument of ph.stop_gradient")
+    recorder = current("ph.stop_gradient")
+    return held(Tensor(recorder.read(recorder.let(value, "held", {}))))
+
+
+def held(x: Tensor) -> Tensor:
+    """A let whose every reader takes it for a constant: one that is added and taken away again, as by softmax."""
+    current("held").held.add(x.name)
+    return x
+
+
 def stored(recorder: Recorder, value: Value, label: str) -> Tensor:
     """The value as a whole array: itself if it is one."""
     own = _array(recorder, value)

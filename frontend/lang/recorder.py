@@ -75,6 +75,7 @@ class Recorder:
         self.sizes: list[str] = []
         self.assumptions: list[Condition] = []
         self.gradients: list[Gradient] = []
+        self.held: set[str] = set()
         self.variables: set[str] = set()
         self.assumed: set[str] = set()
         self.lifted: dict[str, frozenset[str]] = {}
@@ -164,6 +165,7 @@ class Recorder:
             tuple(self.sizes),
             tuple(self.assumptions),
             tuple(self.gradients),
+            frozenset(self.held),
         )
 
     # blocks ---------------------------------------------------------------------------------------------------------

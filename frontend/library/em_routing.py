@@ -153,7 +153,7 @@ def _shared_out(LP: ph.Expr, A: ph.Expr, seen: Window, o: ph.Dim) -> ph.Expr:
     cells = tuple(private(f"c{y}", A.size(y)) for y in seen.positions)
     over, covers = (*seen.positions, *seen.taps), seen.covers(cells)
     best = ph.let(LP.max(o), "Best")
-    top = ph.let(best.max(*over, where=covers), "Top")
+    top = ph.held(ph.let(best.max(*over, where=covers), "Top"))
     likely = ph.let(ph.exp(LP - top(seen.at(cells))), "Likely")
     total = ph.let(likely.sum(o), "Total").sum(*over, where=covers)
     here = dict[object, object](zip(seen.positions, cells, strict=True))

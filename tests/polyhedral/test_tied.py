@@ -55,7 +55,7 @@ def test_inverse_windows(guard: str, op: str, value: str, t: str):
 
 
 def test_tiles_go_along_free_dims():
-    p = program(WINDOWS[0])
+    p = program(WINDOWS[0], "max", "Y + W")
     s = p.statements[0]
     assert tied(s) == {"z", "y", "k"}
     assert typical(s)["y"] * typical(s)["k"] <= 4
