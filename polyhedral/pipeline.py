@@ -37,6 +37,7 @@ class Arranged:
 
     planned: Planned
     assigned: Assignment
+    apart: frozenset[str] = frozenset()
 
     @property
     def layouts(self) -> Mapping[str, Layout]:
@@ -79,22 +80,25 @@ def arrange(
     named: bool = False,
     small: int = SMALL,
     how: str = "global",
+    apart: bool = True,
 ) -> Arranged:
     """A checked program of known sizes, made ready for a machine: simplified, then what costs more to store than to
     compute again is, then layouts are chosen for all that is left, and last the nests that want their operands in them.
 
-    `given` layouts stay; a program whose statements are `named` by hints keeps them all.
+    `given` layouts stay; a program whose statements are `named` by hints keeps them all.  What is kept `apart` is worth
+    its memory only where it lies in that of a core, which the schedule decides.
     """
     said: tuple[Remark, ...] = ()
+    own = frozenset[str]()
     p = simplify_tests(p)
     if not named:
         p, simpler = simplify(p)
-        p, fewer = recompute(p, target, small)
-        said = (*simpler, *fewer)
+        found = recompute(p, target, small, apart=apart)
+        p, own, said = found.program, found.apart, (*simpler, *found.remarks)
     p = _stored(p)
     assigned = assign(p, given, target, how)
     planned = plan_program(p, assigned.layouts, target, constants, small=small)
-    return Arranged(replace(planned, remarks=(*said, *assigned.remarks, *planned.remarks)), assigned)
+    return Arranged(replace(planned, remarks=(*said, *assigned.remarks, *planned.remarks)), assigned, own)
 
 
 def analyze(p: Program) -> Analyzed:
