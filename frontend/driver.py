@@ -45,7 +45,7 @@ from polyhedral.storage import Life, Placement, lives, may_share, place, sharing
 from polyhedral.target import Target, host
 from polyhedral.text import to_text
 from polyhedral.transforms.parallel import outermost_parallel
-from polyhedral.tree import Tree, render
+from polyhedral.tree import Tree, local_arrays, render
 
 log = logging.getLogger("polyhedral.driver")
 
@@ -173,13 +173,27 @@ def lower(
     `hints` on loops keep register tiles out: these would fix all loops of a statement.  `constants` are arguments that
     are the same at every call.
     """
+    return _lowered(program, layouts, options, before, hints, constants, never=frozenset())
+
+
+def _lowered(
+    program: Program,
+    layouts: Mapping[str, Layout],
+    options: Options,
+    before: Timings,
+    hints: Hints,
+    constants: frozenset[str],
+    *,
+    never: frozenset[str],
+) -> Built:
+    """`never` are temporaries that are worth their memory only in that of a core, and do not come to lie there."""
     clock = _Clock(before)
     target = session().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     asked = hinted_layouts(prepared(program), hints) if hints else {}
-    arranged = arrange(
-        program, {**layouts, **asked}, target, constants, named=bool(hints), small=above, how=options.layouts
-    )
+    given = {**layouts, **asked}
+    how = options.layouts
+    arranged = arrange(program, given, target, constants, named=bool(hints), small=above, how=how, never=never)
     parts = separate(arranged.planned.program, constants)
     clock.lap("plan")
     rest = replace(arranged.planned, program=parts.each, layouts=arranged.layouts)
@@ -188,6 +202,12 @@ def lower(
         first = replace(rest, program=parts.once)
         once = _printed(first, options, target, clock, NO_HINTS)
     built = _printed(rest, options, target, clock, hints)
+    lost = arranged.apart - local_arrays(built.scheduled.schedule.tree)
+    if lost:
+        return _lowered(program, layouts, options, clock.timings(), hints, constants, never=never | lost)
+    for part in filter(None, (once, built)):
+        if not part.program.sizes:
+            require_memory(part.program, part.placement({}), options.budget)
     return replace(built, once=once, timings=clock.timings(), assigned=arranged.assigned, asked=frozenset(asked))
 
 
@@ -213,8 +233,6 @@ def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, 
         remarks = (*planned.remarks, *scheduled.schedule.remarks, note)
         scheduled = replace(scheduled, schedule=replace(scheduled.schedule, remarks=remarks))
         built = _emitted(scheduled, options, target.vector, clock, checked=options.checked)
-    if not program.sizes:
-        require_memory(program, built.placement({}), options.budget)
     return replace(built, choices=planned.choices)
 
 

@@ -91,6 +91,7 @@ def in_blocks(
         return None, Remark(
             "do not run in common blocks", "what flows between them is little next to their work", shown
         )
+    made = frozenset(p.statement(n).write.array for n in b.members)
     inner = Chooser(replace(target, cores=1), frozenset(a.name for a in p.arrays if a.name not in b.local))
     program, cut = _one_block(p, b, layouts)
     trips = [-(-_extent(p, loop) // loop.size) for loop in b.loops]
@@ -99,7 +100,7 @@ def in_blocks(
     together = sum(_moved(p, p.statement(n), b.local, target) for n in unplanned)
     for n in [n for n in b.members if n not in unplanned]:
         sizes = b.sizes(n)
-        view = View(sizes, program, cut, Within(frozenset(sizes), frozenset(b.local)))
+        view = View(sizes, program, cut, Within(frozenset(sizes), made))
         part = find(p, p.statement(n), layouts, inner, small, view)
         if isinstance(part.plan, str):
             return None, Remark("do not run in common blocks", f"{n} has no register tile there", shown)

@@ -16,10 +16,11 @@ from polyhedral import affine as aff
 from polyhedral.affine import TRUE, Affine
 from polyhedral.expr import Load
 from polyhedral.isl import named
-from polyhedral.layout import Layout
+from polyhedral.layout import Layout, row_major
 from polyhedral.prices import array_bytes
 from polyhedral.program import Array, Program, Role, Statement, reads, touched
 from polyhedral.register_plan import EVEN, balance
+from polyhedral.rewrites.clone import clone
 from polyhedral.target import Target
 from polyhedral.transforms.share import Shared, own_bytes
 
@@ -68,6 +69,36 @@ def blocks(p: Program, layouts: Mapping[str, Layout], target: Target) -> tuple[B
             groups = [*(g for g in groups if not g & group), group]
             found[group] = made
     return tuple(found[g] for g in groups)
+
+
+def companies(p: Program, name: str, target: Target) -> tuple[frozenset[str], ...]:
+    """The readers of a temporary in groups, each of which could have one of its own, block by block; none where some
+    reader cannot.
+    """
+    layouts = {a.name: row_major(a) for a in p.arrays if all(e.is_const for _, e in a.dims)}
+    order = _in_order(p)
+    (maker,) = (s.name for s in p.users[name] if s.write.array == name)
+    readers = [s.name for s in p.users[name] if s.name != maker]
+    if len(layouts) < len(p.arrays) or not order.keys() >= {maker, *readers}:
+        return ()
+
+    def together(group: frozenset[str]) -> bool:
+        alone, (_, own) = clone(p, name, (frozenset(readers) - group, group))
+        places = _in_order(alone)
+        members = {own, *_between(alone, places, group)}
+        layouts_of = {**layouts, own: layouts[name]}
+        found = _common(alone, sorted(members, key=lambda n: places[n]), layouts_of, target)
+        return len(members) <= MOST and found is not None and own in found.local
+
+    found: list[frozenset[str]] = []
+    for r in sorted(readers, key=lambda n: order[n]):
+        if found and together(found[-1] | {r}):
+            found[-1] |= {r}
+        elif together(frozenset((r,))):
+            found.append(frozenset((r,)))
+        else:
+            return ()
+    return tuple(found)
 
 
 def _private(p: Program, a: Array) -> bool:

@@ -38,6 +38,7 @@ class Arranged:
 
     planned: Planned
     assigned: Assignment
+    apart: frozenset[str] = frozenset()
 
     @property
     def layouts(self) -> Mapping[str, Layout]:
@@ -80,23 +81,30 @@ def arrange(
     named: bool = False,
     small: int = SMALL,
     how: str = "global",
+    never: frozenset[str] = frozenset(),
 ) -> Arranged:
     """A checked program of known sizes, made ready for a machine: simplified, then what costs more to store than to
     compute again is, then layouts are chosen for all that is left, and last the nests that want their operands in them.
 
-    `given` layouts stay; a program whose statements are `named` by hints keeps them all.
+    `given` layouts stay; a program whose statements are `named` by hints keeps them all.  What is kept `apart` is worth
+    its memory only where it lies in that of a core; what turned out `never` to do so is computed at each use.
     """
+    given_program = p
     said: tuple[Remark, ...] = ()
+    apart = frozenset[str]()
     p = simplify_tests(p)
     if not named:
-        p, apart = phases(p, small)
+        p, cut = phases(p, small)
         p, simpler = simplify(p)
-        p, fewer = recompute(p, target, small)
-        said = (*apart, *simpler, *fewer)
+        found = recompute(p, target, small, never=never)
+        p, apart, said = found.program, found.apart, (*cut, *simpler, *found.remarks)
     p = _stored(p)
     assigned = assign(p, given, target, how)
     planned = plan_program(p, assigned.layouts, target, constants, small=small)
-    return Arranged(replace(planned, remarks=(*said, *assigned.remarks, *planned.remarks)), assigned)
+    lost = apart - {array for nest in planned.nests for array, _ in nest.local}
+    if lost:
+        return arrange(given_program, given, target, constants, small=small, how=how, never=never | lost)
+    return Arranged(replace(planned, remarks=(*said, *assigned.remarks, *planned.remarks)), assigned, apart)
 
 
 def analyze(p: Program) -> Analyzed:

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from frontend.options import Options
+from polyhedral.blocks import companies
 from polyhedral.checks import check
 from polyhedral.interpreter import run
-from polyhedral.program import Program, Role
+from polyhedral.program import Program, Role, reads
 from polyhedral.reader import parse
 from polyhedral.recompute import price, recompute
+from polyhedral.rewrites.clone import clone
 from polyhedral.rewrites.inline import inlinable, inline
 from polyhedral.target import Target
 from polyhedral.text import to_text
@@ -97,10 +101,11 @@ def test_the_price_follows_memory_and_work():
     """Votes go, a convolution's activations stay, and more bandwidth makes storing cheaper."""
     big = VOTES.replace("k: 6", "k: 60000").replace("k < 6", "k < 60000")
     slow, fast = Target(bytes_per_cycle=2.0), Target(bytes_per_cycle=2e6, l3=1 << 20)
-    made, remarks = recompute(parse(big), slow)
+    found = recompute(parse(big), slow)
+    made, remarks = found.program, found.remarks
     assert temporaries(made) == set()
     assert [r.statement for r in remarks] == ["V"]
-    assert temporaries(recompute(parse(big), fast)[0]) == {"V"}
+    assert temporaries(recompute(parse(big), fast).program) == {"V"}
     dense = """
     program dense
       input X: f32[i: 1000, k: 100]
@@ -112,7 +117,7 @@ def test_the_price_follows_memory_and_work():
     """
     cost = price(parse(dense), "T", slow)
     assert cost.recomputed > 10 * cost.stored
-    assert temporaries(recompute(parse(dense), slow)[0]) == {"T"}
+    assert temporaries(recompute(parse(dense), slow).program) == {"T"}
 
 
 def test_random_programs_mean_the_same():
@@ -135,3 +140,39 @@ def test_random_programs_mean_the_same():
 
     each()
     assert inlined > 30
+
+
+ROUTED = """
+program routed
+  input P: f32[n: 600, k: 96, r: 8]
+  input W: f32[k: 96, o: 32, q: 8, r: 8]
+  input R: f32[n: 600, k: 96]
+  output Z: f32[n: 600, o: 32, q: 8]
+  temporary V: f32[n: 600, k: 96, o: 32, q: 8]
+  temporary M: f32[n: 600, o: 32, q: 8]
+  V: for n < 600, k < 96, o < 32, q < 8: V = sum[r < 8] P * W
+  M: for n < 600, o < 32, q < 8: M = sum[k < 96] R * V
+  Z: for n < 600, o < 32, q < 8: Z = sum[k < 96] R * (V - M) * (V - M)
+"""
+
+
+def test_made_block_by_block():
+    """Votes that no cache holds are made once for the two sums that read them, in the memory of a core."""
+    p = parse(ROUTED)
+    target = replace(Target(cores=2), l3=1 << 22)
+    assert companies(p, "V", target) == (frozenset({"M", "Z"}),)
+    found = recompute(p, target)
+    assert found.apart == {"V"}
+    lost = recompute(p, target, never=frozenset({"V"}))
+    assert not lost.apart
+    assert temporaries(lost.program) == {"M"}
+
+
+def test_clones_mean_the_same():
+    p = parse(ROUTED.replace("600", "3").replace("96", "5").replace(" 32", " 4"))
+    made, names = clone(p, "V", (frozenset({"M"}), frozenset({"Z"})))
+    assert names == ("V", "V_2")
+    assert {s.name: {x.array for x in reads(s)} for s in made.statements}["Z"] == {"R", "V_2", "M"}
+    rng = np.random.default_rng(0)
+    inputs = {a.name: rng.random([e.const for _, e in a.dims]).astype(np.float32) for a in p.arrays[:3]}
+    np.testing.assert_array_equal(run(p, inputs)["Z"], run(made, inputs)["Z"])
