@@ -19,26 +19,11 @@ from codegen import loops as lp
 from codegen.full import full_apart
 from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, Promoted, at_most
 from polyhedral import affine as aff
+from polyhedral import tree as tr
 from polyhedral.affine import Affine, Condition
 from polyhedral.errors import InternalError
 from polyhedral.isl_schedule import Frame, context_of, from_yaml, to_yaml
-from polyhedral.tree import (
-    Filter,
-    Leaf,
-    Local,
-    Member,
-    Promote,
-    Run,
-    Tree,
-    held,
-    local_arrays,
-    members_of,
-    regions,
-    renamed,
-)
-from polyhedral.tree import (
-    Sequence as InOrder,
-)
+from polyhedral.tree import Leaf, Local, Member, Promote, Run, Tree, held, local_arrays, members_of, regions, renamed
 
 _OP = cast("Any", isl.ast_expr_op_type)  # islpy's stubs lack the names that end in an underscore
 _TYPES = cast("Any", isl.ast_node_type)
@@ -69,15 +54,15 @@ def lower(fr: Frame, tree: Tree) -> Node:
     What runs one after another is lowered one by one, which takes time in proportion to the program; where sizes are
     symbolic all together, so that neighbours share the conditions on them.
     """
-    every = tuple(f.id for f in fr.families)
-    several = isinstance(tree, InOrder) and not fr.program.sizes
-    parts = tree.children if several else (Filter(every, tree),)
+    parts = (tr.Filter(tuple(f.id for f in fr.families), tree),)
+    if isinstance(tree, tr.Sequence) and not fr.program.sizes:
+        parts = tree.children
     nodes = [n for part in parts for n in _part(fr, part)]
     made = nodes[0] if len(nodes) == 1 else Block(tuple(nodes))
     return full_apart(made, lambda f: fr.family(f).statement)
 
 
-def _part(fr: Frame, part: Filter) -> Iterator[Node]:
+def _part(fr: Frame, part: tr.Filter) -> Iterator[Node]:
     """The loops of some families.  isl knows them by numbers from 0, so that equal layers of a program are one question
     to it.
     """
