@@ -9,7 +9,7 @@ cgen builds the structure; `codegen.scalar` the values.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -31,6 +31,7 @@ from polyhedral.affine import Affine
 from polyhedral.instances import Family, Kind
 from polyhedral.layout import Layout, address, row_major
 from polyhedral.program import Array, Program, Role
+from polyhedral.storage import Sharing
 from polyhedral.tree import Run
 
 _RESERVED = frozenset((
@@ -74,6 +75,8 @@ class _Emitter:
     spelled: Mapping[str, str]
     checked: bool
     vector_bytes: int
+    names: frozenset[str]
+    """How arrays and sizes are spelled."""
     first: dict[str, dict[str, Affine]] = field(default_factory=dict[str, dict[str, Affine]])
     """For arrays in memory of their own, the first cell that this holds along each axis that is cut."""
     scalar: Scalar = field(init=False)
@@ -92,7 +95,7 @@ class _Emitter:
         if name in self.spelled:
             return self.spelled[name]
         made = c_name(name)
-        while made in _RESERVED or made in self.spelled.values():
+        while made in _RESERVED or made in self.names:
             made += "_"
         return made
 
@@ -161,7 +164,7 @@ class _Emitter:
 
     def execute(self, node: lp.Exec) -> list[cgen.Generable]:
         family = self.families[node.family]
-        self.scalar.site = 1 + self.program.statements.index(family.statement)
+        self.scalar.site = 1 + family.place
         s, at = family.statement, dict(node.at)
         array = self.program.array(s.write.array)
         target = self.cell(array.name, [(d, aff.substitute(i, at)) for d, i in s.write.index])
@@ -311,7 +314,7 @@ def emit(
     *,
     checked: bool = False,
     vector_bytes: int = 32,
-    shared: Set[frozenset[str]] = frozenset(),
+    shared: Sharing | None = None,
 ) -> Source:
     """The C text of a program's kernel; `checked` tests every index at run time, `shared` are the pairs of arrays that
     may lie in one place.
@@ -322,11 +325,12 @@ def emit(
     layouts = {**layouts, **own}
     strides = tuple(dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str)))
     spelled = _spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
-    emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes)
+    names = frozenset(spelled.values())
+    emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes, names)
     parallel = lp.has_parallel(root)
     apart = {*local, *(n.array for n in lp.walk(root) if isinstance(n, lp.Promoted) and not n.stored)}
     arrays = [a for a in p.arrays if a.role is not Role.CONSTANT and a.name not in apart]
-    parts = phases(root, emitter.families, shared)
+    parts = phases(root, emitter.families, shared or Sharing())
     bodies = [
         _Body(
             f"{symbol}_body" if len(parts) == 1 else f"{symbol}_phase_{k}",
@@ -343,11 +347,13 @@ def emit(
 
 def _spellings(names: Sequence[str]) -> dict[str, str]:
     spelled: dict[str, str] = {}
+    taken: set[str] = set()
     for n in names:
         made = c_name(n)
-        while made in _RESERVED or keyword.iskeyword(made) or made in spelled.values():
+        while made in _RESERVED or keyword.iskeyword(made) or made in taken:
             made += "_"
         spelled[n] = made
+        taken.add(made)
     return spelled
 
 

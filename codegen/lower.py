@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, cast
 
@@ -18,10 +19,11 @@ from codegen import loops as lp
 from codegen.full import full_apart
 from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, Promoted, at_most
 from polyhedral import affine as aff
+from polyhedral import tree as tr
 from polyhedral.affine import Affine, Condition
 from polyhedral.errors import InternalError
-from polyhedral.isl_schedule import Frame, context_set, to_isl
-from polyhedral.tree import Leaf, Local, Member, Promote, Run, Tree, held, local_arrays, members_of, regions
+from polyhedral.isl_schedule import Frame, context_of, from_yaml, to_yaml
+from polyhedral.tree import Leaf, Local, Member, Promote, Run, Tree, held, local_arrays, members_of, regions, renamed
 
 _OP = cast("Any", isl.ast_expr_op_type)  # islpy's stubs lack the names that end in an underscore
 _TYPES = cast("Any", isl.ast_node_type)
@@ -36,6 +38,8 @@ class _Scope:
     """Names seen on the way down: isl's iterators and parameters as affine expressions, loop names taken."""
 
     frame: Frame
+    names: Mapping[str, str]
+    """The program's identifiers of the families."""
     members: Mapping[str, tuple[Member, ...]]
     values: Mapping[str, Affine]
     held: Mapping[str, tuple[tuple[int, _Region], ...]]
@@ -45,21 +49,46 @@ class _Scope:
 
 
 def lower(fr: Frame, tree: Tree) -> Node:
-    """The loops that execute every family in the order of the tree."""
-    schedule = to_isl(fr, tree, fr.families)
-    build = isl.AstBuild.from_context(context_set(fr))
-    ast = build.node_from_schedule(schedule)
-    members = {f.id: members_of(tree, f.id) for f in fr.families}
+    """The loops that execute every family in the order of the tree.
+
+    What runs one after another is lowered one by one, which takes time in proportion to the program; where sizes are
+    symbolic all together, so that neighbours share the conditions on them.
+    """
+    parts = (tr.Filter(tuple(f.id for f in fr.families), tree),)
+    if isinstance(tree, tr.Sequence) and not fr.program.sizes:
+        parts = tree.children
+    nodes = [n for part in parts for n in _part(fr, part)]
+    made = nodes[0] if len(nodes) == 1 else Block(tuple(nodes))
+    return full_apart(made, lambda f: fr.family(f).statement)
+
+
+def _part(fr: Frame, part: tr.Filter) -> Iterator[Node]:
+    """The loops of some families.  isl knows them by numbers from 0, so that equal layers of a program are one question
+    to it.
+    """
+    ids = {f: f"S{n}" for n, f in enumerate(part.families)}
+    tree = renamed(part.child, ids)
+    own = Frame(fr.program, tuple(replace(fr.family(f), id=n) for f, n in ids.items()))
+    ast = _generated(to_yaml(own, tree, own.families), fr.program.assumptions, fr.program.sizes, fr.params)
+    members = {f.id: members_of(tree, f.id) for f in own.families}
     sizes = {p: aff.size(n) for p, n in zip(fr.params, fr.program.sizes, strict=True)}
     found = {
         (type(n), n.array, f): (replace(n, child=Leaf()), inside) for n, inside, _ in regions(tree) for f in inside
     }
-    kept = {f.id: tuple((at, found[type(n), n.array, f.id]) for at, n in held(tree, f.id)) for f in fr.families}
-    made = _node(ast, _Scope(fr, members, sizes, kept))
+    kept = {f.id: tuple((at, found[type(n), n.array, f.id]) for at, n in held(tree, f.id)) for f in own.families}
+    made = _node(ast, _Scope(own, {n: f for f, n in ids.items()}, members, sizes, kept))
     for array in local_arrays(tree):
         if _begun(made, array) > 1:
             raise TakenApartError(array)
-    return full_apart(made, lambda f: fr.family(f).statement)
+    yield from made.children if isinstance(made, Block) else (made,)
+
+
+@lru_cache(maxsize=1 << 8)
+def _generated(
+    schedule: str, assumptions: tuple[Condition, ...], sizes: tuple[str, ...], params: tuple[str, ...]
+) -> isl.AstNode:
+    """isl's loops for a schedule tree, under what is known of the sizes."""
+    return isl.AstBuild.from_context(context_of(assumptions, sizes, params)).node_from_schedule(from_yaml(schedule))
 
 
 class TakenApartError(InternalError):
@@ -117,7 +146,8 @@ def _time(depth: int, inside: Node, scope: _Scope) -> Affine:
         if isinstance(node, For):
             bounds.append((node.name, node.lo, node.hi))
         node = lp.children(node)[0]
-    first = last = aff.substitute(scope.members[node.family][depth].time(node.family), dict(node.at))
+    family = next(id for id, name in scope.names.items() if name == node.family)
+    first = last = aff.substitute(scope.members[family][depth].time(family), dict(node.at))
     for name, lo, hi in reversed(bounds):
         first, last = (aff.substitute(t, {name: _least(b)}) for t, b in ((first, lo), (last, hi)))
     if first != last:
@@ -191,7 +221,7 @@ def _plain_node(node: isl.AstNode, scope: _Scope) -> Node:
         call = node.user_get_expr()
         family = scope.frame.family(call.op_get_arg(0).id_get_id().get_name())
         at = tuple(_affine(call.op_get_arg(i + 1), scope) for i in range(call.op_get_n_arg() - 1))
-        return Exec(family.id, tuple(zip(family.dims, at, strict=True)))
+        return Exec(scope.names[family.id], tuple(zip(family.dims, at, strict=True)))
     raise InternalError("PH999", f"isl generated a node of kind {kind}")
 
 

@@ -8,13 +8,14 @@ is decided in `polyhedral.storage`, how a function is spelled in `codegen.c`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from codegen.loops import Block, Exec, If, Node, Promoted, walk
 from polyhedral import affine as aff
 from polyhedral.errors import InternalError
 from polyhedral.instances import Family, references
+from polyhedral.storage import Sharing
 
 
 @dataclass(frozen=True)
@@ -25,24 +26,20 @@ class Phase:
     arrays: frozenset[str]
 
 
-def phases(root: Node, families: Mapping[str, Family], shared: Set[frozenset[str]]) -> tuple[Phase, ...]:
+def phases(root: Node, families: Mapping[str, Family], shared: Sharing) -> tuple[Phase, ...]:
     """The loops cut where they stand one after another, as seldom as will keep every pair in `shared` apart."""
-    others: dict[str, set[str]] = {}
-    for pair in shared:
-        for name in pair:
-            others.setdefault(name, set()).update(pair - {name})
     whole = Phase(root, _touched(root, families))
-    if _apart(whole.arrays, others):
+    if shared.apart(whole.arrays):
         return (whole,)
     made: list[Phase] = []
     for part in _parts(root):
         here = Phase(part, _touched(part, families))
-        if not _apart(here.arrays, others):
+        if not shared.apart(here.arrays):
             raise InternalError(
                 "PH999", f"arrays that share memory are needed at once: {', '.join(sorted(here.arrays))}"
             )
         joined = made[-1].arrays | here.arrays if made else here.arrays
-        if made and _apart(joined, others):
+        if made and shared.apart(joined):
             made[-1] = Phase(_joined(made[-1].root, part), joined)
         else:
             made.append(here)
@@ -66,11 +63,6 @@ def _parts(node: Node) -> Iterator[Node]:
 
 def _joined(a: Node, b: Node) -> Node:
     return Block((*(a.children if isinstance(a, Block) else (a,)), b))
-
-
-def _apart(arrays: Set[str], others: Mapping[str, Set[str]]) -> bool:
-    """Whether no two of these share memory; `others` are those that each shares some with."""
-    return all(not arrays & others[a] for a in arrays if a in others)
 
 
 def _touched(node: Node, families: Mapping[str, Family]) -> frozenset[str]:

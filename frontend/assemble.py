@@ -6,6 +6,7 @@ Readers come first: a reader's domain, seen through the index of its read, is wh
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import replace
 
 from frontend.infer import Context, Summary, facts_of, summary
@@ -35,7 +36,7 @@ def assemble(
         _record(build, n, r, settled)
     for d in reversed(recording.definitions):
         _store_parts(build, build.order[d.name])
-        for key in [k for k in build.wanted if k.definition == d.name]:
+        for key in build.copies.get(d.name, ()):
             _store_reduction(build, key, d)
     _store_parts(build, -1)
     for key, (array, _) in build.stored.items():
@@ -164,7 +165,14 @@ def _apart(dim: str, loops: tuple[str, ...]) -> str:
 def _want(build: Assembly, key: Key, job: Job, demand: Demand, top: bool) -> None:
     """Add a demand; a shared temporary stands before the first of its readers, outside all loops."""
     place = job.place[:1] if top else job.place
-    wanted = build.wanted.setdefault(key, Wanted(len(build.wanted), place, job.location))
+    wanted = build.wanted.get(key)
+    if wanted is None:
+        wanted = build.wanted[key] = Wanted(len(build.wanted), place, job.location)
+        if isinstance(key.definition, str):
+            build.copies.setdefault(key.definition, []).append(key)
+        else:
+            order = -_latest(build, key.definition), -_extent_of(key.definition), wanted.number
+            heapq.heappush(build.parts, (*order, key))
     wanted.place = min(wanted.place, place, key=numbers)
     wanted.demands.append(demand)
 
@@ -203,8 +211,8 @@ def _stored(build: Assembly, key: Key, name: str, box: Domain, what: Reduction |
 
 def _store_parts(build: Assembly, last: int) -> None:
     """Give a statement to each costly part whose latest definition is number `last` or later, largest parts first."""
-    while ready := [k for k in build.wanted if k not in build.stored and _latest(build, k.definition) >= last]:
-        key = max(ready, key=lambda k: _extent_of(k.definition))
+    while build.parts and -build.parts[0][0] >= last:
+        key = heapq.heappop(build.parts)[-1]
         part, wanted = key.definition, build.wanted[key]
         assert not isinstance(part, str), "reductions are stored in the order of their making"
         dims = dims_in_order(part)
@@ -215,14 +223,12 @@ def _store_parts(build: Assembly, last: int) -> None:
         _enter(build, Job(name, place, None, box, write, part, location=wanted.location))
 
 
-def _latest(build: Assembly, part: str | Expr) -> int:
-    if isinstance(part, str):
-        return -2
+def _latest(build: Assembly, part: Expr) -> int:
     return max((build.order.get(n.array, -1) for n in ex.loads(part)), default=-1)
 
 
-def _extent_of(part: str | Expr) -> int:
-    return 0 if isinstance(part, str) else sum(1 for _ in ex.walk(part))
+def _extent_of(part: Expr) -> int:
+    return sum(1 for _ in ex.walk(part))
 
 
 def _verb(part: Expr) -> str:
@@ -274,7 +280,6 @@ def _sizes_of(s: Statement) -> set[str]:
 
 def _finished(build: Assembly, job: Job, position: tuple[int | str, ...]) -> Statement:
     """A job with its temporaries in place of definitions and its dims as the user spelled them."""
-    parts = {f"%part{w.number}": k for k, w in build.wanted.items() if not isinstance(k.definition, str)}
 
     def final(node: Expr) -> Expr:
         if not isinstance(node, Load):
@@ -282,8 +287,8 @@ def _finished(build: Assembly, job: Job, position: tuple[int | str, ...]) -> Sta
         d = build.recording.definition(node.array)
         if isinstance(d, Reduction):
             key, index = _key_of(build, job, d, node)
-        elif node.array in parts:
-            key, index = parts[node.array], node.index
+        elif node.array in build.loaded:
+            key, index = build.loaded[node.array], node.index
         else:
             return node
         array, least = build.stored[key]

@@ -22,9 +22,9 @@ from frontend.infer_reads import (
     settled_by,
     spoken,
 )
-from frontend.recorded import Padding, Recorded, Recording, Reduction, Settled
+from frontend.recorded import Padding, Recorded, Recording, Reduction, Settled, unsided
 from polyhedral import affine as aff
-from polyhedral.affine import TRUE, Affine, Compare, Condition
+from polyhedral.affine import TRUE, Affine, Condition
 from polyhedral.errors import DimError, DomainError, InternalError, Location
 from polyhedral.expr import Expr
 from polyhedral.isl import named
@@ -54,9 +54,7 @@ class Context:
     @property
     def known(self) -> Condition:
         """Everything assumed about sizes so far."""
-        required = (c for _, s in self.recording.statements for c, _ in s.requires)
-        equations = _once(tuple((c, "") for c in required))
-        return aff.both(*self.recording.assumptions, *(c for c, _ in equations))
+        return self.recording.known
 
 
 def settle(r: Recorded, recording: Recording, summaries: dict[str, Summary] | None = None) -> Settled:
@@ -181,8 +179,7 @@ def _once(requires: Requires) -> Requires:
     """Each equation once, whichever side it was met from."""
     found: dict[object, tuple[Condition, str]] = {}
     for c, text in requires:
-        e = c.expr if isinstance(c, Compare) else None
-        found.setdefault(c if e is None else frozenset((e, -e)), (c, text))
+        found.setdefault(unsided(c), (c, text))
     return tuple(found.values())
 
 

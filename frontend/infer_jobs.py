@@ -79,8 +79,15 @@ class Assembly:
     known: Condition
     jobs: list[Job] = field(default_factory=list[Job])
     wanted: dict[Key, Wanted] = field(default_factory=dict[Key, Wanted])
+    copies: dict[str, list[Key]] = field(default_factory=dict[str, list[Key]])
+    """The temporaries that are wanted of each definition."""
+    parts: list[tuple[int, int, int, Key]] = field(default_factory=list[tuple[int, int, int, Key]])
+    """A heap of the elementwise parts that are not stored yet: those of the latest definitions first, then the largest.
+    """
     stored: dict[Key, Stored] = field(default_factory=dict[Key, Stored])
     taken: set[str] = field(default_factory=set[str])
+    counted: dict[str, int] = field(default_factory=dict[str, int])
+    """The last number given to each base name; those below it are taken."""
 
     @property
     def recording(self) -> Recording:
@@ -118,17 +125,24 @@ class Assembly:
         return count
 
     @cached_property
+    def loaded(self) -> dict[str, Key]:
+        """The elementwise parts by the names under which jobs load them, once all are known."""
+        return {f"%part{w.number}": k for k, w in self.wanted.items() if not isinstance(k.definition, str)}
+
+    @cached_property
     def shown(self) -> dict[str, str]:
         """Fresh dims by the user's spelling."""
         return {k: v for d in self.recording.definitions if isinstance(d, Reduction) for k, v in d.shown}
 
     def fresh(self, base: str) -> str:
         """A name that no array and no statement has yet."""
-        name, n = base, 0
+        n = self.counted.get(base, 0)
+        name = base if n == 0 else f"{base}_{n}"
         while name in self.taken:
             n += 1
             name = f"{base}_{n}"
         self.taken.add(name)
+        self.counted[base] = n
         return name
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from polyhedral.affine import TRUE, Affine, Condition
+from polyhedral import affine as aff
+from polyhedral.affine import TRUE, Affine, Compare, Condition
 from polyhedral.dtypes import DType
 from polyhedral.errors import Location
 from polyhedral.expr import Const, Expr
@@ -118,6 +119,7 @@ class Recording:
     """What a trace knows so far.  Extents of arguments are the symbolic sizes `X.c`; those of lets and vars affine.
 
     `held` arrays and reductions are constants to derivatives.
+    `equations` are the size equalities that its statements rely on, each once, whichever side it was met from.
     """
 
     name: str
@@ -128,6 +130,12 @@ class Recording:
     assumptions: tuple[Condition, ...] = ()
     gradients: tuple[Gradient, ...] = ()
     held: frozenset[str] = frozenset()
+    equations: tuple[Condition, ...] = ()
+
+    @cached_property
+    def known(self) -> Condition:
+        """Everything assumed about sizes so far."""
+        return aff.both(*self.assumptions, *self.equations)
 
     def array(self, name: str) -> Array | None:
         return self._arrays.get(name)
@@ -142,6 +150,12 @@ class Recording:
     @cached_property
     def _definitions(self) -> dict[str, Definition]:
         return {d.name: d for d in self.definitions}
+
+
+def unsided(equation: Condition) -> object:
+    """What an equation says, whichever side it is written from."""
+    e = equation.expr if isinstance(equation, Compare) else None
+    return equation if e is None else frozenset((e, -e))
 
 
 @dataclass(frozen=True)

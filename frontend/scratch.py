@@ -6,19 +6,19 @@ Where they lie is planned in `polyhedral.storage`; the memory itself comes from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 
 from frontend.units import readable
 from polyhedral.errors import ArgumentError, InternalError
 from polyhedral.program import Program
 from polyhedral.sharing import Conflict, conflict, together
-from polyhedral.storage import Placement, shortage
+from polyhedral.storage import Placement, Sharing, shortage
 from polyhedral.tree import Tree
 
 
-def judge(p: Program, tree: Tree, shared: Set[frozenset[str]]) -> None:
+def judge(p: Program, tree: Tree, shared: Sharing) -> None:
     """InternalError where temporaries that may share memory are needed at once."""
-    _refuse(p, together(p, tree, sorted(shared, key=sorted)))
+    _refuse(p, together(p, tree, shared))
 
 
 def judged(p: Program, tree: Tree, placement: Placement, sizes: Mapping[str, int]) -> Placement:

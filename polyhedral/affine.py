@@ -15,11 +15,24 @@ from functools import lru_cache
 from typing import Any, assert_never, cast
 
 
+class _Hashed:
+    """Values made of values are looked up all the time: each computes its hash once."""
+
+    __slots__ = ("_hash",)
+
+    def _remember(self, made: int) -> int:
+        object.__setattr__(self, "_hash", made)
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class Var:
     """The value of an iteration dimension."""
 
     name: str
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def __str__(self) -> str:
         return self.name
@@ -31,16 +44,25 @@ class Size:
 
     name: str
 
+    def __hash__(self) -> int:
+        return ~hash(self.name)
+
     def __str__(self) -> str:
         return self.name
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class Floor(_Hashed):
     """floor(arg / divisor), divisor > 1."""
 
     arg: Affine
     divisor: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            return self._remember(hash((self.arg, self.divisor)))
 
     def __str__(self) -> str:
         inner = str(self.arg)
@@ -65,11 +87,17 @@ def _rank(term: Term) -> tuple[int, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Affine:
+class Affine(_Hashed):
     """A quasi-affine expression; `terms` is sorted, without zero coefficients."""
 
     terms: tuple[tuple[Term, int], ...] = ()
     const: int = 0
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            return self._remember(hash((self.terms, self.const)))
 
     def __add__(self, other: Affine | int) -> Affine:
         if isinstance(other, int):
@@ -142,41 +170,50 @@ def _collect(terms: Iterable[tuple[Term, int]], const: int) -> Affine:
     total: dict[Term, int] = {}
     for t, c in terms:
         total[t] = total.get(t, 0) + c
-    return Affine(tuple(sorted(((t, c) for t, c in total.items() if c), key=lambda tc: _rank(tc[0]))), const)
+    kept = [tc for tc in total.items() if tc[1]]
+    if len(kept) > 1:
+        kept.sort(key=_order)
+    return Affine(tuple(kept), const)
 
 
+def _order(term: tuple[Term, int]) -> tuple[int, str]:
+    return _rank(term[0])
+
+
+@lru_cache(maxsize=1 << 12, typed=True)
 def const(value: int) -> Affine:
     return Affine((), value)
 
 
+@lru_cache(maxsize=1 << 12)
 def var(name: str) -> Affine:
     return Affine(((Var(name), 1),))
 
 
+@lru_cache(maxsize=1 << 12)
 def size(name: str) -> Affine:
     return Affine(((Size(name), 1),))
 
 
 def substitute(e: Affine, dims: Mapping[str, Affine], sizes: Mapping[str, Affine] | None = None) -> Affine:
     """Replace dims and sizes by expressions, simultaneously."""
-    parts: list[tuple[Affine | None, Term, int]] = []
-    for term, c in e.terms:
-        match term:
-            case Var(name):
-                parts.append((dims.get(name), term, c))
-            case Size(name):
-                parts.append(((sizes or {}).get(name), term, c))
-            case Floor(arg, divisor):
-                new = substitute(arg, dims, sizes)
-                parts.append((None if new == arg else new // divisor, term, c))
-            case _:
-                assert_never(term)
-    if all(new is None for new, _, _ in parts):
-        return e
     terms: list[tuple[Term, int]] = []
-    for new, term, c in parts:
-        terms += [(term, c)] if new is None else [(t, k * c) for t, k in new.terms]
-    return _collect(terms, e.const + sum(new.const * c for new, _, c in parts if new is not None))
+    const, changed = e.const, False
+    for term, c in e.terms:
+        if isinstance(term, Var):
+            new = dims.get(term.name)
+        elif isinstance(term, Size):
+            new = sizes.get(term.name) if sizes else None
+        else:
+            arg = substitute(term.arg, dims, sizes)
+            new = None if arg is term.arg else arg // term.divisor
+        if new is None:
+            terms.append((term, c))
+        else:
+            changed = True
+            const += new.const * c
+            terms += new.terms if c == 1 else [(t, k * c) for t, k in new.terms]
+    return _collect(terms, const) if changed else e
 
 
 def evaluate(e: Affine, env: Mapping[str, int], sizes: Mapping[str, int]) -> int:
@@ -214,10 +251,12 @@ def _leaves(e: Affine) -> Iterator[Term]:
             yield term
 
 
+@lru_cache(maxsize=1 << 14)
 def dims_of(e: Affine) -> frozenset[str]:
     return frozenset(t.name for t in _leaves(e) if isinstance(t, Var))
 
 
+@lru_cache(maxsize=1 << 14)
 def sizes_of(e: Affine) -> frozenset[str]:
     return frozenset(t.name for t in _leaves(e) if isinstance(t, Size))
 
@@ -226,11 +265,17 @@ def sizes_of(e: Affine) -> frozenset[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(_Hashed):
     """`expr >= 0`, or `expr == 0` when `equal`."""
 
     expr: Affine
     equal: bool = False
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            return self._remember(hash((self.expr, self.equal)))
 
     def __str__(self) -> str:
         positive = Affine(tuple((t, c) for t, c in self.expr.terms if c > 0), max(self.expr.const, 0))
@@ -241,24 +286,42 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class And:
+class And(_Hashed):
     args: tuple[Condition, ...]
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            return self._remember(hash(("and", self.args)))
 
     def __str__(self) -> str:
         return " and ".join(f"({a})" if isinstance(a, Or) else str(a) for a in self.args) or "true"
 
 
 @dataclass(frozen=True, slots=True)
-class Or:
+class Or(_Hashed):
     args: tuple[Condition, ...]
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            return self._remember(hash(("or", self.args)))
 
     def __str__(self) -> str:
         return " or ".join(f"({a})" if isinstance(a, And) and len(a.args) > 1 else str(a) for a in self.args) or "false"
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(_Hashed):
     arg: Condition
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            return self._remember(hash(("not", self.arg)))
 
     def __str__(self) -> str:
         return f"not ({self.arg})"
@@ -399,9 +462,11 @@ def holds(c: Condition, env: Mapping[str, int], sizes: Mapping[str, int]) -> boo
             assert_never(c)
 
 
+@lru_cache(maxsize=1 << 13)
 def condition_dims(c: Condition) -> frozenset[str]:
     return frozenset[str]().union(*(dims_of(p.expr) for p in comparisons(c)))
 
 
+@lru_cache(maxsize=1 << 13)
 def condition_sizes(c: Condition) -> frozenset[str]:
     return frozenset[str]().union(*(sizes_of(p.expr) for p in comparisons(c)))

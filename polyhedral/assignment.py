@@ -22,7 +22,7 @@ from polyhedral.prices import instances
 from polyhedral.program import Array, Program, Role
 from polyhedral.target import Target
 
-SECONDS = 1.0
+SECONDS = 4.0
 """How long the 0/1 program may take; the best assignment found by then is kept."""
 WORTH = 50_000
 """Instances of a whole program from which on layouts matter."""

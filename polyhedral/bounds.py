@@ -130,10 +130,6 @@ class _Question:
     statement: Statement
 
     @cached_property
-    def extents(self) -> dict[str, dict[str, Affine]]:
-        return {a.name: dict(a.dims) for a in self.program.arrays}
-
-    @cached_property
     def runs(self) -> dict[tuple[tuple[str, ...], Condition, tuple[str, ...]], NamedSet]:
         return {}
 
@@ -158,7 +154,8 @@ class _Question:
 
     def use(self, verb: str, access: Access, d: str, i: Affine, dims: tuple[str, ...], condition: Condition) -> Use:
         s = self.statement
-        return Use(s.name, verb, access, d, i, self.extents[access.array][d], dims, condition, s.location)
+        extent = self.program.array(access.array).extent(d)
+        return Use(s.name, verb, access, d, i, extent, dims, condition, s.location)
 
     def ask(self, use: Use) -> Condition | None:
         """None where the access is in bounds; else the condition on the sizes for which it is."""

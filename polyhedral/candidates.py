@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, product
-from math import prod
+from math import inf, prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -325,14 +325,15 @@ class _Forms:
         floor: float,
         alike: Sequence[Sequence[Sequence[Form]]],
         which: Sequence[int],
-    ) -> Choice:
-        """The plan with one form for each group of operands."""
+        below: float,
+    ) -> Choice | None:
+        """The plan with one form for each group of operands; None where it does not take fewer cycles than `below`."""
         chosen = [[forms[n] for forms in group] for n, group in zip(which, alike, strict=True)]
         relaid = tuple(r for group in chosen for made, _, _ in group for r in made)
         streams = [replace(group[0][1], count=len(group)) for group in chosen]
         copies = sum(group[0][2] for group in chosen)  # one copy serves all that are alike
-        found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor)
-        return Choice(self.s, plan, relaid, found)
+        found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor, below)
+        return None if found is None else Choice(self.s, plan, relaid, found)
 
     def _forms(self, o: Operand, order: Sequence[str]) -> list[Form]:
         key = o, tuple(d for d in order if d in o.dims)
@@ -376,22 +377,26 @@ def _same(forms: Sequence[list[Form]]) -> Iterator[list[list[Form]]]:
     yield from kinds.values()
 
 
-def _combined(counts: Sequence[int], made: Callable[[Sequence[int]], Choice]) -> Iterator[Choice]:
-    """All combinations of so many forms each; of more than `PRODUCT`, those on the way of a descent that changes one
-    at a time.
+def _combined(counts: Sequence[int], made: Callable[[Sequence[int], float], Choice | None]) -> Iterator[Choice]:
+    """Of all combinations of so many forms each those that are better than the ones before; of more than `PRODUCT`,
+    those on the way of a descent that changes one at a time.
     """
+    least = inf
     if prod(counts) <= PRODUCT:
-        yield from (made(which) for which in product(*map(range, counts)))
+        for which in product(*map(range, counts)):
+            found = made(which, least)
+            if found is not None:
+                yield found
+                least = min(least, found.prediction.total)
         return
     at = [0] * len(counts)
-    least = made(at)
-    yield least
     for n, count in enumerate(counts):
-        for form in range(1, count):
-            other = made([*at[:n], form, *at[n + 1 :]])
-            yield other
-            if other.prediction.total < least.prediction.total:
-                at[n], least = form, other
+        for form in range(1 if n else 0, count):
+            found = made([*at[:n], form, *at[n + 1 :]], least)
+            if found is not None:
+                yield found
+                if found.prediction.total < least:
+                    at[n], least = form, found.prediction.total
 
 
 def _loading(q: _Setting, o: Operand, vector: str, lanes: int) -> float | None:

@@ -8,8 +8,9 @@ again in the smallest cache that holds everything touched since.  Which nests ar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import gcd, prod
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import gcd, inf, prod
 
 from polyhedral.register_plan import RegisterPlan, balance
 from polyhedral.target import Target
@@ -38,6 +39,13 @@ REMAINDER = 8000.0
 """Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
 WEIGHT = 1 / 64
 """What a cycle of work costs that memory hides: enough to tell plans apart."""
+
+ROUNDED = 1 - 1e-9
+"""What is sure of a bound, the arithmetic being rounded."""
+
+
+Pieces = tuple[int, tuple[tuple[int, int], ...]]
+"""Bytes of a contiguous piece of memory, and how far apart and how often such pieces repeat, axis by axis."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Stream:
             if n > 1 and stride:
                 yield abs(stride), n
 
-    def rows(self, span: Mapping[str, int], line: int) -> tuple[int, list[tuple[int, int]]]:
+    def rows(self, span: Mapping[str, int], line: int) -> Pieces:
         """Bytes of one contiguous piece of a box, and the axes along which such pieces repeat."""
         piece = self.itemsize
         apart: list[tuple[int, int]] = []
@@ -82,36 +90,41 @@ class Stream:
                 piece += (n - 1) * stride
             elif n > 1:
                 apart.append((stride, n))
-        return piece, apart
+        return piece, tuple(apart)
 
     def lines(self, span: Mapping[str, int], line: int) -> float:
-        """Cache lines that a box touches; each contiguous piece of several brings one more, its own end or a neighbour
+        """Cache lines that a box touches."""
+        return self.covered(self.rows(span, line), line)
+
+    def covered(self, pieces: Pieces, line: int) -> float:
+        """Cache lines of these pieces; each contiguous piece of several brings one more, its own end or a neighbour
         that is fetched along.
         """
-        piece, apart = self.rows(span, line)
-        pieces = prod(n for _, n in apart)
-        return max(1.0, piece / line + (PIECE if pieces > 1 else 0.0)) * pieces * self.count
+        piece, apart = pieces
+        count = prod(n for _, n in apart)
+        return max(1.0, piece / line + (PIECE if count > 1 else 0.0)) * count * self.count
 
     def pages(self, span: Mapping[str, int]) -> float:
         """Pages that a box touches."""
         piece, apart = self.rows(span, PAGE)
         return max(1.0, piece / PAGE) * prod(n for _, n in apart) * self.count
 
-    def fits(self, span: Mapping[str, int], size: int, line: int) -> bool:
-        """Whether half of the ways of a cache hold the rows of a box, however far apart they lie: those whose distances
-        are multiples of many sets meet in few.
-        """
-        sets = 1 << (size // line // 8).bit_length() - 1
-        ways = size // line / sets
-        _, apart = self.rows(span, line)
-        meeting = 1
-        for shared, n in sorted(
-            ((gcd(sets, stride // line), n) for stride, n in apart if stride % line == 0), reverse=True
-        ):
-            meeting *= n
-            if meeting > CROWDED * ways * (sets // shared):
-                return False
-        return True
+
+@lru_cache(maxsize=1 << 14)
+def fits(pieces: Pieces, size: int, line: int) -> bool:
+    """Whether half of the ways of a cache hold the rows of a box, however far apart they lie: those whose distances
+    are multiples of many sets meet in few.
+    """
+    sets = 1 << (size // line // 8).bit_length() - 1
+    ways = size // line / sets
+    meeting = 1
+    for shared, n in sorted(
+        ((gcd(sets, stride // line), n) for stride, n in pieces[1] if stride % line == 0), reverse=True
+    ):
+        meeting *= n
+        if meeting > CROWDED * ways * (sets // shared):
+            return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -163,8 +176,11 @@ def predict(
     target: Target,
     copies: float = 0.0,
     floor: float = 0.0,
-) -> Prediction:
-    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least."""
+    below: float = inf,
+) -> Prediction | None:
+    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least.
+    None where they are not `below` a number even if the caches delivered at once.
+    """
     trips = plan.trips(extents)
     blocks = -(-plan.width // lanes)
     rows = dict(plan.rows)
@@ -177,14 +193,13 @@ def predict(
     vectors = sum(o.instructions * blocks * _seen(o, rows) * _part(o, fill) for o in operands if o.vector)
     scalars = sum(_seen(o, rows) * _part(o, fill) for o in operands if not o.vector)
     streams = [*operands, result]
-    delivered = _delivered(plan, extents, trips, streams, len(operands) if floor else len(streams), target)
-    return Prediction(
+    sure = Prediction(
         fma=steps * accumulators * part / target.fma_per_cycle,
         loads=steps * (vectors + scalars) / target.loads_per_cycle,
         latency=steps * float(target.latency),
-        l2=delivered[1] * NEAR,
-        l3=delivered[2] * FAR,
-        memory=delivered[3] * target.line / target.bytes_per_cycle,
+        l2=0.0,
+        l3=0.0,
+        memory=0.0,
         control=steps * (STEP + _crowded(operands, rows))
         + executions * (_translated(plan, inside, operands) + sum(_chosen(plan, inside, o, rows) for o in operands)),
         ends=executions * (_end(plan, trips, result) * accumulators * part + 4.0)
@@ -192,6 +207,15 @@ def predict(
         copies=copies,
         imbalance=1 / balance(trips[0], target.cores),
         floor=floor,
+    )
+    if sure.total * ROUNDED >= below:
+        return None
+    delivered = _delivered(plan, extents, trips, streams, len(operands) if floor else len(streams), target)
+    return replace(
+        sure,
+        l2=delivered[1] * NEAR,
+        l3=delivered[2] * FAR,
+        memory=delivered[3] * target.line / target.bytes_per_cycle,
     )
 
 
@@ -271,28 +295,32 @@ def _delivered(
     around = [(d, inside[d]) for d in reversed(plan.order)]
     around += [(loop.dim, n) for loop, n in zip(reversed(plan.loops), reversed(trips), strict=True)]
     outside = prod(n for _, n in around)
-    box = [o.lines(span, target.line) for o in streams]
+    pieces = [o.rows(span, target.line) for o in streams]
+    box = [o.covered(p, target.line) for o, p in zip(streams, pieces, strict=True)]
     left = [lines * outside for lines in box[:-1]] + [box[-1] * prod(trips)]  # results stay in registers meanwhile
     for step, (d, n) in enumerate(around):
         if n > 1:
-            levels = [_level(o, span, sum(box), target) for o in streams[:counted]]
+            together = sum(box)
+            levels = [_level(p, together, target) for p in pieces[:counted]]
             span[d] = min(span[d] * n, extents[d])
             outside //= n
-            box = [o.lines(span, target.line) for o in streams]
+            pieces = [o.rows(span, target.line) if d in o.strides else p for o, p in zip(streams, pieces, strict=True)]
+            box = [o.covered(p, target.line) for o, p in zip(streams, pieces, strict=True)]
             distinct = [min(lines, once * outside) for lines, once in zip(left, box, strict=True)]
             distinct[-1] = left[-1] if step < len(plan.order) else distinct[-1]
             for level, lines, rest in zip(levels, left, distinct, strict=False):
                 delivered[level] += lines - rest
             left = distinct
-    for o, lines in zip(streams[:counted], left, strict=False):
-        delivered[_level(o, span, sum(box), target)] += lines
+    together = sum(box)
+    for p, lines in zip(pieces[:counted], left, strict=False):
+        delivered[_level(p, together, target)] += lines
     return delivered
 
 
-def _level(o: Stream, span: Mapping[str, int], lines: float, target: Target) -> int:
+def _level(pieces: Pieces, lines: float, target: Target) -> int:
     """The first cache (0, 1, 2) that holds so many lines of a box and, in its sets, the operand's own; else 3."""
     for level, size in enumerate((target.l1, target.l2, target.l3)):
-        if lines * target.line <= FULL[level] * size and o.fits(span, size, target.line):
+        if lines * target.line <= FULL[level] * size and fits(pieces, size, target.line):
             return level
     return 3
 

@@ -23,7 +23,7 @@ _DEFINED = (Role.OUTPUT, Role.TEMPORARY)
 def require_defined(p: Program, context: Condition) -> None:
     """Raise PH120 or PH121 for the first cell that is not defined, or defined twice, for sizes within `context`."""
     for a in p.with_role(*_DEFINED):
-        writers = tuple(s for s in p.statements if s.write.array == a.name)
+        writers = p.writers.get(a.name, ())
         for s in writers:
             _require_injective(p, s, context)
             _require_no_loop(p, s, context)
@@ -138,7 +138,7 @@ class _Definition:
         if self.array.role is Role.OUTPUT:
             point = witness(self.undefined)
             self.fail(point, self.undefined, f"{self.cell(point)} is returned but no statement defines it", None)
-        for s in self.program.statements:
+        for s in self.program.users.get(self.array.name, ()):
             for load, when in guarded_loads(s.value):
                 if load.array != self.array.name:
                     continue

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -89,11 +90,17 @@ def references(f: Family) -> tuple[Reference, ...]:
     write = Reference(f, s.write.array, s.write.index, aff.TRUE, True)
     if f.kind is Kind.INIT:
         return (write,)
-    found: list[Reference] = []
-    for load, when in guarded_loads(s.value):
-        index = tuple((d, i if isinstance(i, Affine) else None) for d, i in load.index)
-        found.append(Reference(f, load.array, index, when, False))
-    return (*dict.fromkeys(found), write)
+    return (*(Reference(f, array, index, when, False) for array, index, when in _read(s.value)), write)
+
+
+@lru_cache(maxsize=1 << 12)
+def _read(value: ex.Expr) -> tuple[tuple[str, tuple[tuple[str, Affine | None], ...], Condition], ...]:
+    """What a value reads: array, index and the condition around it, each once."""
+    found = (
+        (load.array, tuple((d, i if isinstance(i, Affine) else None) for d, i in load.index), when)
+        for load, when in guarded_loads(value)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def guarded_loads(e: ex.Expr, when: Condition = aff.TRUE) -> Iterator[tuple[ex.Load, Condition]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import assert_never
 
 import islpy as isl
@@ -29,9 +30,15 @@ def space(dims: Sequence[str], sizes: Sequence[str], name: str | None = None) ->
     return s if name is None else s.set_tuple_name(_S, name)
 
 
+@lru_cache(maxsize=1 << 10)
+def number(value: int) -> isl.Val:
+    """An integer as isl has it; making one takes longer than most of what is done with it."""
+    return isl.Val(value, context=CONTEXT)
+
+
 def to_aff(e: Affine, local: isl.LocalSpace, dims: Mapping[str, int], sizes: Mapping[str, int]) -> isl.Aff:
     """An affine expression over the given positions."""
-    result = isl.Aff.zero_on_domain(local).set_constant_val(e.const)
+    result = isl.Aff.zero_on_domain(local).set_constant_val(number(e.const))
     for term, c in e.terms:
         match term:
             case Var(name):
@@ -39,10 +46,25 @@ def to_aff(e: Affine, local: isl.LocalSpace, dims: Mapping[str, int], sizes: Map
             case Size(name):
                 piece = isl.Aff.var_on_domain(local, _P, sizes[name])
             case Floor(arg, divisor):
-                piece = to_aff(arg, local, dims, sizes).scale_down_val(divisor).floor()
+                piece = to_aff(arg, local, dims, sizes).scale_down_val(number(divisor)).floor()
             case _:
                 assert_never(term)
-        result = result + (piece if c == 1 else piece.scale_val(c))
+        result = result.add(piece if c == 1 else piece.scale_val(number(c)))
+    return result
+
+
+def _constraint(c: Compare, local: isl.LocalSpace, dims: Mapping[str, int], sizes: Mapping[str, int]) -> isl.Constraint:
+    """A comparison without floors."""
+    make = isl.Constraint.alloc_equality if c.equal else isl.Constraint.alloc_inequality
+    result = make(local).set_constant_val(number(c.expr.const))
+    for term, k in c.expr.terms:
+        match term:
+            case Var(name):
+                result = result.set_coefficient_val(_S, dims[name], number(k))
+            case Size(name):
+                result = result.set_coefficient_val(_P, sizes[name], number(k))
+            case Floor():
+                raise ValueError(f"{c} has a floor")
     return result
 
 
@@ -55,12 +77,17 @@ def to_set(c: Condition, sp: isl.Space, dims: Sequence[str], sizes: Sequence[str
     def build(c: Condition) -> isl.Set:
         match c:
             case Compare(expr, eq):
+                if not any(isinstance(t, Floor) for t, _ in expr.terms):
+                    return isl.Set.universe(sp).add_constraint(_constraint(c, local, at, params))
                 a = to_aff(expr, local, at, params)
                 return isl.Set.from_basic_set(a.zero_basic_set() if eq else (-a - 1).neg_basic_set())
             case And(args):
                 result = isl.Set.universe(sp)
                 for a in args:
-                    result = result.intersect(build(a))
+                    if isinstance(a, Compare) and not any(isinstance(t, Floor) for t, _ in a.expr.terms):
+                        result = result.add_constraint(_constraint(a, local, at, params))
+                    else:
+                        result = result.intersect(build(a))
                 return result
             case Or(args):
                 result = isl.Set.empty(sp)
@@ -106,11 +133,18 @@ def _basic_condition(b: isl.BasicSet, dims: Sequence[str], sizes: Sequence[str])
 
 @dataclass(frozen=True, eq=False)
 class NamedSet:
-    """An integer set over named dims with named parameters (sizes, always >= 0 by construction of `named`)."""
+    """An integer set over named dims with named parameters (sizes, always >= 0 by construction of `named`).
+
+    What was asked of it before is remembered: a program asks the same of each of its layers.
+    """
 
     raw: isl.Set
     dims: tuple[str, ...]
     sizes: tuple[str, ...]
+
+    @cached_property
+    def _restricted(self) -> dict[Condition, NamedSet]:
+        return {}
 
     def _aligned(self, other: NamedSet) -> tuple[isl.Set, isl.Set, tuple[str, ...], tuple[str, ...]]:
         """Both sets over the union of dims and sizes."""
@@ -153,12 +187,23 @@ class NamedSet:
 
     def where(self, c: Condition) -> NamedSet:
         """The points that also satisfy `c`, which may use only these dims; new sizes are added."""
+        if c not in self._restricted:
+            self._restricted[c] = self._where(c)
+        return self._restricted[c]
+
+    def _where(self, c: Condition) -> NamedSet:
+        if c == aff.TRUE:
+            return self
         sizes = self.sizes + tuple(sorted(aff.condition_sizes(c) - set(self.sizes)))
         base = self.over(self.dims, sizes)
         extra = to_set(c, base.raw.get_space(), self.dims, sizes)
         return NamedSet(base.raw.intersect(extra), self.dims, sizes)
 
     def is_empty(self) -> bool:
+        return self._empty
+
+    @cached_property
+    def _empty(self) -> bool:
         return self.raw.is_empty()
 
     def is_subset(self, other: NamedSet) -> bool:
@@ -260,7 +305,11 @@ Bound = tuple[tuple[NamedSet, Affine], ...]
 
 def named(dims: Sequence[str], sizes: Sequence[str], condition: Condition = aff.TRUE) -> NamedSet:
     """The points over `dims` satisfying `condition`, sizes being non-negative."""
-    every = tuple(sizes) + tuple(sorted(aff.condition_sizes(condition) - set(sizes)))
-    sp = space(dims, every)
+    return _named(tuple(dims), tuple(sizes), condition)
+
+
+@lru_cache(maxsize=1 << 12)
+def _named(dims: tuple[str, ...], sizes: tuple[str, ...], condition: Condition) -> NamedSet:
+    every = sizes + tuple(sorted(aff.condition_sizes(condition) - set(sizes)))
     positive = aff.both(*(aff.at_least(aff.size(n)) for n in every))
-    return NamedSet(to_set(aff.both(positive, condition), sp, tuple(dims), every), tuple(dims), every)
+    return NamedSet(to_set(aff.both(positive, condition), space(dims, every), dims, every), dims, every)

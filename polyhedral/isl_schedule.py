@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import islpy as isl
 
@@ -35,12 +36,20 @@ class Frame:
         return tuple(f"p{i}" for i in range(len(self.program.sizes)))
 
     def family(self, id: str) -> Family:
-        return next(f for f in self.families if f.id == id)
+        return self._families[id]
+
+    @cached_property
+    def _families(self) -> Mapping[str, Family]:
+        return {f.id: f for f in self.families}
+
+    @cached_property
+    def _numbers(self) -> Mapping[str, int]:
+        return {a.name: n for n, a in enumerate(self.program.arrays)}
 
     def domain(self, f: Family) -> isl.Set:
         sizes = (aff.at_least(aff.size(n)) for n in self.program.sizes)
         condition = aff.both(f.domain, *self.program.assumptions, *sizes)
-        return to_set(condition, space(f.dims, self.params, f.id), f.dims, self.program.sizes)
+        return _points(condition, f.dims, self.program.sizes, self.params, f.id)
 
     def domains(self, fs: Sequence[Family]) -> isl.UnionSet:
         result = isl.UnionSet.empty(isl.Space.params_alloc(CONTEXT, 0))
@@ -58,8 +67,7 @@ class Frame:
         condition = aff.both(r.when, *same, *held)
         joint = to_set(condition, space((*dims, *cell), self.params), (*dims, *cell), self.program.sizes)
         relation = isl.Map.from_domain(joint).move_dims(_OUT, 0, _IN, len(dims), len(cell))
-        index = [a.name for a in self.program.arrays].index(r.array)
-        relation = relation.set_tuple_name(_IN, r.family.id).set_tuple_name(_OUT, f"A{index}")
+        relation = relation.set_tuple_name(_IN, r.family.id).set_tuple_name(_OUT, f"A{self._numbers[r.array]}")
         return relation.intersect_domain(self.domain(r.family))
 
     def next_planes(self, array: str) -> isl.Map:
@@ -74,7 +82,7 @@ class Frame:
         both = (*names, *later)
         joint = to_set(aff.both(*conditions), space(both, self.params), both, self.program.sizes)
         relation = isl.Map.from_domain(joint).move_dims(_OUT, 0, _IN, len(names), len(names))
-        cell = f"A{[x.name for x in self.program.arrays].index(array)}"
+        cell = f"A{self._numbers[array]}"
         return relation.set_tuple_name(_IN, cell).set_tuple_name(_OUT, cell)
 
     def before(self, f: Family, g: Family) -> isl.Map:
@@ -97,6 +105,13 @@ class Frame:
             e = aff.var(p) if isinstance(p, str) else aff.const(p)
             result = result.set_aff(i, to_aff(e, local, at, {}))
         return isl.Map.from_multi_aff(result)
+
+
+@lru_cache(maxsize=1 << 12)
+def _points(
+    condition: Condition, dims: tuple[str, ...], sizes: tuple[str, ...], params: tuple[str, ...], id: str
+) -> isl.Set:
+    return to_set(condition, space(dims, params, id), dims, sizes)
 
 
 def frame(p: Program) -> Frame:
@@ -232,9 +247,14 @@ def _name(times: tuple[tuple[str, Affine], ...]) -> str:
 # --- to isl ----------------------------------------------------------------------------------------------------------
 
 
+def from_yaml(text: str) -> isl.Schedule:
+    """An isl schedule from the text of one of our trees."""
+    return isl.Schedule.read_from_str(CONTEXT, text)
+
+
 def to_isl(fr: Frame, tree: tr.Tree, fs: Sequence[Family]) -> isl.Schedule:
     """Our tree as an isl schedule, through isl's own YAML form."""
-    return isl.Schedule.read_from_str(CONTEXT, to_yaml(fr, tree, fs))
+    return from_yaml(to_yaml(fr, tree, fs))
 
 
 def to_yaml(fr: Frame, tree: tr.Tree, fs: Sequence[Family]) -> str:
@@ -313,7 +333,7 @@ def union_map(maps: Sequence[isl.Map]) -> isl.UnionMap:
     return result
 
 
-def context_set(fr: Frame) -> isl.Set:
+def context_of(assumptions: Sequence[Condition], sizes: Sequence[str], params: Sequence[str]) -> isl.Set:
     """What is known of the sizes, for AstBuild."""
-    condition: Condition = aff.both(*fr.program.assumptions, *(aff.at_least(aff.size(n)) for n in fr.program.sizes))
-    return to_set(condition, space((), fr.params), (), fr.program.sizes).params()
+    condition: Condition = aff.both(*assumptions, *(aff.at_least(aff.size(n)) for n in sizes))
+    return to_set(condition, space((), params), (), sizes).params()

@@ -81,7 +81,7 @@ def _operand(e: ex.Expr, dims: Sequence[str], layouts: Mapping[str, Layout]) -> 
 
 def along(index: Sequence[tuple[str, Affine | ex.Expr]], dim: str, layout: Layout) -> int | None:
     """The stride in elements along a dim, None where it is not constant (a floor is on the way)."""
-    place = _place(tuple(index), layout)
+    place = offset(index, layout)
     floors = (t.arg for t, _ in place.terms if isinstance(t, Floor))
     return None if any(dim in aff.dims_of(arg) for arg in floors) else place.coefficient(Var(dim))
 
@@ -94,13 +94,17 @@ def steps_along(
     """
     if any(not isinstance(stride, int) for _, stride in layout.strides):
         return None
-    return aff.steps(_place(tuple(index), layout), dim, count)
+    return aff.steps(offset(index, layout), dim, count)
+
+
+def offset(index: Sequence[tuple[str, Affine | ex.Expr]], layout: Layout) -> Affine:
+    """The address of a cell in elements; strides that are only known at run time do not count."""
+    return _offset(tuple(index), layout.strides)
 
 
 @lru_cache(maxsize=1 << 12)
-def _place(index: tuple[tuple[str, Affine | ex.Expr], ...], layout: Layout) -> Affine:
-    """The address of a cell in elements; strides that are only known at run time do not count."""
-    strides = dict(layout.strides)
+def _offset(index: tuple[tuple[str, Affine | ex.Expr], ...], steps: tuple[tuple[str, int | str], ...]) -> Affine:
+    strides = dict(steps)
     total = aff.const(0)
     for d, i in index:
         assert isinstance(i, Affine)

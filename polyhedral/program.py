@@ -88,7 +88,7 @@ class Domain:
     def dims(self) -> tuple[str, ...]:
         return tuple(r.dim for r in self.ranges)
 
-    @property
+    @cached_property
     def condition(self) -> Condition:
         """The whole domain as one condition over its dims."""
         return aff.both(*(aff.between(r.lo, aff.var(r.dim), r.hi) for r in self.ranges), self.guard)
@@ -128,7 +128,7 @@ class Statement:
     def dims(self) -> tuple[str, ...]:
         return self.domain.dims
 
-    @property
+    @cached_property
     def reduced(self) -> tuple[str, ...]:
         """The dims that the write does not see, in domain order; empty unless `op` is set."""
         if self.op is None:
@@ -136,11 +136,21 @@ class Statement:
         seen = frozenset[str]().union(*(aff.dims_of(i) for _, i in self.write.index))
         return tuple(d for d in self.dims if d not in seen)
 
-    @property
+    @cached_property
     def kept(self) -> tuple[str, ...]:
         """The dims that are not reduced, in domain order."""
         reduced = self.reduced
         return tuple(d for d in self.dims if d not in reduced)
+
+    @cached_property
+    def loads(self) -> tuple[ex.Load, ...]:
+        """The distinct loads of the value, in order of appearance."""
+        return tuple(dict.fromkeys(ex.loads(self.value)))
+
+    @cached_property
+    def touched(self) -> tuple[str, ...]:
+        """The arrays that are written and read, each once, the written one first."""
+        return tuple(dict.fromkeys((self.write.array, *(load.array for load in self.loads))))
 
     @property
     def ordered(self) -> tuple[str, ...]:
@@ -182,6 +192,14 @@ class Program:
         return {name: tuple(users) for name, users in found.items()}
 
     @cached_property
+    def writers(self) -> Mapping[str, tuple[Statement, ...]]:
+        """The statements that write each array, in order."""
+        found: dict[str, list[Statement]] = {}
+        for s in self.statements:
+            found.setdefault(s.write.array, []).append(s)
+        return {name: tuple(writers) for name, writers in found.items()}
+
+    @cached_property
     def read(self) -> frozenset[str]:
         """The arrays that some statement reads."""
         return frozenset(load.array for s in self.statements for load in reads(s))
@@ -192,12 +210,12 @@ class Program:
 
 def reads(s: Statement) -> tuple[ex.Load, ...]:
     """The distinct loads of a statement's value, in order of appearance."""
-    return tuple(dict.fromkeys(ex.loads(s.value)))
+    return s.loads
 
 
 def touched(s: Statement) -> tuple[str, ...]:
     """The arrays that a statement writes and reads, each once, the written one first."""
-    return tuple(dict.fromkeys((s.write.array, *(load.array for load in ex.loads(s.value)))))
+    return s.touched
 
 
 def specialise(p: Program, sizes: Mapping[str, int]) -> Program:

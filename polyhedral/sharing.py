@@ -7,10 +7,10 @@ alone it asks of every two that share some whether all that touches the one is o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, takewhile
-from math import prod
+from itertools import takewhile
+from math import inf, prod
 
 from polyhedral import affine as aff
 from polyhedral.instances import families
@@ -18,8 +18,10 @@ from polyhedral.program import Array, Program, Role, touched
 from polyhedral.storage import ALIGNED, Placement
 from polyhedral.tree import Component, Run, Tree, elsewhere, times
 
-_Steps = tuple[int, ...]
-"""The numbers that a time vector begins with: which child of which sequence, from the root down to the first loop."""
+_Steps = tuple[float, ...]
+"""The numbers that a time vector begins with: which child of which sequence, from the root down to the first loop.  One
+is before another, whatever the instances, where it is smaller at the first place where they differ.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,43 +47,47 @@ def conflict(p: Program, tree: Tree, placement: Placement, sizes: Mapping[str, i
         s = slots[a.name]
         if s.start % ALIGNED or s.start < 0 or s.size < _bytes(a, sizes) or s.start + s.size > placement.peak:
             return Conflict(a.name, "", f"{_bytes(a, sizes)} bytes do not fit at {s.start} of {placement.peak}")
-    names = [a.name for a in placed]
-    pairs = (
-        (a, b)
-        for a, b in combinations(names, 2)
-        if max(slots[a].start, slots[b].start) < min(slots[a].start + slots[a].size, slots[b].start + slots[b].size)
-    )
-    return together(p, tree, pairs)
+
+    def share(a: str, b: str) -> bool:
+        if a not in slots or b not in slots:
+            return False
+        return max(slots[a].start, slots[b].start) < min(slots[a].start + slots[a].size, slots[b].start + slots[b].size)
+
+    return _first_at_once(p, tree, share)
 
 
-def together(p: Program, tree: Tree, pairs: Iterable[Iterable[str]]) -> Conflict | None:
+def together(p: Program, tree: Tree, pairs: Container[frozenset[str]]) -> Conflict | None:
     """The first of these pairs of arrays that a tree needs at the same time."""
-    at = times(tree, tuple(f.id for f in families(p)))
-    touching: dict[str, set[_Steps]] = {}
-    for f in families(p):
-        s = f.statement
-        for name in touched(s):
-            touching.setdefault(name, set()).add(_steps(at[f.id]))
-    for pair in pairs:
-        a, b = sorted(pair)
-        mine, others = touching.get(a, set()), touching.get(b, set())
-        if not (_over(mine, others) or _over(others, mine)):
-            return Conflict(a, b, "they share memory, but neither is done with before the other is needed")
+    return _first_at_once(p, tree, lambda a, b: frozenset((a, b)) in pairs)
+
+
+def _first_at_once(p: Program, tree: Tree, share: Callable[[str, str], bool]) -> Conflict | None:
+    """The first two arrays that share memory and are needed at the same time: in the order in which they are first
+    needed, each is held against those that are not done with.
+    """
+    fs = families(p)
+    at = times(tree, tuple(f.id for f in fs))
+    begin: dict[str, _Steps] = {}
+    end: dict[str, _Steps] = {}
+    for f in fs:
+        first = _steps(at[f.id])
+        last = (*first, inf)  # whatever is inside the loops that follow
+        for name in touched(f.statement):
+            begin[name] = min(begin.get(name, first), first)
+            end[name] = max(end.get(name, last), last)
+    needed: list[str] = []
+    for name in sorted(begin, key=lambda n: begin[n]):
+        needed = [n for n in needed if not end[n] < begin[name]]
+        for other in needed:
+            if share(name, other):
+                one, two = sorted((name, other))
+                return Conflict(one, two, "they share memory, but neither is done with before the other is needed")
+        needed.append(name)
     return None
 
 
 def _steps(time: Sequence[Component]) -> _Steps:
     return tuple(t.const for t, _ in takewhile(lambda c: c[0].is_const and c[1] is Run.SERIAL, time))
-
-
-def _over(mine: Set[_Steps], others: Set[_Steps]) -> bool:
-    """Whether each family of the one is finished before any of the other starts."""
-    return all(_before(a, b) for a in mine for b in others)
-
-
-def _before(a: _Steps, b: _Steps) -> bool:
-    """Whether two are told apart by the first place where they differ, whatever the instances."""
-    return next((x < y for x, y in zip(a, b, strict=False) if x != y), False)
 
 
 def _bytes(a: Array, sizes: Mapping[str, int]) -> int:

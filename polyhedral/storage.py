@@ -7,9 +7,11 @@ allocates the block is the front end's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import accumulate, combinations, pairwise
 from math import prod
+from typing import Any, cast
 
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
@@ -80,6 +82,38 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Sharing(Set[frozenset[str]]):
+    """The pairs of temporaries that may lie in one place, which are too many to be written out: each has a half-open
+    span of bytes, or of steps, and two share where their bytes overlap, or else where their steps do not.
+    """
+
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    steps: bool = False
+
+    def apart(self, names: Collection[str]) -> bool:
+        """Whether no two of these share memory."""
+        mine = sorted(self.spans[n] for n in names if n in self.spans)
+        if self.steps:
+            return not mine or mine[-1][0] < min(end for _, end in mine)
+        return all(one[1] <= other[0] for one, other in pairwise(mine))
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[Any]) -> frozenset[Any]:
+        """What is left of the pairs after a set operation."""
+        return frozenset(it)
+
+    def __contains__(self, pair: object) -> bool:
+        names = cast("frozenset[str]", pair)
+        return isinstance(pair, frozenset) and len(names) == 2 and names <= self.spans.keys() and not self.apart(names)
+
+    def __iter__(self) -> Iterator[frozenset[str]]:
+        return (frozenset(pair) for pair in combinations(self.spans, 2) if not self.apart(pair))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True)
 class Shortage:
     """A budget that a placement exceeds, and what is live at once where it is fullest: for whoever would recompute."""
 
@@ -127,36 +161,38 @@ def place(every: Sequence[Life], sizes: Mapping[str, int]) -> Placement:
     result is `least`, which is usual; the problem itself is NP-hard.
     """
     sized = [(e, _room(e.bytes(sizes))) for e in every]
+    beside = _beside(every)
     orders: tuple[Callable[[tuple[Life, int]], tuple[int, ...]], ...] = (
         lambda e: (-e[1], e[0].first),
         lambda e: (e[0].first, -e[1]),
         lambda e: (-e[1] * (1 + e[0].last - e[0].first),),
     )
-    least = max(map(_held, _moments([Slot(e.array, 0, n, e.first, e.last) for e, n in sized])), default=0)
+    least = _least(sized)
     best: list[Slot] | None = None
     for key in orders:
         order = sorted(sized, key=key)
         for _ in range(_TRIES):
-            slots = _greedy(order)
+            slots = _greedy(order, beside)
             best = slots if best is None or _peak(slots) < _peak(best) else best
             top = max(slots, key=lambda s: s.end, default=None)
             if top is None or _peak(best) == least or order[0][0].array == top.array:
                 break
             order = [*(e for e in order if e[0].array == top.array), *(e for e in order if e[0].array != top.array)]
+        if best is not None and _peak(best) == least:
+            break
     chosen = {s.array: s for s in best or ()}
     slots = tuple(chosen[e.array] for e in every)
     return Placement(slots, _peak(slots), least, sum(n for _, n in sized))
 
 
-def may_share(every: Sequence[Life]) -> frozenset[frozenset[str]]:
+def may_share(every: Sequence[Life]) -> Sharing:
     """The pairs that lie in one place at some sizes."""
-    return frozenset(frozenset((a.array, b.array)) for i, a in enumerate(every) for b in every[:i] if not a.meets(b))
+    return Sharing({e.array: (e.first, e.last + 1) for e in every}, steps=True)
 
 
-def sharing(placement: Placement) -> frozenset[frozenset[str]]:
+def sharing(placement: Placement) -> Sharing:
     """The pairs that have a byte in common."""
-    slots = placement.slots
-    return frozenset(frozenset((a.array, b.array)) for i, a in enumerate(slots) for b in slots[:i] if a.shares(b))
+    return Sharing({s.array: (s.start, s.end) for s in placement.slots})
 
 
 def shortage(placement: Placement, budget: int | None) -> Shortage | None:
@@ -169,16 +205,36 @@ def _room(size: int) -> int:
     return -(-size // ALIGNED) * ALIGNED + ALIGNED
 
 
-def _greedy(order: Sequence[tuple[Life, int]]) -> list[Slot]:
-    placed: list[Slot] = []
+def _beside(every: Sequence[Life]) -> dict[str, list[str]]:
+    """The others that each lives with."""
+    found: dict[str, list[str]] = {e.array: [] for e in every}
+    alive: list[Life] = []
+    for e in sorted(every, key=lambda e: e.first):
+        alive = [a for a in alive if a.last >= e.first]
+        for a in alive:
+            found[e.array].append(a.array)
+            found[a.array].append(e.array)
+        alive.append(e)
+    return found
+
+
+def _least(sized: Sequence[tuple[Life, int]]) -> int:
+    """The bytes that are live at the fullest step."""
+    changes: dict[int, int] = {}
+    for e, size in sized:
+        changes[e.first] = changes.get(e.first, 0) + size
+        changes[e.last + 1] = changes.get(e.last + 1, 0) - size
+    return max(accumulate(changes[at] for at in sorted(changes)), default=0)
+
+
+def _greedy(order: Sequence[tuple[Life, int]], beside: Mapping[str, Sequence[str]]) -> list[Slot]:
+    placed: dict[str, Slot] = {}
     for life, size in order:
-        beside = sorted(
-            (s for s in placed if s.first <= life.last and life.first <= s.last), key=lambda s: (s.start, s.end)
-        )
-        gap = min((g for g in _gaps(beside) if g[1] >= size), key=lambda g: (g[1], g[0]), default=None)
-        start = gap[0] if gap is not None else max((s.end for s in beside), default=0)
-        placed.append(Slot(life.array, start, size, life.first, life.last))
-    return placed
+        near = sorted((placed[n] for n in beside[life.array] if n in placed), key=lambda s: (s.start, s.end))
+        gap = min((g for g in _gaps(near) if g[1] >= size), key=lambda g: (g[1], g[0]), default=None)
+        start = gap[0] if gap is not None else max((s.end for s in near), default=0)
+        placed[life.array] = Slot(life.array, start, size, life.first, life.last)
+    return list(placed.values())
 
 
 def _gaps(beside: Sequence[Slot]) -> Iterator[tuple[int, int]]:

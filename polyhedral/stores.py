@@ -13,7 +13,7 @@ from math import log2, prod
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
 from polyhedral.layout import Layout
-from polyhedral.operands import Operand, along, extents_of, steps_along
+from polyhedral.operands import Operand, along, extents_of, offset, steps_along
 from polyhedral.program import Program, Role, Statement
 from polyhedral.register_plan import EVEN, RegisterPlan, balance
 from polyhedral.target import Target
@@ -50,15 +50,6 @@ def loading(steps: tuple[Steps, ...] | None, lanes: int) -> float:
 def _along(index: Sequence[tuple[str, Affine]], vector: str, width: int, layout: Layout) -> tuple[Steps, ...] | None:
     apart = steps_along(index, vector, width, layout)
     return None if apart is None else _steps_of(apart)
-
-
-def _place(index: Sequence[tuple[str, Affine]], layout: Layout, at: Mapping[str, Affine]) -> Affine:
-    """An address in elements; strides that are only known at run time do not count."""
-    place = aff.const(0)
-    for d, i in index:
-        stride = layout.stride(d)
-        place = place + aff.substitute(i, at) * (stride if isinstance(stride, int) else 0)
-    return place
 
 
 def _steps_of(at: list[int]) -> tuple[Steps, ...] | None:
@@ -118,7 +109,7 @@ def storing(p: Program, s: Statement, plan: RegisterPlan, layout: Layout, target
     where lines are read before they are written.
     """
     once = _past_cache(p, s, target)
-    return once if _streams(p, s, plan, layout, target) else 2.0 * once
+    return once if not once or _streams(p, s, plan, layout, target) else 2.0 * once
 
 
 def _past_cache(p: Program, s: Statement, target: Target) -> float:
@@ -166,7 +157,7 @@ def _whole_lines(s: Statement, plan: RegisterPlan, layout: Layout, line: int) ->
         return False
     run = contiguous(s, steps, dict(plan.rows), layout)
     apart = [aff.const(x.stride) for x in _every(s, steps, dict(plan.rows), layout) if x not in run]
-    first = _place(s.write.index, layout, {r.dim: r.lo for r in s.domain.ranges})
+    first = aff.substitute(offset(s.write.index, layout), {r.dim: r.lo for r in s.domain.ranges})
     jumps = _jumps(s, plan, layout).values()
     whole = prod(x.count for x in run) % line == 0
     return whole and all(x.is_const and x.const % line == 0 for x in (first, *apart, *jumps))
@@ -175,6 +166,14 @@ def _whole_lines(s: Statement, plan: RegisterPlan, layout: Layout, line: int) ->
 def _jumps(s: Statement, plan: RegisterPlan, layout: Layout) -> dict[str, Affine]:
     """How far apart neighbouring tiles lie along each dim of the result, in elements."""
     begin = {r.dim: r.lo for r in s.domain.ranges}
-    first = _place(s.write.index, layout, begin)
     kept = [d for d in begin if d not in plan.order]
-    return {d: _place(s.write.index, layout, {**begin, d: begin[d] + plan.tile(d)}) - first for d in kept}
+    place = offset(s.write.index, layout)
+    first = aff.substitute(place, begin)
+
+    def jump(d: str) -> Affine:
+        steady = along(s.write.index, d, layout)
+        if steady is not None:
+            return aff.const(steady * plan.tile(d))
+        return aff.substitute(place, {**begin, d: begin[d] + plan.tile(d)}) - first
+
+    return {d: jump(d) for d in kept}

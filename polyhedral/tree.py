@@ -161,6 +161,24 @@ def map_bands(tree: Tree, f: Callable[[Band], Tree]) -> Tree:
             assert_never(tree)
 
 
+def renamed(tree: Tree, ids: Mapping[str, str]) -> Tree:
+    """The same tree of families with other identifiers."""
+    match tree:
+        case Leaf():
+            return tree
+        case Filter(families, child):
+            return Filter(tuple(ids[f] for f in families), renamed(child, ids))
+        case Promote(_, child) | Local(_, _, child):
+            return replace(tree, child=renamed(child, ids))
+        case Band(members, child):
+            own = tuple(replace(m, times=tuple((ids[f], t) for f, t in m.times if f in ids)) for m in members)
+            return replace(tree, members=own, child=renamed(child, ids))
+        case Sequence(children):
+            return Sequence(tuple(Filter(tuple(ids[f] for f in c.families), renamed(c.child, ids)) for c in children))
+        case _:
+            assert_never(tree)
+
+
 def bands(tree: Tree) -> Iterator[Band]:
     """Every band, outermost first."""
     match tree:

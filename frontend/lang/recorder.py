@@ -17,7 +17,7 @@ from typing import Literal, Self, cast
 
 from frontend.lang.location import here
 from frontend.lang.value import Span, Value, Weak
-from frontend.recorded import Definition, Gradient, Loop, Recorded, Recording, Reduction, Settled
+from frontend.recorded import Definition, Gradient, Loop, Recorded, Recording, Reduction, Settled, unsided
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition
@@ -76,6 +76,7 @@ class Recorder:
         self.assumptions: list[Condition] = []
         self.gradients: list[Gradient] = []
         self.held: set[str] = set()
+        self.equations: dict[object, Condition] = {}
         self.variables: set[str] = set()
         self.assumed: set[str] = set()
         self.lifted: dict[str, frozenset[str]] = {}
@@ -166,6 +167,7 @@ class Recorder:
             tuple(self.assumptions),
             tuple(self.gradients),
             frozenset(self.held),
+            tuple(self.equations.values()),
         )
 
     # blocks ---------------------------------------------------------------------------------------------------------
@@ -253,6 +255,8 @@ class Recorder:
             made = array(settled)
             self.arrays[made.name] = made
         self.statements.append((written, settled))
+        for c, _ in settled.requires:
+            self.equations.setdefault(unsided(c), c)
         self._note_line(written.location)
 
     def let(
