@@ -92,7 +92,8 @@ def in_blocks(
             "do not run in common blocks", "what flows between them is little next to their work", shown
         )
     made = frozenset(p.statement(n).write.array for n in b.members)
-    inner = Chooser(replace(target, cores=1), frozenset(a.name for a in p.arrays if a.name not in b.local))
+    still = frozenset(a.name for a in p.arrays if a.name not in b.local)
+    inner = replace(chooser, target=replace(target, cores=1), constants=still)
     program, cut = _one_block(p, b, layouts)
     trips = [-(-_extent(p, loop) // loop.size) for loop in b.loops]
     count = prod(trips)

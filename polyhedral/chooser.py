@@ -32,7 +32,7 @@ class Chooser:
     def best(self, p: Program, s: Statement, layouts: Mapping[str, Layout], within: Within = ALONE) -> Choice | None:
         """The plan with the least predicted cycles."""
         still = tuple(n in within.still for n in touched(s))
-        key = (_shape(s), within.whole, still, *self._facts(p, s, layouts))
+        key = (_shape(s), self.target, within.whole, still, *self._facts(p, s, layouts))
         if key not in self.known:
             self.known[key] = s, best(p, s, layouts, self.target, self.constants, within)
         like, choice = self.known[key]

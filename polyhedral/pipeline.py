@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polyhedral.assignment import Assignment, assign
+from polyhedral.chooser import Chooser
 from polyhedral.dependences import Dependences, analyse
 from polyhedral.errors import Remark
 from polyhedral.isl_schedule import Frame, frame
@@ -82,12 +83,14 @@ def arrange(
     small: int = SMALL,
     how: str = "global",
     never: frozenset[str] = frozenset(),
+    known: Chooser | None = None,
 ) -> Arranged:
     """A checked program of known sizes, made ready for a machine: simplified, then what costs more to store than to
     compute again is, then layouts are chosen for all that is left, and last the nests that want their operands in them.
 
     `given` layouts stay; a program whose statements are `named` by hints keeps them all.  What is kept `apart` is worth
     its memory only where it lies in that of a core; what turned out `never` to do so is computed at each use.
+    Plans that are `known` are not looked for again.
     """
     given_program = p
     said: tuple[Remark, ...] = ()
@@ -100,10 +103,11 @@ def arrange(
         p, apart, said = found.program, found.apart, (*cut, *simpler, *found.remarks)
     p = _stored(p)
     assigned = assign(p, given, target, how)
-    planned = plan_program(p, assigned.layouts, target, constants, small=small)
+    chooser = known or Chooser(target, constants)
+    planned = plan_program(p, assigned.layouts, target, constants, small=small, known=chooser)
     lost = apart - {array for nest in planned.nests for array, _ in nest.local}
     if lost:
-        return arrange(given_program, given, target, constants, small=small, how=how, never=never | lost)
+        return arrange(given_program, given, target, constants, small=small, how=how, never=never | lost, known=chooser)
     return Arranged(replace(planned, remarks=(*said, *assigned.remarks, *planned.remarks)), assigned, apart)
 
 

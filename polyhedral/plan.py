@@ -62,9 +62,10 @@ def plan_program(
     target: Target,
     constants: frozenset[str] = frozenset(),
     small: int = SMALL,
+    known: Chooser | None = None,
 ) -> Planned:
     """Plan every reduction of at least `small` instances that allows it; `constants` are arrays whose re-laying costs
-    nothing at a call.
+    nothing at a call; `known` has plans for the same machine and constants.
     """
     taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
     p, every = _privatised(p, layouts, target, taken)
@@ -73,7 +74,7 @@ def plan_program(
     plans: dict[str, RegisterPlan] = {}
     choices: dict[str, Choice] = {}
     copies: dict[object, Relaid] = {}
-    chooser = Chooser(target, constants)
+    chooser = known or Chooser(target, constants)
     blocked, remarks = _blocked(p, every, chooser, small)
     where = {name: b for b in blocked for name in b.blocks.members}
     found = {
