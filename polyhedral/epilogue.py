@@ -182,7 +182,7 @@ class _Tile:
             return own
         if groups.waits([load.array for load in reads(e) if load.array not in self.index], self.statement.name):
             return "what it reads is only there when the whole reduction is"
-        return own if self._pays(own) else "its operands lie across the lanes of the tile"
+        return own if self._pays(own) else "its operands or results do not lie along the lanes of the tile"
 
     def _unsuitable(self, e: Statement) -> str | None:
         p, s = self.program, self.statement
@@ -230,7 +230,7 @@ class _Tile:
         return replace(e, domain=domain, write=write, value=ex.substitute(e.value, at))
 
     def _pays(self, own: Statement) -> bool:
-        """Whether operands that lie across the lanes cost less than a pass over memory of its own."""
+        """Whether operands across the lanes, and results stored lane by lane, cost less than a pass of its own."""
         c, lanes = self.choice, self.target.lanes(itemsize(self.statement))
         t = fused(own, self.statement, c)
         tile = dict(c.plan.rows)
@@ -247,7 +247,9 @@ class _Tile:
         return vectors * more <= pass_
 
     def _storing(self, t: Statement, tile: Mapping[str, int], lanes: int) -> float:
-        """Instructions that store one vector of the results of a statement of the tile."""
+        """Instructions that store one vector of the results of a statement of the tile; narrow ones go lane by lane."""
+        if self.program.array(t.write.array).dtype.name not in VALUES:
+            return float(lanes)
         plan, out = self.choice.plan, self.layouts[t.write.array]
         return instructions(t, vector_steps(t, plan.vector, plan.width, out), tile, out, lanes)
 

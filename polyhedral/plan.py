@@ -30,7 +30,7 @@ from polyhedral.rewrites.mask import hull
 from polyhedral.rewrites.privatise import privatise
 from polyhedral.rewrites.relay import Relaid, named, relay, use
 from polyhedral.rewrites.split import split
-from polyhedral.stores import streamed
+from polyhedral.stores import storing, streamed
 from polyhedral.target import Target
 from polyhedral.transforms.share import Nest
 from polyhedral.visits import balanced
@@ -186,10 +186,14 @@ def _settled(
     loops, and they copies; those that are `only` in registers are not stored at all.
     """
     stored = [t for t in (choice.statement, *tail) if t.write.array not in only]
-    if not choice.prediction.fills_memory or len(stored) != 1:
+    if len(stored) != 1:
         return choice
-    plan = replace(choice.plan, streams=False)
-    return replace(choice, plan=streamed(p, stored[0], plan, layouts[stored[0].write.array], target))
+    (own,), plan = stored, replace(choice.plan, streams=False)
+    out = layouts[own.write.array]
+    fills = choice.prediction.fills_memory
+    if own != choice.statement:
+        fills = storing(p, own, plan, out, target) > choice.prediction.work / 2
+    return replace(choice, plan=streamed(p, own, plan, out, target)) if fills else choice
 
 
 def _over(part: Statement, e: Statement, taken: set[str]) -> Statement:
