@@ -114,9 +114,10 @@ def in_blocks(
 
 
 def _saved(p: Program, b: Blocks, target: Target) -> float:
-    """Cycles to store and to read what then lies in memory of its own, at most."""
+    """Cycles to store and to read what then lies in memory of its own, over those that it takes there, at most."""
+    _, l2, _ = target.near
     sizes = ((array_bytes(p.array(n)), len(p.users[n])) for n in b.local)
-    return sum((1 + users) * size / rate(size, target) for size, users in sizes)
+    return sum((1 + users) * max(size / rate(size, target) - size / l2, 0.0) for size, users in sizes)
 
 
 def _pays(together: float, alone: float) -> bool:

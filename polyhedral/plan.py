@@ -264,12 +264,12 @@ def _split(
     r = next(r for r in s.domain.ranges if r.dim == dim)
     start, n = r.lo.const, r.hi.const - r.lo.const
     if n % plan.tile(dim) == 0:
-        return [(s, _in_balance(s, plan, cores))]
+        return [(s, plan)]
     size, count = even(n, plan.tile(dim), unit)
     own = plan.with_tile(dim, min(size, n))
     whole = min(size * count, n - n % min(size, n))
     if whole == n:
-        return [(s, _in_balance(s, own, cores))]
+        return [(s, own if own == plan else _in_balance(s, own, cores))]
     full, rest = split(s, dim, start + whole, _fresh(f"{s.name}_{dim}", taken))
     return [(full, _in_balance(full, own, cores)), *_split(rest, own, dim, unit, taken, cores)]
 
