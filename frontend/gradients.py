@@ -41,6 +41,11 @@ def vjp(outputs: Any, wrt: Any, cotangents: Any) -> Any:
     return inside.vjp(outputs, wrt, cotangents)
 
 
+def jvp(outputs: Any, wrt: Any, tangents: Any) -> Any:
+    """How outputs change along tangents, within a program."""
+    return inside.jvp(outputs, wrt, tangents)
+
+
 def stop_gradient(x: Any) -> Any:
     """The value as a constant to derivatives, within a program."""
     return inside.stop_gradient(x)

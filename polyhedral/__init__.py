@@ -40,7 +40,7 @@ _HOMES = {
     **dict.fromkeys(_LANGUAGE, "frontend.lang"),
     **dict.fromkeys(_ERRORS, "polyhedral.errors"),
     **dict.fromkeys(("function", "Function"), "frontend.function"),
-    **dict.fromkeys(("grad", "stop_gradient", "value_and_grad", "vjp"), "frontend.gradients"),
+    **dict.fromkeys(("grad", "jvp", "stop_gradient", "value_and_grad", "vjp"), "frontend.gradients"),
     **dict.fromkeys(("symbolic",), "frontend.arguments"),
     **dict.fromkeys(("array", "Array"), "frontend.arrays"),
     **dict.fromkeys(("options", "Options"), "frontend.options"),

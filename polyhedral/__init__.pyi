@@ -19,6 +19,7 @@ from frontend.executable import Executable as Executable
 from frontend.function import Function as Function
 from frontend.function import function as function
 from frontend.gradients import grad as grad
+from frontend.gradients import jvp as jvp
 from frontend.gradients import stop_gradient as stop_gradient
 from frontend.gradients import value_and_grad as value_and_grad
 from frontend.gradients import vjp as vjp

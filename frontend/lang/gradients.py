@@ -88,6 +88,35 @@ def vjp(outputs: Expr | Several, wrt: Expr | Several, cotangents: object) -> Ten
     return made[0] if isinstance(wrt, Expr) else made
 
 
+def jvp(outputs: Expr | Several, wrt: Expr | Several, tangents: object) -> Tensor | tuple[Tensor, ...]:
+    """How the outputs change along tangents, which have the dims of `wrt`: tensors with the dims of the outputs.
+
+    The adjoint of the adjoint: a vector-Jacobian product is linear in its cotangents, whose values do not matter.
+    """
+    recorder = current("ph.jvp")
+    several = [outputs] if isinstance(outputs, Expr) else list(outputs)
+    moved = [tangents] if isinstance(wrt, Expr) else list(cast("Sequence[object]", tangents))
+    by = _listed(wrt)
+    if len(by) != len(moved):
+        raise ArgumentError(
+            "PH045",
+            f"ph.jvp got {len(by)} tensors and {len(moved)} tangents",
+            hints=("ph.jvp((Y, Z), (X, W), (tX, tW)): one tangent for each tensor",),
+            location=here(),
+        )
+    outs = [stored(recorder, y.value, "output") for y in several]
+    weights = tuple(Tensor(recorder.read(recorder.let((y * 0).value, "weight", {}))) for y in outs)
+    pulled = vjp(tuple(outs), by, weights)
+    total: Expr | None = None
+    for g, v in zip(cast("tuple[Tensor, ...]", pulled), moved, strict=True):
+        part = g * as_handle(v)
+        left = sorted(part.value.dims - recorder.examples)
+        part = part.sum(*left) if left else part
+        total = part if total is None else total + part
+    _, made = differentiated(recorder, total, weights, recorder.examples)
+    return made[0] if isinstance(outputs, Expr) else made
+
+
 def _cotangent(recorder: Recorder, out: Tensor, weight: object) -> Tensor:
     """A cotangent as an array over all dims of its output: one that lacks some is the same along them."""
     value = coerce(must_lift(weight, "a cotangent of ph.vjp"), out.value.dtype)

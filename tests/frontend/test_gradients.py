@@ -103,6 +103,15 @@ def test_gradients_of_gradients():
     np.testing.assert_allclose(np.asarray(bent(A[0])[1]), 36 * A[0] ** 3)
 
 
+def test_forward_mode():
+    @ph.function(A="i k", B="k j", V="i k", U="k j", returns="i j")
+    def along(A, B, V, U):
+        return ph.jvp(ph.exp((A * B).sum(k)), (A, B), (V, U))
+
+    A, B, V, U = (RNG.standard_normal(shape) for shape in ((2, 4), (4, 3), (2, 4), (4, 3)))
+    np.testing.assert_allclose(np.asarray(along(A, B, V, U)), np.exp(A @ B) * (V @ B + A @ U))
+
+
 def test_a_function_that_was_differentiated_is_bound_and_printed():
     step = ph.grad(square, wrt="A").bind(B=np.eye(2))
     A = RNG.standard_normal((3, 2))
