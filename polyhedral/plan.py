@@ -8,7 +8,7 @@ are copied into the layouts that the nests want, and what does not fill a tile i
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -62,10 +62,12 @@ def plan_program(
     target: Target,
     constants: frozenset[str] = frozenset(),
     small: int = SMALL,
+    near: Set[str] = frozenset(),
     known: Chooser | None = None,
 ) -> Planned:
     """Plan every reduction of at least `small` instances that allows it; `constants` are arrays whose re-laying costs
-    nothing at a call; `known` has plans for the same machine and constants.
+    nothing at a call, and `near` those that the statement which makes them leaves in a cache; `known` has plans for the
+    same machine and constants.
     """
     taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
     p, every = _privatised(p, layouts, target, taken)
@@ -93,7 +95,8 @@ def plan_program(
         block = where.get(s.name)
         names[s.name] = [s.name]
         if s.op is None:
-            found_parts = [(block.map(p, s), None)] if block else _mapped(p, s, every, target, taken, small)
+            mine = s.write.array in near
+            found_parts = [(block.map(p, s), None)] if block else _mapped(p, s, every, target, taken, sys.maxsize if mine else small)
             for part, plan in found_parts:
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
