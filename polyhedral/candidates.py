@@ -214,7 +214,7 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
         if even(extents[vector], blocks * lanes, lanes)[0] < blocks * lanes:
             continue
         for tile in _row_tiles(free, extents, q.target.registers - SPARE - blocks, blocks):
-            held = blocks * sum(prod(r for d, r in tile.items() if d in o.dims) for o in every if vector in o.dims)
+            held = sum(_registers(o, tile, blocks) for o in every if vector in o.dims)
             if blocks * prod(tile.values()) + held > q.target.registers - SPARE:
                 continue
             whole = RegisterPlan(vector, blocks * lanes, tuple(tile.items()), (), ())
@@ -232,6 +232,11 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
             yield _Tile(
                 s, vector, blocks, tuple(ordered), max(work, floor) + (WEIGHT * work if floor else 0.0) + copies
             )
+
+
+def _registers(o: Operand, tile: Mapping[str, int], blocks: int) -> int:
+    """Registers for the vectors of an operand: those that several rows use all at once, others one after the other."""
+    return blocks * prod(r for d, r in tile.items() if d in o.dims) if tile.keys() - o.dims else 1
 
 
 def _row_tiles(

@@ -35,6 +35,9 @@ ROOM, CROWD = 4, 0.25
 """Rows of a tile that one set holds without loss; cycles of a step for each one more."""
 PAGE, PAGES, WALK = 4096, 48, 8.0
 """Bytes of a page; pages of operands that are translated at once; cycles for each visit of one where there are more."""
+RUNS = 16
+"""Runs of lines that a core follows by itself, about (16 to 32 by the vendors' optimisation guides); what comes in more
+of them is asked for ahead, and translated then."""
 REMAINDER = 8000.0
 """Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
 WEIGHT = 1 / 64
@@ -108,6 +111,11 @@ class Stream:
         """Pages that a box touches."""
         piece, apart = self.rows(span, PAGE)
         return max(1.0, piece / PAGE) * prod(n for _, n in apart) * self.count
+
+    def asked(self, span: Mapping[str, int], line: int) -> bool:
+        """Whether vectors of it come in more runs than a core follows, and are asked for ahead."""
+        _, apart = self.rows(span, line)
+        return self.instructions == 1.0 and not self.guard and prod(n for _, n in apart) > RUNS
 
 
 @lru_cache(maxsize=1 << 14)
@@ -329,7 +337,7 @@ def _translated(plan: RegisterPlan, span: Mapping[str, int], operands: Sequence[
     """Cycles of address translation in one execution of the tile, where more pages are visited than are kept."""
     if sum(o.pages(span) for o in operands) <= PAGES:
         return 0.0
-    return WALK * sum(_visited(plan, span, o) for o in operands)
+    return WALK * sum(_visited(plan, span, o) for o in operands if not o.asked(span, PAGE))
 
 
 def _visited(plan: RegisterPlan, span: Mapping[str, int], o: Stream) -> float:

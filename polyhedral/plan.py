@@ -14,6 +14,7 @@ from math import prod
 
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE
+from polyhedral.ahead import ahead
 from polyhedral.blocked import Blocked, in_blocks
 from polyhedral.blocks import blocks
 from polyhedral.candidates import Choice, itemsize
@@ -131,7 +132,8 @@ def plan_program(
             statements += mine
             settled = replace(choice, statement=part, plan=own)
             settled = settled if block else _settled(p, settled, mine, only, every, target)
-            plans[part.name] = replace(settled.plan, epilogue=tuple(e.name for e in mine), only=only)
+            far = ahead(part, settled.plan, {a.name: a for a in arrays}, every, target)
+            plans[part.name] = replace(settled.plan, epilogue=tuple(e.name for e in mine), only=only, ahead=far)
     nests = tuple(b.nest(p, names) for b in blocked)
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     made_layouts = {n: lay for n, lay in every.items() if n not in layouts}
