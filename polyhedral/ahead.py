@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from math import prod
 
 from polyhedral.affine import TRUE
-from polyhedral.cycles import RUNS
+from polyhedral.cycles import ask
 from polyhedral.layout import Layout
 from polyhedral.operands import Operand, extents_of, operands
-from polyhedral.program import Array, Role, Statement
+from polyhedral.program import Array, Statement
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.target import Target
 
@@ -31,12 +31,12 @@ def ahead(
     for o in operands(s, layouts):
         a = arrays[o.load.array]
         size = prod(e.const for _, e in a.dims) * o.itemsize
-        if a.role is Role.TEMPORARY or o.guard != TRUE or not o.dense(plan.vector) or size <= target.l2:
+        if o.guard != TRUE or not o.dense(plan.vector) or size <= target.l2:
             continue
         apart = [*((d, extents[d]) for d in plan.order), *plan.rows]
         runs = prod(n for d, n in apart if abs(o.stride(d) or 0) * o.itemsize > target.line)
         step = _step(o, plan, extents, target, runs)
-        if runs > RUNS and step:
+        if step and ask(runs, target.line, target):
             found[a.name] = step
     return tuple(found.items())
 
@@ -53,6 +53,6 @@ def _step(o: Operand, plan: RegisterPlan, extents: Mapping[str, int], target: Ta
         if trips > 1 and step:
             first = first or step
             if steps >= ENOUGH:
-                return step if runs * abs(step) * o.itemsize <= target.l1 // 2 else first
+                return step if ask(runs, abs(step) * o.itemsize, target) else first
         steps *= trips
     return first

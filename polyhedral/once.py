@@ -7,7 +7,7 @@ store and two loads.  The rewriting is left to `polyhedral.rewrites.extract`, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from polyhedral.cluster import components
@@ -19,6 +19,7 @@ from polyhedral.program import Program, reads
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.rewrites.extract import Shared, extract, shared_values
 from polyhedral.target import Target
+from polyhedral.transforms.share import Nest
 
 WORTH = 50_000
 """Instances of a statement from which on it is asked whether its values are made elsewhere."""
@@ -63,17 +64,22 @@ def _next(p: Program, refused: Set[Shared], worth: int) -> Shared | None:
 
 
 def lost(
-    o: Once, p: Program, layouts: Mapping[str, Layout], target: Target, plans: Mapping[str, RegisterPlan]
+    o: Once,
+    p: Program,
+    layouts: Mapping[str, Layout],
+    target: Target,
+    plans: Mapping[str, RegisterPlan],
+    planned: Sequence[Nest] = (),
 ) -> set[Shared]:
     """The values that would not lie in memory of a nest's own, were the program scheduled so: `p` is what became of it,
-    with these plans."""
+    with these plans and nests."""
     if not o.values:
         return set()
     makers = {a.name: [s.name for s in p.users.get(a.name, ()) if s.write.array == a.name] for a in p.arrays}
     flow = ((maker, s.name) for s in p.statements for load in reads(s) for maker in makers[load.array])
     edges = {(maker, reader) for maker, reader in flow if maker != reader}
     clusters = components([s.name for s in p.statements], edges)
-    own = {array for nest in nests(p, clusters, edges, layouts, plans, target) for array, _ in nest.local}
+    own = {array for nest in nests(p, clusters, edges, layouts, plans, target, planned) for array, _ in nest.local}
     return {v for name, v in o.values.items() if name not in own}
 
 

@@ -111,7 +111,7 @@ def arrange(
         laid = assign(once.program, given, target, how) if once.values else assigned
         near = frozenset(once.values)
         planned = plan_program(once.program, laid.layouts, target, constants, small, near, chooser)
-        wrong = lost(once, planned.program, {**laid.layouts, **planned.layouts}, target, planned.plans)
+        wrong = lost(once, planned.program, {**laid.layouts, **planned.layouts}, target, planned.plans, planned.nests)
         if not wrong:
             break
         refused |= wrong

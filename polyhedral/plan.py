@@ -97,7 +97,11 @@ def plan_program(
         names[s.name] = [s.name]
         if s.op is None:
             mine = s.write.array in near
-            found_parts = [(block.map(p, s), None)] if block else _mapped(p, s, every, target, taken, sys.maxsize if mine else small)
+            found_parts = (
+                [(block.map(p, s), None)]
+                if block
+                else _mapped(p, s, every, target, taken, sys.maxsize if mine else small)
+            )
             for part, plan in found_parts:
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
