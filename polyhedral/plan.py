@@ -78,7 +78,7 @@ def plan_program(
     choices: dict[str, Choice] = {}
     copies: dict[object, Relaid] = {}
     chooser = known or Chooser(target, constants)
-    blocked, remarks = _blocked(p, every, chooser, small)
+    blocked, remarks = _blocked(p, every, chooser, small, near)
     where = {name: b for b in blocked for name in b.blocks.members}
     found = {
         s.name: where[s.name].plans[s.name] if s.name in where else find(p, s, every, chooser, small)
@@ -96,12 +96,8 @@ def plan_program(
         block = where.get(s.name)
         names[s.name] = [s.name]
         if s.op is None:
-            mine = s.write.array in near
-            found_parts = (
-                [(block.map(p, s), None)]
-                if block
-                else _mapped(p, s, every, target, taken, sys.maxsize if mine else small)
-            )
+            least = sys.maxsize if s.write.array in near else small
+            found_parts = [(block.map(p, s), None)] if block else _mapped(p, s, every, target, taken, least)
             for part, plan in found_parts:
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
@@ -145,12 +141,12 @@ def plan_program(
 
 
 def _blocked(
-    p: Program, layouts: Mapping[str, Layout], chooser: Chooser, small: int
+    p: Program, layouts: Mapping[str, Layout], chooser: Chooser, small: int, near: Set[str]
 ) -> tuple[list[Blocked], list[Remark]]:
     """The statements that run in common blocks, and why others that could do not."""
     made: list[Blocked] = []
     remarks: list[Remark] = []
-    for b in blocks(p, layouts, chooser.target) if small < sys.maxsize else ():
+    for b in blocks(p, layouts, chooser.target, near) if small < sys.maxsize else ():
         found, said = in_blocks(p, b, layouts, chooser, small)
         made += [found] if found else []
         remarks.append(said)
