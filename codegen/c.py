@@ -25,6 +25,7 @@ from codegen.reads import Reads
 from codegen.registers import Registers
 from codegen.scalar import NARROW, STORAGE, Scalar, bare, c_name, integer, literal
 from codegen.spelling import LANE, Spelling
+from codegen.strips import strips
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
@@ -41,6 +42,7 @@ _RESERVED = frozenset((
     "INFINITY", "buffers", "sizes", "threads", "fault", "exp", "exp2", "log", "log2", "sqrt", "sin", "cos", "tan",
     "tanh", "sinh", "cosh", "asin", "acos", "atan", "erf", "floor", "ceil", "round", "rint", "trunc", "fabs", "fmod",
     "pow", "hypot", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "gather", "floord", "imin", "imax", "main", "lane",
+    "exp_f32",
 ))  # fmt: skip
 
 
@@ -264,6 +266,9 @@ class _Emitter:
     def _for(self, n: lp.For, *, shared: bool) -> list[cgen.Generable]:
         name = self.spell(n.name)
         parallel = shared and n.run is Run.PARALLEL
+        whole = strips(self.registers, n) if n.run is Run.VECTOR and not self.checked else None
+        if whole is not None:
+            return whole
         body = block(self.node(n.body, shared=shared and not parallel))
         step = f"++{name}" if n.step == 1 else f"{name} += {n.step}"
         hi = n.hi + 1 if isinstance(n.hi, Affine) else None

@@ -3,8 +3,9 @@
 
     node  := For(name, lo, hi, step, run, body) | If(condition, then, orelse) | Block(nodes) | Exec(family, at)
            | Local(array, cells, body)  (what the body touches of array lies in memory of its own)
-           | Promoted(array, body, streams, partials, stored)   (cells of array live in registers while the body runs,
-                        then are stored if `stored`, past the caches if `streams`; along lanes, in so many partials)
+           | Promoted(array, body, streams, partials, stored, ahead)   (cells of array live in registers while the body
+                        runs, then are stored if `stored`, past the caches if `streams`; along lanes, in so many
+                        partials; vectors of the arrays `ahead` are asked for so many elements before)
     bound := affine | min(bounds) | max(bounds)
 
 All indices are quasi-affine in loop variables and sizes; `hi` is inclusive.  How to make it is `codegen.lower`'s
@@ -76,6 +77,7 @@ class Promoted:
     streams: bool = False
     partials: int = 1
     stored: bool = True
+    ahead: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

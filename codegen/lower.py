@@ -125,8 +125,8 @@ def _promoted(node: isl.AstNode, scope: _Scope) -> tuple[_Region, ...]:
 def _within(begun: Sequence[_Region], made: Node, scope: _Scope) -> Node:
     for node, families in reversed(begun):
         match node:
-            case Promote(array, _, past, partials, stored):
-                made = Promoted(array, made, past, partials, stored)
+            case Promote(array, _, past, partials, stored, ahead):
+                made = Promoted(array, made, past, partials, stored, ahead)
             case Local(array, folds, _):
                 depth = next(at for at, region in scope.held[families[0]] if region == (node, families))
                 cells = ((x.axis, _time(depth - x.up, made, scope) * x.size, x.size) for x in folds)

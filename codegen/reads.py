@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import cgen
 
 from codegen import loops as lp
-from codegen.lanes import Lanes, affine_index, dense, runs
+from codegen.lanes import Lanes, affine_index, dense, near, runs
 from codegen.scalar import NARROW, STORAGE, bare, literal, value_type
 from codegen.spelling import Spelling
 from codegen.vectors import JOIN, KEPT, WINDOW
@@ -43,6 +43,7 @@ class Open:
     pointers: _Pointers = field(default_factory=_Pointers)
     lines: list[cgen.Generable] = field(default_factory=list[cgen.Generable])
     joined: dict[str, str] = field(default_factory=dict[str, str])
+    asked: set[str] = field(default_factory=set[str])
 
 
 @dataclass
@@ -55,6 +56,10 @@ class Reads:
     windows: bool  # not where each index is tested: a window begins before what exists
     pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
     open: list[Open] = field(default_factory=list[Open])
+    ahead: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Arrays whose vectors are asked for so many elements before they are loaded."""
+    cells: dict[str, str] = field(default_factory=dict[str, str])
+    """The first cell of such vectors, by the text that loads them."""
 
     def operand(self, e: ex.Expr, lane: str, tile: Lanes, *, keep: bool = False) -> tuple[str, str, bool]:
         """(argument text, parameter type, whether it differs between lanes); a vector to `keep` is loaded once."""
@@ -66,16 +71,26 @@ class Reads:
             first = dense(self.c, self.program.array(e.array), e, lane, tile)
             if first is not None and t.name not in NARROW:
                 text = f"*(const {vector} *)&{first}"
-                return f"{self.c.vectors.kept(t)}({text})" if keep else text, vector, True
+                return self._asked(e, first, f"{self.c.vectors.kept(t)}({text})" if keep else text), vector, True
             firsts = runs(self.c, e, lane, tile)
             if firsts is not None and t.name not in NARROW:
                 cells = ", ".join(f"&{cell}" for cell in firsts)
                 return f"{self.c.vectors.join(t, len(firsts))}({cells})", vector, True
+            first = near(self.c, e, lane) if self.windows and 1 < tile.valid < self.c.vectors.lanes else None
+            if first is not None and value_type(t) == STORAGE[t.name]:
+                text = f"{self.c.vectors.window(t, 1)}(&{first}, 0, {tile.valid}, {literal(0, t)})"
+                return self._asked(e, first, text), vector, True
         seen = self._window(e, lane, tile) if self.windows else None
         if seen is not None:
             return seen, vector, True
         items = [bare(self.c.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
         return f"({vector}){{{', '.join(items)}}}", vector, True
+
+    def _asked(self, e: ex.Load, first: str, text: str) -> str:
+        """The text that loads a vector; where its array is asked for ahead, with its first cell kept in mind."""
+        if e.array in self.ahead:
+            self.cells[text] = first
+        return text
 
     def mask(self, e: ex.Test, lane: str, t: DType) -> tuple[str, str, bool]:
         """(text, type, whether it differs between lanes) of a test that decides which of two values is taken."""
@@ -96,6 +111,11 @@ class Reads:
         lines: list[cgen.Generable] = []
         given = list(arguments)
         names = self.open[-1].joined
+        for text, e in zip(arguments, operands, strict=True):
+            if text in self.cells and text not in self.open[-1].asked:
+                assert isinstance(e, ex.Load)
+                self.open[-1].asked.add(text)
+                lines.append(cgen.Statement(f"__builtin_prefetch(&{self.cells[text]} + {self.ahead[e.array]})"))
         for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
             if text.startswith((JOIN, KEPT, WINDOW)):
                 if text not in names:
@@ -117,7 +137,7 @@ class Reads:
         first = self.c.bound(lp.Extreme(False, tuple(least))) if least else "0"
         last = self.c.bound(lp.Extreme(True, (*w.last, aff.const(w.step * (tile.valid - 1) + 1))))
         pad = w.pad or ex.Const(0, t)
-        cell = self._chosen(w.where, w.array, w.index, pad, w.step * (self.c.vectors.lanes - 1))
+        cell = self._chosen(w.where, w.array, w.index, pad, w.step * (self.c.vectors.lanes - 1), masked=True)
         where = aff.map_condition(w.where, self._decided)
         if cell is None and where != aff.TRUE:
             last = f"{self.c.scalar.condition(where)} ? {last} : 0"
@@ -134,11 +154,19 @@ class Reads:
                 return None
 
     def _chosen(
-        self, inside: Condition, array: str, index: Sequence[tuple[str, Affine]], pad: ex.Const, beyond: int = 0
+        self,
+        inside: Condition,
+        array: str,
+        index: Sequence[tuple[str, Affine]],
+        pad: ex.Const,
+        beyond: int = 0,
+        *,
+        masked: bool = False,
     ) -> str | None:
         """A cell, and those up to `beyond` it, through a pointer that is chosen where `inside` is known, outside the
         loops that it does not depend on: into the array, or into a block of pad values as long as those loops reach.
-        None where nothing is to be chosen, or no such pointer is known.
+        None where nothing is to be chosen, or no such pointer is known; where loads are `masked`, the mask may say it,
+        also for all but one of several rows that lie too far apart for one pointer: so many do not fit the registers.
         """
         offset = self.c.address(array, list(index))
         if offset is None:
@@ -163,6 +191,8 @@ class Reads:
         pointers = self.open[level].pointers.setdefault(key, [])
         near = ((n, b) for n, b in pointers if 0 <= offset.const - b < _LONGEST_PAD // 2)
         name, base = next(near, ("", offset.const))
+        if masked and pointers and not name:
+            return None
         apart = offset.const - base
         scaled = reach - beyond >= _LONGEST_PAD // 2  # of all that share the pointer
         block = self._pad_block(pad, apart + (beyond if scaled else reach))

@@ -97,6 +97,7 @@ class Registers:
             nodes[inside.array] = inside
             inside = inside.body
         self.begin(self.program.array(node.array))
+        self.reads.ahead = dict(node.ahead)
         region = _Region(nodes)
         body = self._node(inside, {}, (), region)
         head: list[cgen.Generable] = []

@@ -15,7 +15,7 @@ from typing import assert_never
 
 import numpy as np
 
-from codegen import elementary
+from codegen import elementary, exponential
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
 from polyhedral.dtypes import DType
@@ -221,6 +221,9 @@ class Scalar:
         name = {"round": "rint", "muladd": "fma"}.get(e.fn, e.fn)
         if t.kind == "c":
             return f"c{name}{'f' if t.bits == 64 else ''}({args})"
+        if name == "exp" and t.bits != 64:
+            self.used.add(exponential.SCALAR)
+            return self._rounded(t, f"{exponential.SCALAR}({args})")
         self._library(f"{name}{'' if t.bits == 64 else 'f'}")
         return self._rounded(t, f"{name}{'' if t.bits == 64 else 'f'}({args})")
 

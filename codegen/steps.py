@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from codegen import elementary
+from codegen import elementary, exponential
 from codegen.scalar import STORAGE, bare, literal, value_type
 from codegen.spelling import Spelling
 from polyhedral import expr as ex
@@ -91,7 +91,7 @@ def _vector(c: Spelling, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> 
         case ex.Call(fn, args) if t.is_float and fn in elementary.VECTORS:
             given = [_vector(c, v, t, names) for v in args]
             found = [bare(v) for v in given if v is not None]
-            c.scalar.used.add("VECTOR_LIBRARY")
+            c.scalar.used.add(exponential.SCALAR if fn == "exp" and t.bits == 32 else "VECTOR_LIBRARY")
             return f"{c.vectors.elementary(fn, t)}({', '.join(found)})" if len(found) == len(given) else None
         case ex.Unary("-", arg) if t.is_float:
             a = _vector(c, arg, t, names)

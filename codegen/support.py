@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from codegen import exponential
 from codegen.elementary import DECLARED
 
 _NARROW = """\
@@ -78,6 +79,7 @@ static inline float floor_div_f32(float a, float b) {
     "fmax_f64": "static inline double fmax_f64(double a, double b) { return a > b || a != a ? a : b; }",
     "fmin_f32": "static inline float fmin_f32(float a, float b) { return a < b || a != a ? a : b; }",
     "fmin_f64": "static inline double fmin_f64(double a, double b) { return a < b || a != a ? a : b; }",
+    exponential.SCALAR: exponential.TEXT,
     "store_fence": """\
 static inline void store_fence(void) {
 #if defined(__SSE2__)

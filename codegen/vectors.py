@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from codegen import elementary, support
+from codegen import elementary, exponential, support
 from codegen.scalar import STORAGE, bare, value_type
 from polyhedral import expr as ex
 from polyhedral.dtypes import DType
@@ -72,9 +72,12 @@ class Vectors:
         return name
 
     def elementary(self, fn: str, t: DType) -> str:
-        """A function of the C library in all lanes."""
+        """An elementary function in all lanes."""
         vector = self.type(t)
         name = f"{fn}_{vector}"
+        if fn == "exp" and t.bits == 32:
+            self.functions[name] = exponential.vector_exp(name, vector, self.lanes)
+            return name
         self.functions[name] = elementary.vector_elementary(name, fn, vector, t.bits, self.lanes)
         return name
 

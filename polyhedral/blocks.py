@@ -9,7 +9,7 @@ Decided before any of them is planned, because their tiles must divide the block
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from polyhedral import affine as aff
@@ -50,11 +50,13 @@ class Blocks:
         return {dict(loop.dims)[member]: loop.size for loop in self.loops}
 
 
-def blocks(p: Program, layouts: Mapping[str, Layout], target: Target) -> tuple[Blocks, ...]:
+def blocks(
+    p: Program, layouts: Mapping[str, Layout], target: Target, near: Set[str] = frozenset()
+) -> tuple[Blocks, ...]:
     """The groups of statements around temporaries that no cache of a core holds, the largest of these first; none where
-    statements depend on each other in a circle.
+    statements depend on each other in a circle.  Those that are `near` stay in the cache of a nest without this.
     """
-    large = [a for a in p.arrays if _private(p, a) and array_bytes(a) > LARGE * target.l2]
+    large = [a for a in p.arrays if a.name not in near and _private(p, a) and array_bytes(a) > LARGE * target.l2]
     order = _in_order(p) if large else {}
     groups: list[frozenset[str]] = []
     found: dict[frozenset[str], Blocks] = {}

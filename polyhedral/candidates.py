@@ -38,6 +38,8 @@ FINALISTS = 6
 """Register tiles of each statement whose loops and copies are weighed in full."""
 SPARE = 2
 """Registers for a scalar and for what compilers move about; a tile that takes all others is spilled."""
+FULL = 3
+"""Finalists more that hold the vectors of some operand one after the other."""
 CUT = 3
 """Register tiles whose reductions are also weighed in portions."""
 PRODUCT = 8
@@ -65,6 +67,8 @@ class _Tile:
     blocks: int
     rows: tuple[tuple[str, int], ...]
     cycles: float
+    full: bool
+    """Whether there are too few registers for all its vectors at once."""
 
 
 @dataclass(frozen=True)
@@ -138,15 +142,21 @@ def choices(
         if fused and within.whole:
             continue
         t = fuse_dims(s, *fused, vector) if fused else s
-        tiles += sorted(_tiles(setting, t, vector), key=lambda x: x.cycles)[:FINALISTS]
+        by_cycles = sorted(_tiles(setting, t, vector), key=lambda x: x.cycles)
+        tiles += _first(by_cycles, FINALISTS)
     if not tiles:
         return []
     tiles.sort(key=lambda x: x.cycles)
-    good = [t for t in tiles if t.cycles <= 1.5 * tiles[0].cycles][: 2 * FINALISTS]
+    good = _first([t for t in tiles if t.cycles <= 1.5 * tiles[0].cycles], 2 * FINALISTS)
     forms = [_Forms(setting, t) for t in good]
     found = [list(f.choices(orders)) for f in forms]
     by_best = sorted(range(len(good)), key=lambda n: min(c.prediction.total for c in found[n]))
     return [*chain(*found), *chain(*(forms[n].choices(portions) for n in by_best[:CUT]))]
+
+
+def _first(tiles: Sequence[_Tile], most: int) -> list[_Tile]:
+    """The first of the tiles that hold all vectors at once, and of the larger ones that do not."""
+    return [*[t for t in tiles if not t.full][:most], *[t for t in tiles if t.full][:FULL]]
 
 
 def itemsize(s: Statement) -> int:
@@ -214,9 +224,12 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
         if even(extents[vector], blocks * lanes, lanes)[0] < blocks * lanes:
             continue
         for tile in _row_tiles(free, extents, q.target.registers - SPARE - blocks, blocks):
-            held = blocks * sum(prod(r for d, r in tile.items() if d in o.dims) for o in every if vector in o.dims)
-            if blocks * prod(tile.values()) + held > q.target.registers - SPARE:
+            rest = q.target.registers - SPARE - blocks * prod(tile.values())
+            if sum(_registers(o, tile, blocks) for o in every if vector in o.dims) > rest:
                 continue
+            full = (
+                blocks * sum(prod(r for d, r in tile.items() if d in o.dims) for o in every if vector in o.dims) > rest
+            )
             whole = RegisterPlan(vector, blocks * lanes, tuple(tile.items()), (), ())
             if any(extents[d] % min(whole.tile(d), extents[d]) for d in q.within.whole):
                 continue
@@ -229,9 +242,13 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
             ordered = sorted(tile.items(), key=lambda dr: (dr[0] in beside, dr[0]))
             work = tiles * (steps * busy + ends)
             floor = storing(q.program, s, whole, out, q.target)
-            yield _Tile(
-                s, vector, blocks, tuple(ordered), max(work, floor) + (WEIGHT * work if floor else 0.0) + copies
-            )
+            cycles = max(work, floor) + (WEIGHT * work if floor else 0.0) + copies
+            yield _Tile(s, vector, blocks, tuple(ordered), cycles, full)
+
+
+def _registers(o: Operand, tile: Mapping[str, int], blocks: int) -> int:
+    """Registers for the vectors of an operand: those that several rows use all at once, others one after the other."""
+    return blocks * prod(r for d, r in tile.items() if d in o.dims) if tile.keys() - o.dims else 1
 
 
 def _row_tiles(

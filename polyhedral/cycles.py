@@ -35,6 +35,9 @@ ROOM, CROWD = 4, 0.25
 """Rows of a tile that one set holds without loss; cycles of a step for each one more."""
 PAGE, PAGES, WALK = 4096, 48, 8.0
 """Bytes of a page; pages of operands that are translated at once; cycles for each visit of one where there are more."""
+RUNS = 16
+"""Runs of lines that a core follows by itself, about (16 to 32 by the vendors' optimisation guides); what comes in more
+of them is asked for ahead, and translated then."""
 REMAINDER = 8000.0
 """Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
 WEIGHT = 1 / 64
@@ -109,6 +112,11 @@ class Stream:
         piece, apart = self.rows(span, PAGE)
         return max(1.0, piece / PAGE) * prod(n for _, n in apart) * self.count
 
+    def asked(self, span: Mapping[str, int], target: Target) -> bool:
+        """Whether vectors of it are asked for ahead."""
+        _, apart = self.rows(span, target.line)
+        return self.instructions == 1.0 and not self.guard and ask(prod(n for _, n in apart), target.line, target)
+
 
 @lru_cache(maxsize=1 << 14)
 def fits(pieces: Pieces, size: int, line: int) -> bool:
@@ -125,6 +133,11 @@ def fits(pieces: Pieces, size: int, line: int) -> bool:
         if meeting > CROWDED * ways * (sets // shared):
             return False
     return True
+
+
+def ask(runs: int, each: int, target: Target) -> bool:
+    """Whether so many runs are more than a core follows, and so many bytes of each in half of the first cache."""
+    return runs > RUNS and runs * each <= target.l1 // 2
 
 
 @dataclass(frozen=True)
@@ -201,7 +214,8 @@ def predict(
         l3=0.0,
         memory=0.0,
         control=steps * (STEP + _crowded(operands, rows))
-        + executions * (_translated(plan, inside, operands) + sum(_chosen(plan, inside, o, rows) for o in operands)),
+        + executions
+        * (_translated(plan, inside, operands, target) + sum(_chosen(plan, inside, o, rows) for o in operands)),
         ends=executions * (_end(plan, trips, result) * accumulators * part + 4.0)
         + _remainders(plan, extents, streams, target),
         copies=copies,
@@ -325,11 +339,11 @@ def _level(pieces: Pieces, lines: float, target: Target) -> int:
     return 3
 
 
-def _translated(plan: RegisterPlan, span: Mapping[str, int], operands: Sequence[Stream]) -> float:
+def _translated(plan: RegisterPlan, span: Mapping[str, int], operands: Sequence[Stream], target: Target) -> float:
     """Cycles of address translation in one execution of the tile, where more pages are visited than are kept."""
     if sum(o.pages(span) for o in operands) <= PAGES:
         return 0.0
-    return WALK * sum(_visited(plan, span, o) for o in operands)
+    return WALK * sum(_visited(plan, span, o) for o in operands if not o.asked(span, target))
 
 
 def _visited(plan: RegisterPlan, span: Mapping[str, int], o: Stream) -> float:

@@ -286,11 +286,12 @@ def _extent(q: _Facts, dims: Mapping[str, str]) -> int:
 
 
 def _held(q: _Facts, alike: Sequence[Mapping[str, str]], sizes: Sequence[int], extents: Sequence[int]) -> float:
-    """Bytes that one block touches."""
+    """Bytes that one block keeps in caches: what streams past them is not there."""
     held: dict[str, float] = {}
     for name in alike[0]:
         s = q.program.statement(name)
-        for access in (s.write, *reads(s)):
+        past = name in q.plans and q.plans[name].streams and s.write.array not in q.program.read
+        for access in reads(s) if past else (s.write, *reads(s)):
             part = 1.0
             for dims, size, extent in zip(alike, sizes, extents, strict=True):
                 if any(isinstance(i, Affine) and dims[name] in aff.dims_of(i) for _, i in access.index):

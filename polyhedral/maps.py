@@ -36,8 +36,10 @@ class Tile:
 def map_plan(p: Program, s: Statement, layouts: Mapping[str, Layout], target: Target) -> RegisterPlan | None:
     """A plan where it beats a plain nest: no dim is dense for all accesses, or the results stream."""
     dtype = ex.dtype_of(s.value)
-    same = all(ex.dtype_of(n) == dtype for n in ex.walk(s.value) if isinstance(n, (ex.Load, ex.Binary, ex.Unary)))
-    slow = any(isinstance(n, (ex.Call, ex.Cast, ex.Index)) for n in ex.walk(s.value))
+    same = all(
+        ex.dtype_of(n) == dtype for n in ex.walk(s.value) if isinstance(n, (ex.Load, ex.Binary, ex.Unary, ex.Call))
+    )
+    slow = any(isinstance(n, (ex.Cast, ex.Index)) for n in ex.walk(s.value))
     if not same or slow or p.array(s.write.array).dtype != dtype:
         return None
     lanes = target.lanes(dtype.bits // 8)

@@ -17,10 +17,12 @@ from polyhedral.dependences import Dependences, analyse
 from polyhedral.errors import Remark
 from polyhedral.isl_schedule import Frame, frame
 from polyhedral.layout import Layout
+from polyhedral.once import Once, lost, made_once
 from polyhedral.plan import SMALL, Planned, plan_program
 from polyhedral.program import Program
 from polyhedral.recompute import recompute
 from polyhedral.register_plan import RegisterPlan
+from polyhedral.rewrites.extract import Shared
 from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.phases import phases
@@ -103,12 +105,20 @@ def arrange(
         p, apart, said = found.program, found.apart, (*cut, *simpler, *found.remarks)
     p = _stored(p)
     assigned = assign(p, given, target, how)
-    chooser = known or Chooser(target, constants)
-    planned = plan_program(p, assigned.layouts, target, constants, small=small, known=chooser)
-    lost = apart - {array for nest in planned.nests for array, _ in nest.local}
-    if lost:
-        return arrange(given_program, given, target, constants, small=small, how=how, never=never | lost, known=chooser)
-    return Arranged(replace(planned, remarks=(*said, *assigned.remarks, *planned.remarks)), assigned, apart)
+    chooser, refused = known or Chooser(target, constants), frozenset[Shared]()
+    while True:
+        once = Once(p) if named else made_once(p, assigned.layouts, target, refused, small)
+        laid = assign(once.program, given, target, how) if once.values else assigned
+        near = frozenset(once.values)
+        planned = plan_program(once.program, laid.layouts, target, constants, small, near, chooser)
+        wrong = lost(once, planned.program, {**laid.layouts, **planned.layouts}, target, planned.plans, planned.nests)
+        if not wrong:
+            break
+        refused |= wrong
+    gone = apart - {array for nest in planned.nests for array, _ in nest.local}
+    if gone:
+        return arrange(given_program, given, target, constants, small=small, how=how, never=never | gone, known=chooser)
+    return Arranged(replace(planned, remarks=(*said, *once.remarks, *laid.remarks, *planned.remarks)), laid, apart)
 
 
 def analyze(p: Program) -> Analyzed:

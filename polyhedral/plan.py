@@ -8,12 +8,13 @@ are copied into the layouts that the nests want, and what does not fill a tile i
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import prod
 
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE
+from polyhedral.ahead import ahead
 from polyhedral.blocked import Blocked, in_blocks
 from polyhedral.blocks import blocks
 from polyhedral.candidates import Choice, itemsize
@@ -62,10 +63,12 @@ def plan_program(
     target: Target,
     constants: frozenset[str] = frozenset(),
     small: int = SMALL,
+    near: Set[str] = frozenset(),
     known: Chooser | None = None,
 ) -> Planned:
     """Plan every reduction of at least `small` instances that allows it; `constants` are arrays whose re-laying costs
-    nothing at a call; `known` has plans for the same machine and constants.
+    nothing at a call, and `near` those that the statement which makes them leaves in a cache; `known` has plans for the
+    same machine and constants.
     """
     taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
     p, every = _privatised(p, layouts, target, taken)
@@ -75,7 +78,7 @@ def plan_program(
     choices: dict[str, Choice] = {}
     copies: dict[object, Relaid] = {}
     chooser = known or Chooser(target, constants)
-    blocked, remarks = _blocked(p, every, chooser, small)
+    blocked, remarks = _blocked(p, every, chooser, small, near)
     where = {name: b for b in blocked for name in b.blocks.members}
     found = {
         s.name: where[s.name].plans[s.name] if s.name in where else find(p, s, every, chooser, small)
@@ -93,7 +96,8 @@ def plan_program(
         block = where.get(s.name)
         names[s.name] = [s.name]
         if s.op is None:
-            found_parts = [(block.map(p, s), None)] if block else _mapped(p, s, every, target, taken, small)
+            least = sys.maxsize if s.write.array in near else small
+            found_parts = [(block.map(p, s), None)] if block else _mapped(p, s, every, target, taken, least)
             for part, plan in found_parts:
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
@@ -128,7 +132,8 @@ def plan_program(
             statements += mine
             settled = replace(choice, statement=part, plan=own)
             settled = settled if block else _settled(p, settled, mine, only, every, target)
-            plans[part.name] = replace(settled.plan, epilogue=tuple(e.name for e in mine), only=only)
+            far = ahead(part, settled.plan, {a.name: a for a in arrays}, every, target)
+            plans[part.name] = replace(settled.plan, epilogue=tuple(e.name for e in mine), only=only, ahead=far)
     nests = tuple(b.nest(p, names) for b in blocked)
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     made_layouts = {n: lay for n, lay in every.items() if n not in layouts}
@@ -136,12 +141,12 @@ def plan_program(
 
 
 def _blocked(
-    p: Program, layouts: Mapping[str, Layout], chooser: Chooser, small: int
+    p: Program, layouts: Mapping[str, Layout], chooser: Chooser, small: int, near: Set[str]
 ) -> tuple[list[Blocked], list[Remark]]:
     """The statements that run in common blocks, and why others that could do not."""
     made: list[Blocked] = []
     remarks: list[Remark] = []
-    for b in blocks(p, layouts, chooser.target) if small < sys.maxsize else ():
+    for b in blocks(p, layouts, chooser.target, near) if small < sys.maxsize else ():
         found, said = in_blocks(p, b, layouts, chooser, small)
         made += [found] if found else []
         remarks.append(said)

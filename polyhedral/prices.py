@@ -40,6 +40,12 @@ def work(e: ex.Expr) -> float:
     return sum(_weight(n) for n in set(ex.walk(e)))
 
 
+def dear(e: ex.Expr) -> float:
+    """The part of its work that divisions, powers and functions take."""
+    slow = (n for n in set(ex.walk(e)) if isinstance(n, (ex.Call, ex.Binary)))
+    return sum(w for w in map(_weight, slow) if w > 1.0)
+
+
 def _weight(n: ex.Expr) -> float:
     match n:
         case ex.Load():

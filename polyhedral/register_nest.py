@@ -41,7 +41,7 @@ def register_nest(fs: Sequence[Family], plan: RegisterPlan) -> Tree:
     body: Tree = InOrder((Filter((init.id,), point[0]), Filter((main.id,), update), *then))
     for array in dict.fromkeys(f.statement.write.array for f in reversed(fs)):
         stored = array not in plan.only
-        body = Promote(array, body, plan.streams and stored, stored=stored)
+        body = Promote(array, body, plan.streams and stored, stored=stored, ahead=plan.ahead)
     return Band(tuple(_tile_loops(fs, plan)), body, True)
 
 

@@ -25,7 +25,8 @@ class RegisterPlan:
     accumulated in registers over the reduced dims of `order`; `loops` are those around it from the outermost in, the
     first of them on all cores.  A loop over a reduced dim cuts the reduction: results are stored, and
     loaded for its next part.  Where it `streams`, results are stored past the caches.  A reduced `vector` runs along
-    the lanes of `partials` vectors of partial results.
+    the lanes of `partials` vectors of partial results.  Vectors of the arrays `ahead` are asked for so many elements
+    before they are loaded.
 
     The statements of the `epilogue` are computed on the tile, in this order, once its reduction is complete; arrays
     that are `only` in its registers are not stored.
@@ -40,6 +41,7 @@ class RegisterPlan:
     partials: int = 1
     epilogue: tuple[str, ...] = ()
     only: frozenset[str] = frozenset()
+    ahead: tuple[tuple[str, int], ...] = ()
 
     def tile(self, dim: str) -> int:
         return self.width if dim == self.vector else dict(self.rows).get(dim, 1)

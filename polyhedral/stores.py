@@ -117,7 +117,7 @@ def _past_cache(p: Program, s: Statement, target: Target) -> float:
     a = p.array(s.write.array)
     size = prod(e.const for _, e in a.dims) * a.dtype.numpy.itemsize
     again = a.role is Role.TEMPORARY or a.name in p.read
-    return size / target.bytes_per_cycle if size > (target.l3 if again else target.l3 // 2) else 0.0
+    return size / target.bytes_per_cycle if size >= (target.l3 if again else target.l3 // 2) else 0.0
 
 
 def streamed(

@@ -65,7 +65,7 @@ class Promote:
     """The cells of `array` that the child updates are held in registers while it runs: set there, or loaded where the
     child does not begin by setting them, and written back after; past the caches where it `streams`.  Where they are
     not `stored`, the registers are all there is of them.  Along lanes, each cell is held in `partials` vectors of
-    partial results.
+    partial results.  Cells of the arrays `ahead` are asked for so many elements before they are loaded.
     """
 
     array: str
@@ -73,6 +73,7 @@ class Promote:
     streams: bool = False
     partials: int = 1
     stored: bool = True
+    ahead: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,8 @@ PROGRAMS = {
     "copy": mapped(5, 64, order="i j"),
     "pointwise": mapped(7, 80, "f32", "X * b - min(X, b)", "i j"),
     "pointwise with leftovers": mapped(7, 79, "f64", "X / (b * b + 1.0)", "i j"),
+    "functions": mapped(7, 80, "f32", "exp(X) / (sqrt(b * b) + 1.0)", "i j"),
+    "functions with leftovers": mapped(7, 79, "f64", "log(abs(X) + 1.0) * exp(b)", "i j"),
     "scalars along the lanes": mapped(32, 16, "f32", "-X + 2.0", "i j"),
     "whole lines": votes(3, 4, 16, 4, 4),
     "through registers": votes(2, 1, 8, 4, 4),

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Operands that are asked for ahead, and rows of a window that share a test: what is computed stays what it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from frontend import driver
+from frontend.options import Options
+from polyhedral import target
+from polyhedral.interpreter import run
+from polyhedral.layout import row_major
+from polyhedral.program import Program, Role
+from polyhedral.reader import parse
+from tests.running import agree, run_c
+from tests.strategies import inputs_for
+
+INVOLUTION = """
+program involution
+  input X: f32[g: 2, c: {c}, y: {h}, x: {w}]
+  input K: f32[g: 2, u: 5, v: 5, y: {h}, x: {w}]
+  output out: f32[g: 2, c: {c}, y: {h}, x: {w}]
+  S0: for g < 2, c < {c}, y < {h}, x < {w}:
+    out = sum[u < 5, v < 5] K
+      * where(y + u >= 2 and y + u < {h} + 2 and x + v >= 2 and x + v < {w} + 2, X(y=y + u - 2, x=x + v - 2), 0.0)
+"""
+"""A kernel for each position, in as many planes as it has cells."""
+
+
+@pytest.fixture(autouse=True)
+def tiny_caches(monkeypatch: pytest.MonkeyPatch):
+    """A wide machine with caches that hold nothing."""
+    found = replace(target.host(2), vector=64, registers=32, l2=64, masked=True)
+    monkeypatch.setattr(driver, "_target", lambda root, cores: found)
+
+
+def involution(c: int, h: int, w: int) -> Program:
+    return parse(INVOLUTION.format(c=c, h=h, w=w))
+
+
+@pytest.mark.parametrize(("c", "h", "w"), [(16, 6, 32), (16, 4, 24), (5, 7, 19), (3, 3, 17), (1, 2, 50)])
+def test_compiled_is_interpreted(c: int, h: int, w: int):
+    p = involution(c, h, w)
+    inputs = inputs_for(p, {}, values="real")
+    agree(p, run_c(p, inputs, {}, Options(threads=2, plan_above=1)), run(p, inputs), inputs)
+
+
+def test_planes_are_asked_for_ahead_and_rows_share_their_test():
+    p = involution(16, 6, 32)
+    given = {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}
+    text = driver.lower(p, given, Options(threads=2, plan_above=1)).source.text
+    assert "__builtin_prefetch(&K[" in text
+    assert text.count("const float *X_") < 16
