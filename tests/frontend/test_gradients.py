@@ -103,6 +103,15 @@ def test_gradients_of_gradients():
     np.testing.assert_allclose(np.asarray(bent(A[0])[1]), 36 * A[0] ** 3)
 
 
+def test_many_cotangents_for_the_same_output():
+    @ph.function(A="i k", B="k j", dC="i j", returns="i k")
+    def back(A, B, dC):
+        return ph.vjp((A * B).sum(k), A, dC)
+
+    A, B, dC = RNG.standard_normal((2, 4)), RNG.standard_normal((4, 3)), RNG.standard_normal((5, 2, 3))
+    np.testing.assert_allclose(back(A, B, ph.array(dC, "n i j")).order("n i k"), dC @ B.T)
+
+
 def test_a_function_that_was_differentiated_is_bound_and_printed():
     step = ph.grad(square, wrt="A").bind(B=np.eye(2))
     A = RNG.standard_normal((3, 2))
