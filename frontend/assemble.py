@@ -254,7 +254,11 @@ def _program(build: Assembly) -> Program:
     statements = tuple(_finished(build, j, numbered[j.place]) for j in jobs)
     touched = {n.array for s in statements for n in ex.loads(s.value)} | {s.write.array for s in statements}
     kept = (Role.INPUT, Role.OUTPUT, Role.INOUT)
-    arrays = [a for a in recording.arrays if a.role in kept or a.name in touched]
+    touched |= {a.name for a in recording.arrays if a.role in kept}
+    for g in reversed(recording.gradients):
+        if touched & set(g.results):
+            touched |= {n for pair in g.outputs for n in pair if n is not None}
+    arrays = [a for a in recording.arrays if a.name in touched]
     arrays += [a for a, _ in (build.stored[k] for k in sorted(build.stored, key=lambda k: build.stored[k][0].name))]
     assumptions = aff.conjuncts(build.known)
     used = {n for a in arrays for _, e in a.dims for n in aff.sizes_of(e)}.union(

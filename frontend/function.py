@@ -42,7 +42,7 @@ from frontend.svg import bundle
 from polyhedral.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
-    from frontend import compilation, plot
+    from frontend import compilation, interop, plot
     from frontend.driver import Timings
     from frontend.executable import Executable
     from frontend.hints import Hints
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from polyhedral.program import Program
 else:
     compilation = Deferred("frontend.compilation")
+    interop = Deferred("frontend.interop")
     plot = Deferred("frontend.plot")
 
 __all__ = ["CHANGES", "Function", "function", "symbolic"]
@@ -244,6 +245,24 @@ class Function:
         by_name = {p.name: p for p in self.parameters}
         kept = {n: self._kept(by_name[n], v) for n, v in constants.items()}
         return Function(self.python, self.axes, self.inout, self.returns, {**self.arguments.bound, **kept})
+
+    def derived(
+        self, python: Callable[..., Any], axes: Mapping[str, tuple[str, ...]], returns: tuple[tuple[str, ...], ...]
+    ) -> Function:
+        """Another function over arguments of this one, with those bound that are bound here."""
+        return Function(python, axes, (), returns, self.arguments.bound)
+
+    def torch(self, *, returns: Any = None, **axes: Any) -> Callable[..., Any]:
+        """The function on CPU tensors of PyTorch: an operator of its own, differentiable, and known to torch.compile.
+
+        `X="b c y x"` names the axes of a tensor where they are more than declared, or not declared: the function is
+        lifted over the new ones.  `returns="b o y x"` orders the axes of results.
+        """
+        return interop.torch_function(interop.boundary(self, axes, returns))
+
+    def jax(self, *, returns: Any = None, **axes: Any) -> Callable[..., Any]:
+        """The function on CPU arrays of JAX, under jit, grad and vmap; `axes` and `returns` as in `torch`."""
+        return interop.jax_function(interop.boundary(self, axes, returns))
 
     def _kept(self, p: Parameter, v: Any) -> Any:
         if not is_array(p, v):

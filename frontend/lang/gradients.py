@@ -79,12 +79,7 @@ def vjp(outputs: Expr | Several, wrt: Expr | Several, cotangents: object) -> Ten
             hints=("ph.vjp((Y, Z), (X, W), (dY, dZ)): one cotangent for each output",),
             location=here(),
         )
-    pairs: list[tuple[str, str | None]] = []
-    for y, w in zip(several, weights, strict=True):
-        out = stored(recorder, y.value, "output")
-        pairs.append((out.name, _cotangent(recorder, out, w).name))
-    along = frozenset[str]().union(*(y.value.dims & recorder.examples for y in several))
-    made = _promised(recorder, tuple(pairs), _listed(wrt), along)
+    made = pulled(recorder, several, _listed(wrt), weights, recorder.examples)
     return made[0] if isinstance(wrt, Expr) else made
 
 
@@ -115,6 +110,30 @@ def jvp(outputs: Expr | Several, wrt: Expr | Several, tangents: object) -> Tenso
         total = part if total is None else total + part
     _, made = differentiated(recorder, total, weights, recorder.examples)
     return made[0] if isinstance(outputs, Expr) else made
+
+
+def pulled(
+    recorder: Recorder,
+    outputs: Sequence[object],
+    wrt: Sequence[Tensor],
+    cotangents: Sequence[object],
+    examples: frozenset[str],
+) -> tuple[Tensor, ...]:
+    """The derivatives of `vjp`, each at every point of those dims of the outputs that are of `examples`."""
+    pairs: list[tuple[str, str | None]] = []
+    dims: frozenset[str] = frozenset()
+    for y, w in zip(outputs, cotangents, strict=True):
+        value, weight = must_lift(y, "an output of ph.vjp"), must_lift(w, "a cotangent of ph.vjp")
+        if (weight.dims - value.dims) & examples:  # many cotangents for the same output
+            own = [d for d in sorted(value.dims | weight.dims) if d not in examples]
+            each = Expr(value) * Expr(weight)
+            value = (each.sum(*own) if own else each).value
+            pairs.append((stored(recorder, value, "output").name, None))
+        else:
+            out = stored(recorder, value, "output")
+            pairs.append((out.name, _cotangent(recorder, out, w).name))
+        dims |= value.dims
+    return _promised(recorder, tuple(pairs), wrt, dims & examples)
 
 
 def _cotangent(recorder: Recorder, out: Tensor, weight: object) -> Tensor:

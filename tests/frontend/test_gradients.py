@@ -112,6 +112,15 @@ def test_forward_mode():
     np.testing.assert_allclose(np.asarray(along(A, B, V, U)), np.exp(A @ B) * (V @ B + A @ U))
 
 
+def test_many_cotangents_for_the_same_output():
+    @ph.function(A="i k", B="k j", dC="i j", returns="i k")
+    def back(A, B, dC):
+        return ph.vjp((A * B).sum(k), A, dC)
+
+    A, B, dC = RNG.standard_normal((2, 4)), RNG.standard_normal((4, 3)), RNG.standard_normal((5, 2, 3))
+    np.testing.assert_allclose(back(A, B, ph.array(dC, "n i j")).order("n i k"), dC @ B.T)
+
+
 def test_a_function_that_was_differentiated_is_bound_and_printed():
     step = ph.grad(square, wrt="A").bind(B=np.eye(2))
     A = RNG.standard_normal((3, 2))
