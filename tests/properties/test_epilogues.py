@@ -22,6 +22,7 @@ from polyhedral import expr as ex
 from polyhedral.dtypes import DType, bf16, f32, f64, i32, i64
 from polyhedral.interpreter import run
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.recompute import Recomputed
 from polyhedral.text import to_text
 from tests.properties.batch import Batch
 from tests.properties.schedules import compiled, interned
@@ -46,8 +47,8 @@ def eager(rng: random.Random) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(chooser, "best", drawn))
-        stack.enter_context(patch.object(pipeline, "simplify", lambda p: (p, ())))
-        stack.enter_context(patch.object(pipeline, "recompute", lambda p, *_: (p, ())))
+        stack.enter_context(patch.object(pipeline, "simplify", lambda p, *_: (p, ())))
+        stack.enter_context(patch.object(pipeline, "recompute", lambda p, *_, **__: Recomputed(p)))
         stack.enter_context(patch.object(crossed, "LEAST", 2))
         stack.enter_context(patch.object(epilogue._Tile, "_pays", lambda *_: True))
         yield
