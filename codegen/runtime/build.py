@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codegen.runtime.cache import Cache, Stored, key_of
-from codegen.runtime.cc import Compiler, compile_shared, machine_identity
+from codegen.runtime.cc import Compiler, compile_shared, machine_identity, patience
 from codegen.runtime.native import Native, Team, load
 from polyhedral.errors import Remark, ToolchainError
 
@@ -46,7 +46,7 @@ def build(
     extra_key_parts: Sequence[str] = (),
     *,
     extra: tuple[str, ...] = (),
-    timeout: float = 60.0,
+    timeout: float | None = None,
     team: Team | None = None,
 ) -> tuple[Native, BuildInfo]:
     """A callable for `symbol` of `source`.  `extra` are compiler flags, `extra_key_parts` only distinguish entries."""
@@ -54,7 +54,7 @@ def build(
     found = _load_cached(key, symbol, cache, team)
     if found is not None:
         return found, BuildInfo(key, found.path, hit=True, seconds=0.0)
-    with cache.lock(key, timeout=2 * timeout):
+    with cache.lock(key, timeout=2 * (patience(source) if timeout is None else timeout)):
         found = _load_cached(key, symbol, cache, team)
         if found is not None:
             return found, BuildInfo(key, found.path, hit=True, seconds=0.0)

@@ -49,6 +49,7 @@ OWN_FLAGS: Mapping[Kind, tuple[str, ...]] = {"gcc": ("-fno-predictive-commoning"
 MEMORY_LIMIT = 8 << 30
 
 _LINES = 8
+_LETTERS_A_SECOND = 2000
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _FULL_PHRASES = ("No space left on device", "Disk quota exceeded", "Read-only file system", "File size limit exceeded")
 _DEADLY = (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGXCPU)
@@ -113,14 +114,15 @@ def compile_shared(
     source: str,
     compiler: Compiler,
     *,
-    timeout: float = 60.0,
+    timeout: float | None = None,
     extra: tuple[str, ...] = (),
     memory_limit: int | None = MEMORY_LIMIT,
 ) -> bytes:
     """C text to the bytes of a shared library.
 
-    `timeout` is in seconds of wall clock, `memory_limit` in bytes of address space per process.  ToolchainError PH501
-    failed, PH502 took too long, PH503 killed by a signal, PH504 nowhere to write.
+    `timeout` is in seconds of wall clock, `patience(source)` where none is given; `memory_limit` in bytes of address
+    space per process.  ToolchainError PH501 failed, PH502 took too long, PH503 killed by a signal, PH504 nowhere to
+    write.
     """
     return _run(source, compiler, (*extra, "-shared"), ("-lm",), timeout, memory_limit)
 
@@ -129,12 +131,17 @@ def compile_asm(
     source: str,
     compiler: Compiler,
     *,
-    timeout: float = 60.0,
+    timeout: float | None = None,
     extra: tuple[str, ...] = (),
     memory_limit: int | None = MEMORY_LIMIT,
 ) -> str:
     """C text to assembly text, with the flags of `compile_shared` and its errors."""
     return _run(source, compiler, (*extra, "-S"), (), timeout, memory_limit).decode(errors="replace")
+
+
+def patience(source: str) -> float:
+    """Seconds after which a compiler counts as hanging: a minute, and for a long text several times what gcc takes."""
+    return 60.0 + len(source) / _LETTERS_A_SECOND
 
 
 def machine_identity() -> str:
@@ -261,16 +268,17 @@ def _run(
     compiler: Compiler,
     before: tuple[str, ...],
     after: tuple[str, ...],
-    timeout: float,
+    timeout: float | None,
     memory_limit: int | None,
 ) -> bytes:
+    limit = patience(source) if timeout is None else timeout
     with _private_folder() as folder:
         command = (compiler.path, *compiler.flags, *before, "-o", "kernel.out", "kernel.c", *after)
         try:
             (folder / "kernel.c").write_text(source, encoding="utf-8")
         except OSError as error:
             raise _cannot_write(error) from error
-        said = _execute(command, folder, dict(compiler.env), timeout, memory_limit)
+        said = _execute(command, folder, dict(compiler.env), limit, memory_limit)
         try:
             return (folder / "kernel.out").read_bytes()
         except OSError as error:

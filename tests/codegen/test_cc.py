@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from codegen.runtime import cc
-from codegen.runtime.cc import Compiler, compile_asm, compile_shared, find_compiler
+from codegen.runtime.cc import Compiler, compile_asm, compile_shared, find_compiler, patience
 from polyhedral.errors import ToolchainError
 
 SOURCE = "#include <math.h>\nint f(double *x) { return x[0] > sqrt(x[1]); }\n"
@@ -231,6 +231,12 @@ def test_a_hanging_compiler_dies_with_its_children(tmp_path: Path, scratch: Path
     assert caught.value.code == "PH502"
     assert group_is_gone(int(pids.read_text()))
     assert list(scratch.iterdir()) == []
+
+
+def test_a_long_text_may_take_longer():
+    """The gradient of a network with routing, 570 kB, takes gcc 22 seconds on a fast machine."""
+    assert patience(SOURCE) < 61
+    assert patience(" " * 570_000) > 10 * 22
 
 
 @pytest.mark.parametrize(
