@@ -161,8 +161,9 @@ def map_onto(
 ) -> Mapped:
     """A checked program simplified, laid out, divided among blocks and threads, and scheduled."""
     p, simpler = simplify(simplify_tests(p))
-    p, fewer = recompute(p, device.as_target(), small)
-    p = _stored(p)
+    none = frozenset(a.name for a in p.arrays)  # blocks share no memory that a later kernel sees
+    fewer = recompute(p, device.as_target(), small, never=none)
+    p = _stored(fewer.program)
     layouts = choose(p, given)
     deps = analyze(p).dependences
     clusters = components([s.name for s in p.statements], deps.edges)
@@ -171,5 +172,5 @@ def map_onto(
     options = replace(options, local=False, device=True)
     analyzed = analyze(divided.program)
     made = schedule(analyzed.frame, analyzed.dependences, layouts, options, blocks=divided.nests)
-    remarks = (*simpler, *fewer, *divided.remarks, *made.remarks)
+    remarks = (*simpler, *fewer.remarks, *divided.remarks, *made.remarks)
     return Mapped(Scheduled(analyzed, layouts, replace(made, remarks=remarks)), divided.nests, device)
