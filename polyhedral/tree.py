@@ -195,7 +195,7 @@ def renamed(tree: Tree, ids: Mapping[str, str]) -> Tree:
             return tree
         case Filter(families, child):
             return Filter(tuple(ids[f] for f in families), renamed(child, ids))
-        case Promote(_, child) | Local(_, _, child):
+        case Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             return replace(tree, child=renamed(child, ids))
         case Band(members, child):
             own = tuple(replace(m, times=tuple((ids[f], t) for f, t in m.times if f in ids)) for m in members)
