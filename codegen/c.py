@@ -70,7 +70,7 @@ class _Body:
 
 
 @dataclass(frozen=True)
-class _Emitter:
+class Emitter:
     program: Program
     families: Mapping[str, Family]
     layouts: Mapping[str, Layout]
@@ -164,12 +164,13 @@ class _Emitter:
 
     # --- statements --------------------------------------------------------------------------------------------------
 
-    def execute(self, node: lp.Exec) -> list[cgen.Generable]:
+    def execute(self, node: lp.Exec, target: str | None = None) -> list[cgen.Generable]:
+        """One instance; its result goes to `target`, if that is not the cell in memory."""
         family = self.families[node.family]
         self.scalar.site = 1 + family.place
         s, at = family.statement, dict(node.at)
         array = self.program.array(s.write.array)
-        target = self.cell(array.name, [(d, aff.substitute(i, at)) for d, i in s.write.index])
+        target = target or self.cell(array.name, [(d, aff.substitute(i, at)) for d, i in s.write.index])
         if family.kind is Kind.INIT:
             assert s.op is not None
             return [
@@ -245,6 +246,8 @@ class _Emitter:
                 return [cgen.Block(made)]
             case lp.Local():
                 return self._local(n)
+            case lp.Staged(_, _, body):  # caches copy by themselves
+                return self.node(body, shared=shared)
             case lp.Exec():
                 return self.execute(n)
 
@@ -329,9 +332,9 @@ def emit(
     own = {name: row_major(_cut(p.array(name), n), layouts[name].order) for name, n in local.items()}
     layouts = {**layouts, **own}
     strides = tuple(dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str)))
-    spelled = _spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
+    spelled = c_spellings([*(a.name for a in p.arrays), *p.sizes, *strides])
     names = frozenset(spelled.values())
-    emitter = _Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes, names)
+    emitter = Emitter(p, {f.id: f for f in families}, layouts, spelled, checked, vector_bytes, names)
     parallel = lp.has_parallel(root)
     apart = {*local, *(n.array for n in lp.walk(root) if isinstance(n, lp.Promoted) and not n.stored)}
     arrays = [a for a in p.arrays if a.role is not Role.CONSTANT and a.name not in apart]
@@ -350,7 +353,7 @@ def emit(
     return Source(text, symbol, tuple(a.name for a in arrays), (*p.sizes, *strides))
 
 
-def _spellings(names: Sequence[str]) -> dict[str, str]:
+def c_spellings(names: Sequence[str]) -> dict[str, str]:
     spelled: dict[str, str] = {}
     taken: set[str] = set()
     for n in names:
@@ -362,7 +365,7 @@ def _spellings(names: Sequence[str]) -> dict[str, str]:
     return spelled
 
 
-def _head(p: Program, emitter: _Emitter) -> list[str]:
+def _head(p: Program, emitter: Emitter) -> list[str]:
     complex_used = any(a.dtype.kind == "c" for a in p.arrays)
     includes = ["stdint.h", "math.h", *(["complex.h"] if complex_used else [])]
     named = " ".join(p.name.split()).replace("*/", "* /")  # a name that would end the comment
@@ -372,14 +375,14 @@ def _head(p: Program, emitter: _Emitter) -> list[str]:
     vectors = emitter.registers.c.vectors
     lines += ["\n".join(vectors.head()), ""] if vectors.types else []
     for a in p.with_role(Role.CONSTANT):
-        values = ", ".join(
-            emitter.scalar.to_storage(a.dtype, literal(v, a.dtype))
-            if a.dtype.bits >= 32 or not a.dtype.is_float
-            else str(_bits(v, a))
-            for v in a.data or ()
-        )
+        values = ", ".join(constant_value(v, a) for v in a.data or ())
         lines += [f"static const {STORAGE[a.dtype.name]} {emitter.spell(a.name)}[] = {{{values or 0}}};", ""]
     return lines
+
+
+def constant_value(v: bool | int | float | complex, a: Array) -> str:
+    """One value of a constant as its storage has it."""
+    return literal(v, a.dtype) if a.dtype.bits >= 32 or not a.dtype.is_float else str(_bits(v, a))
 
 
 def _bits(v: bool | int | float | complex, a: Array) -> int:
@@ -389,7 +392,7 @@ def _bits(v: bool | int | float | complex, a: Array) -> int:
 
 def _functions(
     symbol: str,
-    emitter: _Emitter,
+    emitter: Emitter,
     arrays: Sequence[Array],
     sizes: Sequence[str],
     bodies: Sequence[_Body],
@@ -424,6 +427,6 @@ def _functions(
     ]
 
 
-def _pointer(a: Array, emitter: _Emitter) -> str:
+def _pointer(a: Array, emitter: Emitter) -> str:
     const = "const " if a.role is Role.INPUT else ""
     return f"{const}{STORAGE[a.dtype.name]} *restrict {emitter.spell(a.name)}"

@@ -40,7 +40,7 @@ def _cut(n: Node, statement: Callable[[str], Statement], *, inside: bool) -> Nod
         case For() if inside and n.run is Run.SERIAL and not _has_serial(n.body):
             parts = tuple(_parts(n, statement))
             return parts[0] if len(parts) == 1 else Block(parts)
-        case For() | lp.Local():
+        case For() | lp.Local() | lp.Staged():
             return replace(n, body=_cut(n.body, statement, inside=inside))
         case lp.If(_, then, orelse):
             other = None if orelse is None else _cut(orelse, statement, inside=inside)
@@ -133,5 +133,5 @@ def _whole(n: Node) -> Node:
             return Block(tuple(map(_whole, children)))
         case lp.If(_, then, orelse):
             return replace(n, then=_whole(then), orelse=None if orelse is None else _whole(orelse))
-        case For() | lp.Local() | lp.Promoted():
+        case For() | lp.Local() | lp.Promoted() | lp.Staged():
             return replace(n, body=_whole(n.body))

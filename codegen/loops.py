@@ -3,6 +3,7 @@
 
     node  := For(name, lo, hi, step, run, body) | If(condition, then, orelse) | Block(nodes) | Exec(family, at)
            | Local(array, cells, body)  (what the body touches of array lies in memory of its own)
+          | Staged(array, cells, body)  (what it reads of array was copied to memory that a block of threads shares)
            | Promoted(array, body, streams, partials, stored, ahead)   (cells of array live in registers while the body
                         runs, then are stored if `stored`, past the caches if `streams`; along lanes, in so many
                         partials; vectors of the arrays `ahead` are asked for so many elements before)
@@ -89,12 +90,21 @@ class Local:
     body: Node
 
 
-Node = For | If | Block | Exec | Promoted | Local
+@dataclass(frozen=True)
+class Staged:
+    """`cells` are (axis, the first cell that was copied, how many), of every axis."""
+
+    array: str
+    cells: tuple[tuple[str, Affine, int], ...]
+    body: Node
+
+
+Node = For | If | Block | Exec | Promoted | Local | Staged
 
 
 def children(node: Node) -> tuple[Node, ...]:
     match node:
-        case For() | Promoted() | Local():
+        case For() | Promoted() | Local() | Staged():
             return (node.body,)
         case If(_, then, orelse):
             return (then,) if orelse is None else (then, orelse)
@@ -149,6 +159,10 @@ def _lines(node: Node, indent: str) -> Iterator[str]:
         case Local(array, cells, body):
             held = ", ".join(f"{d} from {first}: {n}" for d, first, n in cells)
             yield f"{indent}in memory of its own: {array}({held})"
+            yield from _lines(body, indent + "  ")
+        case Staged(array, cells, body):
+            held = ", ".join(f"{d} from {first}: {n}" for d, first, n in cells)
+            yield f"{indent}in memory of a block: {array}({held})"
             yield from _lines(body, indent + "  ")
         case Exec(family, at):
             yield f"{indent}{family}({', '.join(f'{d}={e}' for d, e in at)})"

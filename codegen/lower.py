@@ -23,14 +23,27 @@ from polyhedral import tree as tr
 from polyhedral.affine import Affine, Condition
 from polyhedral.errors import InternalError
 from polyhedral.isl_schedule import Frame, context_of, from_yaml, to_yaml
-from polyhedral.tree import Leaf, Local, Member, Promote, Run, Tree, held, local_arrays, members_of, regions, renamed
+from polyhedral.tree import (
+    Leaf,
+    Local,
+    Member,
+    Promote,
+    Run,
+    Stage,
+    Tree,
+    held,
+    local_arrays,
+    members_of,
+    regions,
+    renamed,
+)
 
 _OP = cast("Any", isl.ast_expr_op_type)  # islpy's stubs lack the names that end in an underscore
 _TYPES = cast("Any", isl.ast_node_type)
 
 
-_Region = tuple[Promote | Local, tuple[str, ...]]
-"""One Promote or Local, without what is below it, and its families."""
+_Region = tuple[Promote | Local | Stage, tuple[str, ...]]
+"""One Promote, Local or Stage, without what is below it, and its families."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +144,10 @@ def _within(begun: Sequence[_Region], made: Node, scope: _Scope) -> Node:
                 depth = next(at for at, region in scope.held[families[0]] if region == (node, families))
                 cells = ((x.axis, _time(depth - x.up, made, scope) * x.size, x.size) for x in folds)
                 made = lp.Local(array, tuple(cells), made)
+            case Stage(array, box, _):
+                begun_at = [_from(c.first, families[0], made, scope) for c in box]
+                copied = ((c.axis, first, c.size) for c, first in zip(box, begun_at, strict=True))
+                made = lp.Staged(array, tuple(copied), made)
     return made
 
 
@@ -153,6 +170,12 @@ def _time(depth: int, inside: Node, scope: _Scope) -> Affine:
     if first != last:
         raise InternalError("PH999", f"memory of its own in an iteration that is not known: {first} or {last}")
     return first
+
+
+def _from(first: Affine, family: str, inside: Node, scope: _Scope) -> Affine:
+    """Where a box of cells begins, in terms of loops instead of band members."""
+    names = [m.name for m in scope.members[family]]
+    return aff.substitute(first, {d: _time(names.index(d), inside, scope) for d in aff.dims_of(first)})
 
 
 def _least(b: Bound) -> Affine:

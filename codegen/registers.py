@@ -141,7 +141,7 @@ class Registers:
                 return [cgen.Line(f"#pragma GCC unroll {_FEW}"), made] if short else [made]
             case lp.If(condition, then, None):
                 return self._only(condition, then, env, key, region)
-            case lp.If() | lp.Promoted() | lp.Local():
+            case lp.If() | lp.Promoted() | lp.Local() | lp.Staged():
                 raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
 
     def _only(

@@ -99,7 +99,7 @@ def _globals(
         list[str] | None, typer.Option("--size", "-s", metavar="NAME=INT", help="X.y=224, y=16 or b=sym.")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="Element type of the arguments, such as f32.")] = None,
-    target: Annotated[str | None, typer.Option(help="cpu or c.")] = None,
+    target: Annotated[str | None, typer.Option(help="cpu, opencl, cuda or cuda:sm_90.")] = None,
     cache_dir: Annotated[str | None, typer.Option(help="Where compiled kernels are kept.")] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:

@@ -31,6 +31,8 @@ class Cost:
     temporary: int
     exact: bool = True
     unshared: int = 0
+    kernels: tuple[str, ...] = ()
+    """What each kernel of a device takes, where that is known."""
 
     @property
     def intensity(self) -> float:
@@ -43,10 +45,11 @@ class Cost:
             f"{about}{self.flops / 1e9:.4g} GFLOP, {self.bytes / 1e6:.4g} MB in and out "
             f"({self.intensity:.1f} FLOP/byte), {self.temporary / 1e6:.4g} MB temporary"
             + (f" ({self.unshared / 1e6:.4g} MB without sharing)" if self.unshared != self.temporary else "")
+            + "".join(f"\n{k}" for k in self.kernels)
         )
 
 
-def cost(program: Program, sizes: Mapping[str, int], placement: Placement) -> Cost:
+def cost(program: Program, sizes: Mapping[str, int], placement: Placement, kernels: tuple[str, ...] = ()) -> Cost:
     """The cost at given sizes, with the temporaries where they lie."""
     p = specialise(program, sizes)
     flops, exact = 0, True
@@ -65,7 +68,7 @@ def cost(program: Program, sizes: Mapping[str, int], placement: Placement) -> Co
         return total
 
     moved = held(Role.INPUT, Role.OUTPUT) + 2 * held(Role.INOUT)
-    return Cost(flops, moved, placement.peak, exact, placement.apart)
+    return Cost(flops, moved, placement.peak, exact, placement.apart, kernels)
 
 
 def operations(s: Statement) -> int:

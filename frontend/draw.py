@@ -42,6 +42,8 @@ def boxes(tree: Tree, shown: Mapping[str, str], inside: tuple[str, ...] = ()) ->
             return Box("registers", held, (boxes(child, shown, inside),))
         case tr.Local(array, _, child):
             return Box("registers", f"in memory of its own: {array}", (boxes(child, shown, inside),))
+        case tr.Stage(array, _, child):
+            return Box("registers", f"in memory of a block: {array}", (boxes(child, shown, inside),))
         case tr.Filter(families, child):
             return boxes(child, shown, families)
         case tr.Sequence(children):

@@ -19,25 +19,35 @@ from pathlib import Path
 from typing import Any
 
 from codegen.c import Source, emit
-from codegen.loops import Node
+from codegen.dialect import DIALECTS
+from codegen.kernels import emit_device
+from codegen.launch import DeviceSource
+from codegen.loops import Block, Node
 from codegen.loops import render as render_loops
 from codegen.lower import TakenApartError
 from codegen.lower import lower as lower_tree
 from codegen.runtime.build import BuildInfo, build
 from codegen.runtime.cache import Cache, default_root
 from codegen.runtime.cc import Compiler, compile_asm, find_compiler
+from codegen.runtime.cuda import open_device as open_cuda
+from codegen.runtime.device import Driver, Resources
 from codegen.runtime.machine import Measured, recall, refined
 from codegen.runtime.native import Native, Team
+from codegen.runtime.nvcc import Compiled, compile_cuda, find_nvcc
+from codegen.runtime.nvcc import resources as resources_of
+from codegen.runtime.opencl import open_device as open_opencl
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
+from frontend.on_device import OnDevice, require_double
 from frontend.options import Options, default_threads, project_options, resolve
 from frontend.scratch import judge, judged, require_memory
 from polyhedral import schedule as scheduling
 from polyhedral.assignment import Assignment
 from polyhedral.candidates import Choice
-from polyhedral.errors import ArgumentError, Remark
-from polyhedral.layout import Layout
+from polyhedral.device import BY_ARCHITECTURE, GENERIC, Device
+from polyhedral.errors import ArgumentError, Remark, ToolchainError
+from polyhedral.layout import Layout, row_major
 from polyhedral.legality import obligations, violation
-from polyhedral.pipeline import Analyzed, Scheduled, analyze, arrange, plan, prepared
+from polyhedral.pipeline import Analyzed, Mapped, Scheduled, analyze, arrange, map_onto, plan, prepared
 from polyhedral.plan import Planned
 from polyhedral.program import Program
 from polyhedral.rewrites.prologue import separate
@@ -94,6 +104,19 @@ class Session:
         """The machine in numbers: those that `polyhedral doctor --measure` kept, else what it says of itself."""
         return _target(options.cache_dir or str(default_root(self.env)), options.threads or self.threads)
 
+    def driver(self, options: Options) -> Driver:
+        """The device that a target names; ToolchainError PH520 where there is none."""
+        return _driver(tuple(sorted(self.env.items())), options.target)
+
+    def device(self, options: Options) -> Device:
+        """What plans for a target assume: the architecture that it names, or the device that is here."""
+        if options.architecture is not None:
+            return replace(BY_ARCHITECTURE.get(options.architecture, GENERIC), architecture=options.architecture)
+        try:
+            return self.driver(options).device
+        except ToolchainError:
+            return GENERIC
+
     def options(self, **call: Any) -> Options:
         return resolve(self.env, call, self.project)
 
@@ -108,6 +131,12 @@ def _target(root: str, cores: int) -> Target:
     """Looked up once: the plans of a process do not change under it."""
     detected, found = host(cores), recall(Path(root))
     return refined(detected, found) if isinstance(found, Measured) else detected
+
+
+@cache
+def _driver(env: tuple[tuple[str, str], ...], target: str) -> Driver:
+    """Opened once: a context belongs to a process."""
+    return open_opencl() if target == "opencl" else open_cuda(dict(env), target.partition(":")[2] or None)
 
 
 @cache
@@ -146,6 +175,8 @@ class Built:
     """The layouts of all arrays as they were chosen before plans, and why."""
     asked: frozenset[str] = frozenset()
     """Arrays whose layout a hint asked for."""
+    mapped: Mapped | None = None
+    """Which statement runs on which blocks and threads, if on a device."""
 
     @property
     def analyzed(self) -> Analyzed:
@@ -188,6 +219,8 @@ def _lowered(
 ) -> Built:
     """`never` are temporaries that are worth their memory only in that of a core, and do not come to lie there."""
     clock = _Clock(before)
+    if options.language is not None:
+        return _on_device(program, layouts, options, clock, hints)
     target = session().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     asked = hinted_layouts(prepared(program), hints) if hints else {}
@@ -209,6 +242,29 @@ def _lowered(
         if not part.program.sizes:
             require_memory(part.program, part.placement({}), options.budget)
     return replace(built, once=once, timings=clock.timings(), assigned=arranged.assigned, asked=frozenset(asked))
+
+
+def _on_device(program: Program, layouts: Mapping[str, Layout], options: Options, clock: _Clock, hints: Hints) -> Built:
+    """Map a program onto a device and print its kernels.  Arrays lie dense there, in the order of the caller's."""
+    if hints:
+        raise ArgumentError(
+            "PH402", f"hints are for processors, not target={options.target!r}", hints=("leave hints= out",)
+        )
+    device, language = session().device(options), options.language
+    assert language is not None
+    dense = {n: row_major(program.array(n), lay.order) for n, lay in layouts.items()}
+    choice = scheduling.Options(tile=options.tile, parallel=options.parallel)
+    mapped = map_onto(program, dense, device, choice, max(options.plan_above, 0))
+    clock.lap("map and schedule")
+    scheduled = mapped.scheduled
+    source, loops = emit_device(
+        scheduled.analyzed.frame, scheduled.schedule.tree, scheduled.layouts, mapped.nests, DIALECTS[language], device,
+        checked=options.checked,
+    )  # fmt: skip
+    clock.lap("loops and emit")
+    cut = scheduled.analyzed.program
+    every = lives(cut, scheduled.schedule.tree)
+    return Built(cut, options, scheduled, Block(loops), source, clock.timings(), lives=every, mapped=mapped)
 
 
 def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, hints: Hints) -> Built:
@@ -309,8 +365,46 @@ def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
     return native, info, clock.timings()
 
 
+def load_device(built: Built) -> tuple[OnDevice, BuildInfo, Timings]:
+    """Compile (or find in the cache) the kernels for the device of this process."""
+    here = session()
+    assert isinstance(built.source, DeviceSource)
+    driver = here.driver(built.options)
+    require_double(built.source, driver)
+    clock = _Clock(built.timings)
+    symbols = [k.symbol for k in built.source.launches]
+    kernels, info = driver.compile(built.source.text, symbols, here.cache(built.options))
+    clock.lap("cache and load", less=info.seconds)
+    clock.add("device compiler", info.seconds)
+    return OnDevice(driver, built.source, kernels, built.layouts), info, clock.timings()
+
+
+def resources(built: Built) -> tuple[Resources, ...]:
+    """What the kernels of a CUDA source take; nothing is known of others, or without nvcc."""
+    source = built.source
+    if not isinstance(source, DeviceSource) or source.language != "cuda" or built.mapped is None:
+        return ()
+    try:
+        made = compiled_cuda(built, "cubin")
+    except ToolchainError:
+        return ()
+    return resources_of(made.said, [k.symbol for k in source.launches])
+
+
+def compiled_cuda(built: Built, kind: str) -> Compiled:
+    """The cubin or PTX of a CUDA source; ToolchainError PH525 without nvcc."""
+    here = session()
+    assert built.mapped is not None
+    nvcc = find_nvcc(here.env)
+    return compile_cuda(built.source.text, nvcc, built.mapped.device.architecture, here.cache(built.options), kind)
+
+
 def assembly(built: Built) -> str:
-    """The compiler's assembly for the kernel."""
+    """The compiler's assembly for the kernel; PTX for a CUDA device."""
+    if built.source.language == "cuda":
+        return compiled_cuda(built, "ptx").path.read_text()
+    if built.source.language != "c":
+        raise ArgumentError("PH505", "OpenCL keeps its assembly to itself", hints=("target='cuda'", "target='cpu'"))
     return compile_asm(built.source.text, session().compiler(built.options))
 
 

@@ -229,7 +229,7 @@ class Executable:
 
     # --- looking inside ----------------------------------------------------------------------------------------------
 
-    def source(self, language: str = "c") -> str:
+    def source(self, language: str | None = None) -> str:
         return self.lowered.source(language)
 
     def asm(self) -> str:

@@ -7,7 +7,7 @@ Both hold finished values; what can be looked at is in `frontend.staged`, what r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from frontend import driver
 from frontend.driver import Built, Timings
@@ -87,10 +87,21 @@ class Specialised:
     def layouts(self) -> Mapping[str, Layout]:
         return self.built.layouts
 
-    def source(self, language: str = "c") -> str:
-        if language not in ("c", "C"):
-            raise ArgumentError("PH505", f"this kernel has no {language} source", hints=("source('c')",))
-        return self.built.source.text
+    def source(self, language: str | None = None) -> str:
+        """The text of the kernel, in the language of its target, or for a device in `cuda` or `opencl`."""
+        own = self.built.source.language
+        wanted = own if language is None else language.lower()
+        if wanted == own:
+            return self.built.source.text
+        if wanted not in ("cuda", "opencl"):
+            raise ArgumentError("PH505", f"this kernel has no {language} source", hints=(f"source({own!r})",))
+        return self._for(wanted).source.text
+
+    def _for(self, target: str) -> Built:
+        """The same program for another target."""
+        program = specialise(self.module.program, self.sizes)
+        layouts = {n: s.layout(n) for n, s in self.specs.items()}
+        return driver.lower(program, layouts, replace(self.options, target=target), Timings())
 
 
 def _broken(program: Program, c: aff.Condition, sizes: Mapping[str, int]) -> DimError:

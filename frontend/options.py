@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,20 @@ from typing import Any
 from frontend.units import in_bytes
 from polyhedral.errors import ArgumentError
 
+ARCHITECTURES = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_103", "sm_120")
+"""GPUs that CUDA is written for."""
 LAYOUTS = ("global", "greedy")
 """How layouts may be chosen."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """`target` cpu or c; `threads` None for all cores; `checked` bounds-checks every access at run time; `dump` a
-    folder that receives every stage; `tile` the tile size of isl-scheduled bands (0 for none); `plan_above` the number
-    of instances from which a reduction gets a register tile, and of cells from which a temporary may be recomputed (-1
-    for never); `sizes` "auto" or "exact"; `layouts` "global" for results and intermediates that lie as is best for the
-    whole program, or "greedy" for each as the statement likes that meets it first; `memory` the most that intermediate
-    results may take, as bytes or "512MB", None for any."""
+    """`target` cpu or c, opencl, cuda, or cuda:sm_90 for an architecture; `threads` None for all cores; `checked`
+    bounds-checks every access at run time; `dump` a folder that receives every stage; `tile` the tile size of isl-
+    scheduled bands (0 for none); `plan_above` the number of instances from which a reduction gets a register tile, and
+    of cells from which a temporary may be recomputed (-1 for never); `sizes` "auto" or "exact"; `layouts` "global" for
+    results and intermediates that lie as is best for the whole program, or "greedy" for each as the statement likes
+    that meets it first; `memory` the most that intermediate results may take, as bytes or "512MB", None for any."""
 
     target: str = "cpu"
     threads: int | None = None
@@ -44,6 +47,17 @@ class Options:
     layouts: str = "global"
     memory: int | str | None = None
     cache_dir: str | None = None
+
+    @property
+    def language(self) -> str | None:
+        """What kernels of a device are written in; None for the processor's."""
+        name = self.target.partition(":")[0]
+        return name if name in ("cuda", "opencl") else None
+
+    @property
+    def architecture(self) -> str | None:
+        """The GPU that a target names."""
+        return self.target.partition(":")[2] or None
 
     @property
     def budget(self) -> int | None:
@@ -67,11 +81,12 @@ class Options:
             )
         if self.tile < 0:
             raise ArgumentError("PH506", f"tile={self.tile} is negative", hints=("tile=32, or 0 for no tiles",))
-        if self.target not in ("cpu", "c"):
+        if self.target not in ("cpu", "c", "opencl", "cuda", *(f"cuda:{a}" for a in ARCHITECTURES)):
+            near = get_close_matches(self.target, ("cpu", "opencl", "cuda", "cuda:sm_90"), 1)
             raise ArgumentError(
                 "PH505",
                 f"target {self.target!r} is not available",
-                hints=("target='cpu' is; GPU targets need a later version",),
+                hints=(f"target={near[0]!r}" if near else "target='cpu', 'opencl', 'cuda' or 'cuda:sm_90'",),
             )
         if self.threads is not None and self.threads < 1:
             raise ArgumentError(

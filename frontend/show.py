@@ -23,6 +23,8 @@ from polyhedral.schedule import original
 from polyhedral.tree import Tree
 
 STAGES = ("domains", "accesses", "deps", "graph", "schedule", "tiled", "memory", "layout", "ast", "c", "asm")
+DEVICE = ("cuda", "opencl", "ptx")
+"""Stages of devices, which are shown when they are asked for."""
 ALSO = {"layouts": "layout"}
 """Other names of stages."""
 FORMATS = ("text", "json", "isl", "dot", "svg", "html")
@@ -37,12 +39,11 @@ def stages_of(text: str) -> tuple[str, ...]:
         return STAGES
     wanted = tuple(ALSO.get(s.strip(), s.strip()) for s in text.split(",") if s.strip())
     for s in wanted:
-        if s in ("cuda", "ptx"):
-            raise UsageError(f"--stage {s}: this version has no GPU target")
-        if s not in STAGES:
-            near = difflib.get_close_matches(s, STAGES, 1)
+        if s not in (*STAGES, *DEVICE):
+            near = difflib.get_close_matches(s, (*STAGES, *DEVICE), 1)
             raise UsageError(
-                f"--stage {s}: stages are {', '.join(STAGES)}, all" + (f"; did you mean {near[0]!r}?" if near else "")
+                f"--stage {s}: stages are {', '.join((*STAGES, *DEVICE))}, all"
+                + (f"; did you mean {near[0]!r}?" if near else "")
             )
     return wanted or ("schedule",)
 
@@ -132,7 +133,7 @@ def pruned(tree: Tree, keep: Sequence[str]) -> Tree:
             return tr.Band(cut, pruned(child, keep), tree.permutable)
         case tr.Filter(families, child):
             return tr.Filter(tuple(f for f in families if f in keep), pruned(child, keep))
-        case tr.Promote(_, child) | tr.Local(_, _, child):
+        case tr.Promote(_, child) | tr.Local(_, _, child) | tr.Stage(_, _, child):
             return replace(tree, child=pruned(child, keep))
         case tr.Leaf():
             return tree
@@ -212,6 +213,10 @@ def _whole(low: Lowered, stage: str) -> str:
             return low.ast
         case "c":
             return low.source("c")
+        case "cuda" | "opencl":
+            return low.source(stage)
+        case "ptx":
+            return low.ptx()
         case "asm":
             return driver.assembly(low.built)
         case _:
@@ -243,14 +248,15 @@ def structure(tree: Tree, shown: Mapping[str, str]) -> Any:
             return {"registers": array, **kept, "child": structure(child, shown)}
         case tr.Local(array, folds, child):
             return {"local": array, "cells": {x.axis: x.size for x in folds}, "child": structure(child, shown)}
+        case tr.Stage(array, box, child):
+            held = {c.axis: [str(c.first), c.size] for c in box}
+            return {"block": array, "cells": held, "child": structure(child, shown)}
 
 
 def _loops(tree: Tree, family: str) -> list[str]:
     """One line a loop around an instance, outermost first."""
-    held = {
-        depth: f"{node.array} in {'registers' if isinstance(node, tr.Promote) else 'memory of its own'}"
-        for depth, node in tr.held(tree, family)
-    }
+    where = {tr.Promote: "registers", tr.Local: "memory of its own", tr.Stage: "memory of a block"}
+    held = {depth: f"{node.array} in {where[type(node)]}" for depth, node in tr.held(tree, family)}
     lines: list[str] = []
     for depth, m in enumerate(tr.members_of(tree, family)):
         if depth in held:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from codegen import loops as lp
 from frontend import driver
 from frontend.arguments import is_integer
+from frontend.device_executable import DeviceExecutable
 from frontend.driver import Timings
 from frontend.executable import Executable
 from frontend.explain import Explain
@@ -86,8 +87,15 @@ class Lowered(Specialised):
     def timings(self) -> Timings:
         return self.built.timings
 
+    def ptx(self) -> str:
+        """What nvcc makes of the CUDA text; ToolchainError PH525 where there is no nvcc."""
+        built = self.built if self.built.source.language == "cuda" else self._for("cuda")
+        return driver.compiled_cuda(built, "ptx").path.read_text()
+
     def compile(self) -> Executable:
         """Native code, from the cache when it was made before."""
+        if self.built.mapped is not None:
+            return DeviceExecutable(self, *driver.load_device(self.built))
         return Executable(self, *driver.load(self.built))
 
     def __repr__(self) -> str:
@@ -102,7 +110,7 @@ class Lowered(Specialised):
             "domains": "\n".join(f"{n}: {d}" for n, d in self.domains.items()),
             "remarks": "\n".join(map(str, self.remarks)) or "none",
             "loops": self.ast,
-            "C": self.source(),
+            "kernels" if self.built.mapped else "C": self.source(self.built.source.language),
         }
         page = headed(repr(self), folds(self.plot, texts, ("statements",)))
         parts = {"text/plain": repr(self), "text/html": page, "image/svg+xml": self.plot.graph().svg}

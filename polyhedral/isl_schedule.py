@@ -268,7 +268,7 @@ def to_yaml(fr: Frame, tree: tr.Tree, fs: Sequence[Family]) -> str:
 
 def _yaml(fr: Frame, tree: tr.Tree, inside: tuple[str, ...], pad: str) -> Iterator[str]:
     below: tr.Tree
-    while isinstance(tree, (tr.Promote, tr.Local)):
+    while isinstance(tree, (tr.Promote, tr.Local, tr.Stage)):
         tree = tree.child
     match tree:
         case tr.Leaf():
@@ -287,7 +287,7 @@ def _yaml(fr: Frame, tree: tr.Tree, inside: tuple[str, ...], pad: str) -> Iterat
                 yield f"{pad}- {head.strip()}"
                 yield from rest
             return
-    while isinstance(below, (tr.Promote, tr.Local)):
+    while isinstance(below, (tr.Promote, tr.Local, tr.Stage)):
         below = below.child
     if not isinstance(below, tr.Leaf):
         yield f"{pad}child:"

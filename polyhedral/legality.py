@@ -15,9 +15,24 @@ from polyhedral.affine import Affine, Condition
 from polyhedral.instances import Family, Kind, Reference, families, is_memory, precedes, references
 from polyhedral.isl import NamedSet, named
 from polyhedral.program import Program, Role
-from polyhedral.tree import Component, Local, Promote, Run, Tree, elsewhere, held, members_of, regions, times
+from polyhedral.tree import (
+    Component,
+    Local,
+    Member,
+    Promote,
+    Run,
+    Stage,
+    Tree,
+    elsewhere,
+    held,
+    members_of,
+    regions,
+    times,
+)
 
 PRIME = "'"
+_APART = (Run.PARALLEL, Run.VECTOR, Run.BLOCK, Run.THREAD)
+"""Iterations of these run at the same time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +180,15 @@ def violation(
     touching = _touching(fs) if elsewhere(tree) else {}
     for node, inside, depth in regions(tree, 0, tuple(at)):
         here = of.get(node.array, [])
-        if isinstance(node, Local):
-            region = _Region(p, node, inside, depth, at, _around(tree, node, inside), touching.get(node.array, ()))
-            found = _kept_apart(region, here)
-            if found is not None:
-                return found
-            continue
-        found = _held_apart(p, node, inside, depth, at, here) or _not_stored(p, tree, node, touching)
+        match node:
+            case Local():
+                around = _around(tree, node, inside)
+                region = _Region(p, node, inside, depth, at, around, touching.get(node.array, ()))
+                found = _kept_apart(region, here)
+            case Stage():
+                found = _staged(p, tree, node, [f for f in fs if f.id in inside], here)
+            case Promote():
+                found = _held_apart(p, node, inside, depth, at, here) or _not_stored(p, tree, node, touching)
         if found is not None:
             return found
     return None
@@ -244,6 +261,43 @@ def _beyond(region: _Region, r: Reference) -> Violation | None:
             return _alone(r, domain, why)
         cell = index - times[-fold.up] * fold.size
         wrong = domain.where(aff.negate(aff.between(aff.const(0), cell, aff.const(fold.size))))
+        if not wrong.is_empty():
+            return _alone(r, wrong, why)
+    return None
+
+
+def _staged(p: Program, tree: Tree, node: Stage, fs: Sequence[Family], pairs: Sequence[Pairs]) -> Violation | None:
+    """Whether a copy of cells would miss a value that is written while it is used, or lack a cell that is read; all
+    threads of a block share it, so that it begins at the same cell for all of them.
+    """
+    ids = {f.id for f in fs}
+    for pair in pairs:
+        if pair.first.id in ids and pair.then.id in ids:
+            return _explain(pair, pair.points, "a copy of it is read while it is written")
+    for f in fs:
+        depth = next(depth for depth, n in held(tree, f.id) if n is node)
+        around = {m.name: m for m in members_of(tree, f.id)[:depth]}
+        for r in references(f):
+            if r.array == node.array:
+                found = _not_copied(p, r, node, around)
+                if found is not None:
+                    return found
+    return None
+
+
+def _not_copied(p: Program, r: Reference, node: Stage, around: Mapping[str, Member]) -> Violation | None:
+    """An access outside the box of cells that was copied."""
+    domain = named(r.family.dims, p.sizes, aff.both(r.family.domain, r.when, *p.assumptions))
+    index = dict(r.index)
+    for box in node.cells:
+        names = aff.dims_of(box.first)
+        why = f"{box.size} of its cells along {box.axis} were copied, from {box.first} on"
+        own = {around[d].run for d in names if d in around} & {Run.THREAD, Run.TEAM, Run.LANES}
+        at = index.get(box.axis)
+        if at is None or own or not names <= around.keys():
+            return _alone(r, domain, why)
+        cell = at - aff.substitute(box.first, {d: around[d].time(r.family.id) for d in names})
+        wrong = domain.where(aff.negate(aff.between(aff.const(0), cell, aff.const(box.size))))
         if not wrong.is_empty():
             return _alone(r, wrong, why)
     return None
@@ -339,7 +393,7 @@ def _other_register(
     """Whether two instances of one execution that share a cell would not share its register: through a read from
     memory, or through a register for each of several unrolled iterations.  `a` and `b` are their times inside.
     """
-    partial = any(run is Run.LANES for _, run in (*a, *b))
+    partial = any(run in (Run.LANES, Run.TEAM) for _, run in (*a, *b))
     if not _combines(pair) and (partial or is_memory(p, pair.array) or p.array(pair.array).planes):
         why = f"{pair.array} is held in registers, and {pair.then.shown} would read it from memory"
         return _explain(pair, pair.points, why)
@@ -369,7 +423,7 @@ def _broken(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> 
         later = prime(tb, pair.then.dims) - ta
         if later.is_const and later.const > 0 and run is Run.SERIAL and not pair.relaxed:
             return None
-        apart = run in (Run.PARALLEL, Run.VECTOR) or (run is Run.LANES and not pair.relaxed)
+        apart = run in _APART or (run in (Run.LANES, Run.TEAM) and not pair.relaxed)
         if apart and later != aff.const(0):
             crossing = _first_nonempty(left, aff.at_least(later, 1), aff.at_least(-later, 1))
             if crossing is not None:

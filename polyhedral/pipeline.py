@@ -2,7 +2,9 @@
 """The page to read first: how a Program becomes a legal schedule.
 
     Program --check--> Checked --arrange--> Arranged --analyze--> Analyzed --plan--> Scheduled     (then codegen: loops,
-                                                                                                      C, a kernel)
+                          |                                                                           C, a kernel)
+                          '----------------------------map_onto---------------------> Mapped       (CUDA, OpenCL)
+
 Each arrow is a plain function, each noun a frozen dataclass that contains the stage before it, or what became of it.
 """
 
@@ -12,11 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polyhedral.assignment import Assignment, assign
+from polyhedral.block_plan import BlockNest
 from polyhedral.chooser import Chooser
+from polyhedral.cluster import components
 from polyhedral.dependences import Dependences, analyse
+from polyhedral.device import Device
 from polyhedral.errors import Remark
 from polyhedral.isl_schedule import Frame, frame
-from polyhedral.layout import Layout
+from polyhedral.layout import Layout, choose
+from polyhedral.mapping import divide
 from polyhedral.once import Once, lost, made_once
 from polyhedral.plan import SMALL, Planned, plan_program
 from polyhedral.program import Program
@@ -64,6 +70,15 @@ class Scheduled:
     analyzed: Analyzed
     layouts: Mapping[str, Layout]
     schedule: Schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """A scheduled program whose statements run on blocks and threads of a device, and the nest of each that has one."""
+
+    scheduled: Scheduled
+    nests: Mapping[str, BlockNest]
+    device: Device
 
 
 def prepared(p: Program) -> Program:
@@ -139,3 +154,23 @@ def plan(
     pays on a target.
     """
     return Scheduled(a, layouts, schedule(a.frame, a.dependences, layouts, options, plans, target, planned))
+
+
+def map_onto(
+    p: Program, given: Mapping[str, Layout], device: Device, options: Options = DEFAULT, small: int = SMALL
+) -> Mapped:
+    """A checked program simplified, laid out, divided among blocks and threads, and scheduled."""
+    p, simpler = simplify(simplify_tests(p))
+    none = frozenset(a.name for a in p.arrays)  # blocks share no memory that a later kernel sees
+    fewer = recompute(p, device.as_target(), small, never=none)
+    p = _stored(fewer.program)
+    layouts = choose(p, given)
+    deps = analyze(p).dependences
+    clusters = components([s.name for s in p.statements], deps.edges)
+    alone = frozenset(c[0] for c in clusters if len(c) == 1 and (c[0], c[0]) not in deps.edges)
+    divided = divide(p, layouts, device, alone)
+    options = replace(options, local=False, device=True)
+    analyzed = analyze(divided.program)
+    made = schedule(analyzed.frame, analyzed.dependences, layouts, options, blocks=divided.nests)
+    remarks = (*simpler, *fewer.remarks, *divided.remarks, *made.remarks)
+    return Mapped(Scheduled(analyzed, layouts, replace(made, remarks=remarks)), divided.nests, device)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polyhedral import affine as aff
+from polyhedral.block_nest import block_nest, spread
+from polyhedral.block_plan import BlockNest
 from polyhedral.cluster import components
 from polyhedral.dependences import Dependences
 from polyhedral.errors import InternalError, Remark, Unsupported
@@ -23,12 +25,13 @@ from polyhedral.nest import Shape, nest
 from polyhedral.register_nest import register_nest
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.target import Target
-from polyhedral.transforms.parallel import parallelise, serialise
+from polyhedral.transforms.distribute import distributions
+from polyhedral.transforms.parallel import nth_parallel, parallelise, serialise
 from polyhedral.transforms.share import Nest, refused, share, taken
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.vectorise import vectorise
 from polyhedral.transforms.wavefront import wavefront
-from polyhedral.tree import Band, Filter, Leaf, Member, Tree, map_bands
+from polyhedral.tree import Band, Filter, Leaf, Member, Tree, bands, map_bands
 from polyhedral.tree import Sequence as InOrder
 
 BUSY = 4
@@ -44,6 +47,8 @@ class Options:
     operations: int = 3_000_000
     local: bool = True
     """Whether what one nest alone sees may lie in memory of its own."""
+    device: bool = False
+    """Whether all coincident loops of a band are to run at once, untiled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +67,11 @@ def schedule(
     plans: Mapping[str, RegisterPlan] | None = None,
     target: Target | None = None,
     planned: Sequence[Nest] = (),
+    blocks: Mapping[str, BlockNest] | None = None,
 ) -> Schedule:
     """A legal tree for the whole program; `plans` are the register tiles of the statements that have one.  With a
-    `target`, statements share outer loops where that pays on it, and where it was `planned`.
+    `target`, statements share outer loops where that pays on it, and where it was `planned`; `blocks` are nests for the
+    threads of a device.
     """
     pairs = obligations(fr.program)
     order = [s.name for s in fr.program.statements]
@@ -80,11 +87,12 @@ def schedule(
     plans = {name: plan for name, plan in (plans or {}).items() if name in own}
     clusters = components(order, deps.edges | _held_together(plans))
     shape = Shape() if target is None else Shape(threads=BUSY * target.cores)
+    shape = Shape(serial_below=0) if options.device else shape
     for cluster in clusters:
         fs = [f for name in cluster for f in own[name]]
         ids = frozenset(f.id for f in fs)
         inside = tuple(p for f in fs for p in following.get(f.id, ()) if p.then.id in ids)
-        trees[cluster[0]], notes = _cluster(fr, fs, deps, layouts, inside, options, plans, shape)
+        trees[cluster[0]], notes = _cluster(fr, fs, deps, layouts, inside, options, plans, shape, blocks or {})
         remarks += notes
     gathered = [Nest((c,)) for c in clusters]
     if target is not None:
@@ -118,6 +126,7 @@ def _cluster(
     options: Options,
     plans: Mapping[str, RegisterPlan],
     shape: Shape,
+    blocks: Mapping[str, BlockNest],
 ) -> tuple[Tree, list[Remark]]:
     """The first rung whose tree the oracle accepts."""
     shown = " and ".join(dict.fromkeys(f.statement.name for f in fs))
@@ -132,9 +141,14 @@ def _cluster(
         place = {n: k for k, n in enumerate((tiled, *plan.epilogue))}
         inside = sorted(fs, key=lambda f: place[f.statement.name])
         rungs.append(("a register tile", lambda: _unparallel(register_nest(inside, plan), options)))
+    if alone and fs[0].statement.name in blocks:
+        planned = blocks[fs[0].statement.name]
+        rungs.append(("a nest of blocks", lambda: _unparallel(block_nest(fs, planned), options)))
     if alone and not recursive:
         rungs.append(("a nest ordered by strides", lambda: _unparallel(nest(fs, layouts, shape), options)))
     else:
+        if options.device:
+            rungs.append(("the given order with parallel loops", lambda: _as_given(fr, fs, pairs)))
         rungs += [
             ("isl's schedule with proximity", lambda: _polished(_isl(fr, fs, deps, True, False, options), options)),
             ("isl's schedule without proximity", lambda: _polished(_isl(fr, fs, deps, False, False, options), options)),
@@ -148,7 +162,7 @@ def _cluster(
             continue
         wrong = _violation(fr, tree, fs, pairs)
         if wrong is None:
-            lanes = vectorise(tree)
+            lanes = spread(tree) if options.device else vectorise(tree)
             return (lanes if lanes != tree and _violation(fr, lanes, fs, pairs) is None else tree), remarks
         remarks.append(Remark(f"{what} was not used", wrong, shown))
     raise Unsupported(
@@ -204,6 +218,28 @@ def _isl(
     )
 
 
+def _as_given(fr: Frame, fs: Sequence[Family], pairs: tuple[Pairs, ...]) -> Tree | None:
+    """The order as written with loops distributed and in parallel wherever the oracle lets them be, the outer ones
+    first; None where none is, or the order is no legal one.
+    """
+
+    def legal(tree: Tree) -> bool:
+        return _violation(fr, tree, fs, pairs) is None
+
+    tree: Tree | None = original(fs)
+    if not legal(tree):
+        return None
+    best = tree
+    while tree is not None:
+        best, tree = tree, next(filter(legal, distributions(tree)), None)
+    found = False
+    for n in range(sum(len(b.members) for b in bands(best))):
+        tried = nth_parallel(best, n)
+        if legal(tried):
+            best, found = tried, True
+    return best if found else None
+
+
 def _polished(tree: Tree | None, options: Options) -> Tree | None:
     """Tiles and parallel marks on isl's bands."""
     if tree is None:
@@ -215,6 +251,8 @@ def _polished(tree: Tree | None, options: Options) -> Tree | None:
 def _tiled(band: Band, options: Options) -> Tree:
     if not band.permutable or len(band.members) < 2 or options.tile < 2:
         return band
+    if options.device:
+        return band if any(m.coincident for m in band.members) else wavefront(band)
     tiled = tile(band, [options.tile] * len(band.members))
     return tiled if tiled.members[0].coincident else wavefront(tiled)
 

@@ -2,7 +2,7 @@
 """The schedule tree: an owned value whose printed form is isl's own.
 
     tree := Band(members, child) | Sequence(filters) | Filter(families, child)
-          | Promote(array, child) | Local(array, folds, child) | Leaf
+          | Promote(array, child) | Local(array, folds, child) | Stage(array, cells, child) | Leaf
 
 A band member gives each family below it one affine time and says how it runs; a sequence orders groups of families.
 Reading from and handing to isl is in `polyhedral.isl_schedule`.
@@ -27,6 +27,12 @@ class Run(Enum):
     UNROLL = "unroll"
     LANES = "lanes"
     """Along vector lanes, in any order and several at once: each lane with a partial result, combined at the end."""
+    BLOCK = "block"
+    """On the blocks of threads of a device, which do not wait for each other."""
+    THREAD = "thread"
+    """On the threads of a block."""
+    TEAM = "team"
+    """On the threads of a block, each with a partial result, combined at the end."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +105,31 @@ class Local:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """Along `axis` of an array, `size` cells from `first` on, which is affine in the names of band members above."""
+
+    axis: str
+    first: Affine
+    size: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the threads of a block read of `array` in one execution of the child lies in memory that they share: a box
+    of cells, copied there by all of them before.
+    """
+
+    array: str
+    cells: tuple[Cells, ...]
+    child: Tree
+
+
+@dataclass(frozen=True)
 class Leaf:
     pass
 
 
-Tree = Band | Filter | Sequence | Promote | Local | Leaf
+Tree = Band | Filter | Sequence | Promote | Local | Stage | Leaf
 
 Component = tuple[Affine, Run]
 
@@ -115,7 +141,7 @@ def times(tree: Tree, families: tuple[str, ...]) -> dict[str, tuple[Component, .
             return {f: () for f in families}
         case Filter(inside, child):
             return times(child, inside)
-        case Promote(_, child) | Local(_, _, child):
+        case Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             return times(child, families)
         case Band(members, child):
             below = times(child, families)
@@ -141,7 +167,7 @@ def families_of(tree: Tree) -> tuple[str, ...]:
             return tuple(f for f, _ in members[0].times) if members else ()
         case Sequence(children):
             return tuple(f for c in children for f in c.families)
-        case Promote(_, child) | Local(_, _, child):
+        case Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             return families_of(child)
         case _:
             assert_never(tree)
@@ -152,7 +178,7 @@ def map_bands(tree: Tree, f: Callable[[Band], Tree]) -> Tree:
     match tree:
         case Leaf():
             return tree
-        case Filter(_, child) | Promote(_, child) | Local(_, _, child):
+        case Filter(_, child) | Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             return replace(tree, child=map_bands(child, f))
         case Band(_, child):
             return f(replace(tree, child=map_bands(child, f)))
@@ -169,7 +195,7 @@ def renamed(tree: Tree, ids: Mapping[str, str]) -> Tree:
             return tree
         case Filter(families, child):
             return Filter(tuple(ids[f] for f in families), renamed(child, ids))
-        case Promote(_, child) | Local(_, _, child):
+        case Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             return replace(tree, child=renamed(child, ids))
         case Band(members, child):
             own = tuple(replace(m, times=tuple((ids[f], t) for f, t in m.times if f in ids)) for m in members)
@@ -185,7 +211,7 @@ def bands(tree: Tree) -> Iterator[Band]:
     match tree:
         case Leaf():
             return
-        case Filter(_, child) | Promote(_, child) | Local(_, _, child):
+        case Filter(_, child) | Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             yield from bands(child)
         case Band(_, child):
             yield tree
@@ -202,7 +228,7 @@ def members_of(tree: Tree, family: str) -> tuple[Member, ...]:
     match tree:
         case Leaf():
             return ()
-        case Filter(_, child) | Promote(_, child) | Local(_, _, child):
+        case Filter(_, child) | Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             return members_of(child, family)
         case Band(members, child):
             return (*members, *members_of(child, family))
@@ -212,14 +238,14 @@ def members_of(tree: Tree, family: str) -> tuple[Member, ...]:
             assert_never(tree)
 
 
-def held(tree: Tree, family: str, depth: int = 0) -> tuple[tuple[int, Promote | Local], ...]:
-    """(number of enclosing band members, node) of every Promote and Local above one family's leaf."""
+def held(tree: Tree, family: str, depth: int = 0) -> tuple[tuple[int, Promote | Local | Stage], ...]:
+    """(number of enclosing band members, node) of every Promote, Local and Stage above one family's leaf."""
     match tree:
         case Leaf():
             return ()
         case Filter(_, child):
             return held(child, family, depth)
-        case Promote(_, child) | Local(_, _, child):
+        case Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             return ((depth, tree), *held(child, family, depth))
         case Band(members, child):
             return held(child, family, depth + len(members))
@@ -231,14 +257,14 @@ def held(tree: Tree, family: str, depth: int = 0) -> tuple[tuple[int, Promote | 
 
 def regions(
     tree: Tree, depth: int = 0, inside: tuple[str, ...] = ()
-) -> Iterator[tuple[Promote | Local, tuple[str, ...], int]]:
-    """(node, families, number of enclosing time components) of every Promote and Local."""
+) -> Iterator[tuple[Promote | Local | Stage, tuple[str, ...], int]]:
+    """(node, families, number of enclosing time components) of every Promote, Local and Stage."""
     match tree:
         case Leaf():
             return
         case Filter(families, child):
             yield from regions(child, depth, families)
-        case Promote(_, child) | Local(_, _, child):
+        case Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             yield tree, families_of(child) or inside, depth
             yield from regions(child, depth, inside)
         case Band(members, child):
@@ -286,6 +312,10 @@ def _lines(
         case Local(array, folds, child):
             cells = ", ".join(f"{x.axis}: {x.size}" for x in folds)
             yield f"{indent}in memory of its own: {array}({cells})"
+            yield from _lines(child, shown, inside, so_far, indent + "  ")
+        case Stage(array, box, child):
+            cells = ", ".join(f"{c.axis} from {c.first}: {c.size}" for c in box)
+            yield f"{indent}in memory of a block: {array}({cells})"
             yield from _lines(child, shown, inside, so_far, indent + "  ")
         case Band(members, child):
             words = ", ".join(

@@ -24,7 +24,8 @@ PACKAGES = ("polyhedral", "frontend", "codegen")
 ISL = {"polyhedral/isl.py", "polyhedral/isl_schedule.py", "polyhedral/dependences.py", "codegen/lower.py"}
 """Positions, alignment and callbacks stay here; everyone else speaks names."""
 CGEN = {
-    f"codegen/{name}.py" for name in ("blocks", "c", "crossed", "partials", "reads", "registers", "strips", "writes")
+    f"codegen/{name}.py"
+    for name in ("blocks", "c", "crossed", "device", "kernels", "partials", "reads", "registers", "strips", "writes")
 }
 ENVIRONMENT = {"frontend/driver.py"}
 OPTIONAL = {"torch", "jax", "xarray", "matplotlib", "pycuda", "pyopencl", "graphviz", "ml_dtypes"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from polyhedral.tree import Band, Filter, Leaf, Local, Member, Promote, Run, Sequence, Tree, map_bands
+from polyhedral.tree import Band, Filter, Leaf, Local, Member, Promote, Run, Sequence, Stage, Tree, map_bands
 
 
 def parallelise(tree: Tree) -> Tree:
@@ -19,7 +19,7 @@ def parallelise(tree: Tree) -> Tree:
             return tree
         case Filter(families, child):
             return Filter(families, parallelise(child))
-        case Promote(_, child) | Local(_, _, child):
+        case Promote(_, child) | Local(_, _, child) | Stage(_, _, child):
             return replace(tree, child=parallelise(child))
         case Sequence(children):
             return Sequence(tuple(Filter(c.families, parallelise(c.child)) for c in children))
@@ -45,8 +45,29 @@ def outermost_parallel(tree: Tree) -> Iterator[Tree]:
             yield Sequence(tuple(Filter(c.families, t) for c, t in zip(children, firsts, strict=True)))
         case Filter(families, child):
             yield from (Filter(families, t) for t in outermost_parallel(child))
-        case Leaf() | Promote() | Local():
+        case Leaf() | Promote() | Local() | Stage():
             return
+
+
+def nth_parallel(tree: Tree, n: int) -> Tree:
+    """The tree with its member number `n` in parallel, counted from the outermost on."""
+    count = 0
+
+    def walk(node: Tree) -> Tree:
+        nonlocal count
+        match node:
+            case Band(members, child):
+                first, count = count, count + len(members)
+                marked = (replace(m, run=Run.PARALLEL) if first + i == n else m for i, m in enumerate(members))
+                return replace(node, members=tuple(marked), child=walk(child))
+            case Sequence(children):
+                return Sequence(tuple(Filter(c.families, walk(c.child)) for c in children))
+            case Leaf():
+                return node
+            case _:
+                return replace(node, child=walk(node.child))
+
+    return walk(tree)
 
 
 def serialise(tree: Tree) -> Tree:

@@ -23,7 +23,7 @@ from polyhedral.errors import Remark
 from polyhedral.instances import Family
 from polyhedral.program import Array, Program, reads
 from polyhedral.transforms.parallel import serialise
-from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Promote, Run, Tree
+from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Promote, Run, Stage, Tree
 from polyhedral.tree import Sequence as InOrder
 
 NEST, OWN = "nest", "own"
@@ -112,7 +112,7 @@ def _near(tree: Tree, soon: Set[str]) -> Tree:
     match tree:
         case Promote(array, child, streams):
             return replace(tree, child=_near(child, soon), streams=streams and array not in soon)
-        case Filter(_, child) | Band(_, child) | Local(_, _, child):
+        case Filter(_, child) | Band(_, child) | Local(_, _, child) | Stage(_, _, child):
             return replace(tree, child=_near(child, soon))
         case InOrder(children):
             return InOrder(tuple(Filter(c.families, _near(c.child, soon)) for c in children))

@@ -391,7 +391,7 @@ def test_internal_frames_on_request(here: Path, capsys: pytest.CaptureFixture[st
         ("show", "no_such.poly"),
         ("show", "no_such_module:f"),
         ("show", f"{F}:mm", "--stage", "schedul"),
-        ("show", f"{F}:mm", "--stage", "cuda"),
+        ("show", f"{F}:mm", "--stage", "cud"),
         ("show", f"{F}:mm", "--no-such-option"),
         ("no-such-command",),
         ("--color", "blue", "doctor"),

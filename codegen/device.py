@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: MIT
+"""Text of one kernel for a device: blocks and threads instead of loops, memory that a block shares, registers.
+
+The same for CUDA and OpenCL but for the words of `codegen.dialect`.  Which part of a program is one kernel is decided
+in `codegen.kernels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import cgen
+
+from codegen import loops as lp
+from codegen.blocks import block, braced, branch, loop
+from codegen.c import Emitter
+from codegen.dialect import CUDA, Dialect
+from codegen.scalar import STORAGE, Scalar, bare, literal
+from codegen.spelling import Index
+from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.affine import Affine, Condition, Floor, Size, Var
+from polyhedral.barriers import Step, place
+from polyhedral.block_plan import BlockNest
+from polyhedral.device import GENERIC, Device
+from polyhedral.errors import InternalError
+from polyhedral.instances import Kind
+from polyhedral.program import Array, Statement
+from polyhedral.tree import Run
+
+OWN = (
+    "fault", "cell", "span",
+    *(f"{what}_{a}" for what in ("thread", "threads", "block", "blocks") for a in "xyz"),
+)  # fmt: skip
+"""Words that kernels declare themselves."""
+_FEW = 64
+"""Instructions of a copy that are written out."""
+
+
+def own_name(word: str) -> str:
+    """The name of a variable of ours, which is no user's: its spelling is the word."""
+    return f"\0{word}"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A staged array in shared memory: its name, cells along each axis in the order in which they lie there, and where
+    in the array the box begins."""
+
+    name: str
+    axes: tuple[tuple[str, int], ...]
+    first: Mapping[str, Affine]
+    pad: int = 0
+
+    @property
+    def declared(self) -> str:
+        *outer, last = (n for _, n in self.axes)
+        return self.name + "".join(f"[{n}]" for n in (*outer, last + self.pad))
+
+    @property
+    def cells(self) -> int:
+        *outer, last = (n for _, n in self.axes)
+        return prod(outer) * (last + self.pad)
+
+
+@dataclass(frozen=True)
+class DeviceEmitter(Emitter):
+    """Emits kernels of one program; what a kernel declares is collected while it is printed."""
+
+    dialect: Dialect = CUDA
+    device: Device = GENERIC
+    index: str = "int64_t"
+    nest: BlockNest | None = None
+    shared: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    """Declarations of memory that a block shares, and their bytes."""
+    boxes: dict[str, Box] = field(default_factory=dict[str, Box])
+    """Arrays that are read from shared memory here."""
+    outside: list[Condition] = field(default_factory=list[Condition])
+    """What must hold for a load from memory that an instance of a padded tile makes."""
+    trips: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """Least and greatest value of loop variables, where they are numbers."""
+    words: dict[str, str] = field(default_factory=dict[str, str])
+    """Loops over blocks that are no loops, since there is a block for each iteration: which block this is."""
+    strides: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    """Loops whose iterations are shared out in turns: which of those who take part this is, and how many they are."""
+    loop_names: set[str] = field(default_factory=set[str])
+    """Spellings of the loops of this kernel."""
+    held: dict[str, str] = field(default_factory=dict[str, str])
+    """Arrays whose cell at hand is in a register, and which."""
+
+    def spell(self, name: str) -> str:
+        made = super().spell(name)
+        while made in self.dialect.reserved:
+            made += "_"
+        return made
+
+    # --- cells -------------------------------------------------------------------------------------------------------
+
+    def cell(self, array: str, index: Iterable[tuple[str, Affine | str]]) -> str:
+        box = self.boxes.get(array)
+        if box is None:
+            return super().cell(array, index)
+        at = {d: i - box.first[d] for d, i in index if isinstance(i, Affine)}
+        return box.name + "".join(f"[{self.scalar.affine(at[d])}]" for d, _ in box.axes)
+
+    def load(self, e: ex.Load, scalar: Scalar) -> str:
+        text = super().load(e, scalar)
+        if e.array in self.boxes or not self.outside:
+            return text
+        moved = frozenset[str]().union(*(aff.dims_of(i) for _, i in e.index if isinstance(i, Affine)))
+        tests = [c for c in self.outside if aff.condition_dims(c) & moved]
+        if not tests:
+            return text
+        t = self.program.array(e.array).dtype
+        return f"({scalar.condition(aff.both(*tests))} ? {text} : ({STORAGE[t.name]})0)"
+
+    # --- loops -------------------------------------------------------------------------------------------------------
+
+    def kernel(self, n: lp.Node) -> list[cgen.Generable]:
+        """Statements for what one thread runs."""
+        match n:
+            case lp.Block(children):
+                return [g for c in children for g in self.kernel(c)]
+            case lp.If(condition, then, orelse):
+                first = self.kernel(then)
+                if orelse is None:
+                    return [branch(self.scalar.condition(condition), block(first), None)]
+                return [branch(self.scalar.condition(condition), braced(first), block(self.kernel(orelse)))]
+            case lp.For(run=Run.THREAD | Run.TEAM):
+                return self._guarded(n)
+            case lp.For():
+                return self._loop(n)
+            case lp.Promoted():
+                return self._region(n)
+            case lp.Local():
+                raise InternalError("PH999", f"a kernel of a device holds memory of its own for {n.array}") from None
+            case lp.Staged():
+                return self._staged(n)
+            case lp.Exec():
+                return self._instance(n)
+
+    def _instance(self, n: lp.Exec) -> list[cgen.Generable]:
+        return self.execute(n, self.held.get(self.families[n.family].statement.write.array))
+
+    def _guarded(self, n: lp.For) -> list[cgen.Generable]:
+        """The digit of a thread is declared above; where there are more threads than iterations, some wait."""
+        count = dict(self.nest.threads).get(n.name) if self.nest else None
+        if self.nest and self.nest.team and n.name == self.nest.team[0]:
+            count = self.nest.team[1]
+        body = self.kernel(n.body)
+        exact = n.lo == aff.const(0) and isinstance(n.hi, Affine) and n.hi == aff.const((count or 0) - 1)
+        if exact:
+            return body
+        name = aff.var(n.name)
+        tests = [lp.at_most(n.lo, name), lp.at_most(name, n.hi)]
+        return [branch(self.scalar.condition(aff.both(*tests)), block(body), None)]
+
+    def _loop(self, n: lp.For) -> list[cgen.Generable]:
+        name = self.spell(n.name)
+        if n.name in self.words:
+            self.known(n)
+            made = cgen.Initializer(cgen.Value(f"const {self.index}", name), self.words[n.name])
+            return [made, *self.kernel(n.body)]
+        before = self.known(n)
+        body = block(self.kernel(n.body))
+        self.trips.pop(n.name, None)
+        self.trips.update(before)
+        step = f"++{name}" if n.step == 1 else f"{name} += {n.step}"
+        hi = n.hi + 1 if isinstance(n.hi, Affine) else None
+        end = f"{name} < {self.scalar.affine(hi)}" if hi is not None else f"{name} <= {self.bound(n.hi)}"
+        start = self.bound(n.lo)
+        if n.name in self.strides:
+            mine, all_of = self.strides[n.name]
+            mine, all_of = self.spell(mine), self.spell(all_of)
+            start = mine if start == "0" else f"{start} + {mine}" if n.step == 1 else f"{start} + {n.step} * {mine}"
+            step = f"{name} += {all_of}" if n.step == 1 else f"{name} += {n.step} * {all_of}"
+        made = loop(f"{self.index} {name} = {start}", end, step, body)
+        return [cgen.Line("#pragma unroll"), made] if n.run is Run.UNROLL else [made]
+
+    def known(self, n: lp.For) -> dict[str, tuple[int, int]]:
+        """The range of a loop's variable, while it runs; what is given back was known of the name before."""
+        before = {n.name: self.trips[n.name]} if n.name in self.trips else {}
+        lo = self._range(n.lo) if isinstance(n.lo, Affine) else None
+        hi = self._range(n.hi) if isinstance(n.hi, Affine) else None
+        if lo and hi:
+            self.trips[n.name] = (lo[0], hi[1])
+        return before
+
+    def _range(self, e: Affine) -> tuple[int, int] | None:
+        """Least and greatest value of an index, where its loops run between numbers."""
+        low = high = e.const
+        for term, c in e.terms:
+            match term:
+                case Var(name):
+                    ends = self.trips.get(name)
+                case Floor(arg, divisor):
+                    inner = self._range(arg)
+                    ends = (inner[0] // divisor, inner[1] // divisor) if inner else None
+                case Size():
+                    ends = None
+            if ends is None:
+                return None
+            a, b = sorted((c * ends[0], c * ends[1]))
+            low, high = low + a, high + b
+        return low, high
+
+    # --- shared memory -----------------------------------------------------------------------------------------------
+
+    def _staged(self, n: lp.Staged) -> list[cgen.Generable]:
+        """All staged arrays of a portion: copies, and what reads them, with barriers where one needs the other."""
+        staged: list[lp.Staged] = []
+        body: lp.Node = n
+        while isinstance(body, lp.Staged):
+            staged.append(body)
+            body = body.body
+        boxes = {s.array: self._box(s) for s in staged}
+        copies = [g for s in staged for g in self._copy(s, boxes[s.array])]
+        self.boxes.update(boxes)
+        used = self.kernel(body)
+        for name in boxes:
+            del self.boxes[name]
+        places = tuple((b.name, 0) for b in boxes.values())
+        waits = place((Step(writes=places), Step(reads=places)))
+        wait = [cgen.Statement(self.dialect.barrier)]
+        return [*copies, *(wait if 0 in waits else []), *used, *(wait if 1 in waits else [])]
+
+    def _box(self, s: lp.Staged) -> Box:
+        """Axes along which a thread's results are next to each other lie densest."""
+        assert self.nest is not None
+        rows = {d for d, _ in self.nest.rows}
+        threads = [d for d, _ in self.nest.threads]
+        a = self.program.array(s.array)
+        loads = [e for e in ex.loads(self._statement.value) if e.array == s.array]
+
+        def rank(axis: str) -> tuple[bool, int]:
+            moved = frozenset[str]().union(
+                *(aff.dims_of(i) for e in loads for d, i in e.index if d == axis and isinstance(i, Affine))
+            )
+            fastest = max((threads.index(d) for d in moved if d in threads), default=-1)
+            return bool(moved & rows), fastest
+
+        order = sorted(self.layouts[a.name].order, key=rank)
+        sizes = {d: n for d, _, n in s.cells}
+        axes = tuple((d, sizes[d]) for d in order)
+        turned = order[-1] != self.layouts[a.name].order[-1]
+        pad = 4 if turned and axes[-1][1] % 8 == 0 else 0
+        box = Box(self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, pad)
+        kind = STORAGE[a.dtype.name]
+        declared = self.dialect.shared.format(type=kind, name=box.declared)
+        self.shared[box.name] = (declared, box.cells * (a.dtype.bits // 8))
+        return box
+
+    @property
+    def _statement(self) -> Statement:
+        assert self.nest is not None
+        return self.program.statement(self.nest.statement)
+
+    def _named(self, base: str) -> str:
+        name = base
+        while name in self.spelled.values() or name in self.shared or name in self.loop_names:
+            name += "_"
+        return name
+
+    def _copy(self, s: lp.Staged, box: Box) -> list[cgen.Generable]:
+        """All threads copy, neighbours what lies next to each other; cells outside the array are left at zero."""
+        assert self.nest is not None
+        a = self.program.array(s.array)
+        threads = self.nest.plan.threads
+        sizes = dict(box.axes)
+        order = [d for d in self.layouts[a.name].order if sizes[d] > 1]
+        total = prod(sizes.values())
+        names = {d: self._named(f"{self.spell(d)}_at") for d in order}
+        lines: list[cgen.Generable] = []
+        below = 1
+        for d in reversed(order):
+            text = "cell" if below == 1 else f"cell / {below}"
+            text += f" % {sizes[d]}" if below * sizes[d] < total else ""
+            lines.append(cgen.Initializer(cgen.Value(f"const {self.index}", names[d]), text))
+            below *= sizes[d]
+        at = {d: aff.var(names[d]) if d in names else aff.const(0) for d in sizes}
+        index = [(d, box.first[d] + at[d]) for d in a.dim_names]
+        tests = self._inside(a, box, index)
+        target = box.name + "".join(f"[{names.get(d, '0')}]" for d, _ in box.axes)
+        source = self.cell(a.name, index)
+        kind = STORAGE[a.dtype.name]
+        value = f"{self.scalar.condition(tests)} ? {source} : ({kind})0" if tests != aff.TRUE else source
+        text = block([*lines, cgen.Assign(target, value)])
+        made = loop(f"int cell = {self._thread()}", f"cell < {total}", f"cell += {threads}", text)
+        short = -(-total // threads) <= _FEW
+        return [cgen.Line("#pragma unroll"), made] if short else [made]
+
+    def _inside(self, a: Array, box: Box, index: Index) -> Condition:
+        """What must be asked before a cell of a box is read: whether the array has it."""
+        sizes = dict(box.axes)
+        tests: list[Condition] = []
+        for d, i in index:
+            ends = self._range(box.first[d])
+            extent = a.extent(d)
+            if ends is None or ends[0] < 0:
+                tests.append(aff.at_least(i, 0))
+            if ends is None or not extent.is_const or ends[1] + sizes[d] > extent.const:
+                tests.append(aff.at_least(extent - i - 1))
+        return aff.both(*tests)
+
+    def _thread(self) -> str:
+        return self.dialect.thread["x"]
+
+    # --- registers ---------------------------------------------------------------------------------------------------
+
+    def _region(self, n: lp.Promoted) -> list[cgen.Generable]:
+        """Results in registers of a thread: set or loaded first, stored last, those of a team combined in between."""
+        if self.nest is None or any(isinstance(x, lp.Promoted) for x in lp.walk(n.body)):
+            return self.kernel(n.body)
+        array = self.program.array(n.array)
+        rows = self.nest.rows
+        kind = STORAGE[array.dtype.name]
+        name = self._named(f"acc_{self.spell(n.array)}")
+        held = name + "".join(f"[{self.spell(d)}]" for d, _ in rows)
+        at = self._cell_of(n)
+        target = self.cell(n.array, at)
+        within = aff.both(*self.nest.within) if self.nest.padded else aff.TRUE
+        begins = any(isinstance(x, lp.Exec) and self.families[x.family].kind is Kind.INIT for x in lp.walk(n.body))
+        lines: list[cgen.Generable] = [cgen.Statement(f"{kind} {name}" + "".join(f"[{n}]" for _, n in rows))]
+        s = self._statement
+        assert s.op is not None
+        identity = self.scalar.to_storage(array.dtype, literal(ex.identity(s.op, array.dtype).value, array.dtype))
+        team = self.nest.team
+        if not begins:
+            start = identity if team else self._or(within, target, identity)
+            lines += self._each(rows, [cgen.Assign(held, start)])
+        self.held[n.array] = held
+        if team:
+            body = self.kernel(n.body)
+            lines += [branch(self.scalar.condition(within), block(body), None)] if within != aff.TRUE else body
+            lines += self._combined(array, s.op, held, team[1])
+            mine = aff.equal(aff.var(team[0]))
+            value = (
+                held
+                if begins
+                else bare(
+                    self.scalar.to_storage(
+                        array.dtype,
+                        self.scalar.combine(
+                            s.op,
+                            array.dtype,
+                            self.scalar.from_storage(array.dtype, target),
+                            self.scalar.from_storage(array.dtype, held),
+                        ),
+                    )
+                )
+            )
+            stored = cgen.Assign(target, value)
+            lines.append(branch(self.scalar.condition(aff.both(within, mine)), stored, None))
+        else:
+            self.outside.extend(aff.conjuncts(within))
+            lines += self.kernel(n.body)
+            self.outside.clear()
+            stored = cgen.Assign(target, held)
+            last = stored if within == aff.TRUE else branch(self.scalar.condition(within), stored, None)
+            lines += self._each(rows, [last])
+        del self.held[n.array]
+        return lines
+
+    def _or(self, within: Condition, text: str, other: str) -> str:
+        return text if within == aff.TRUE else f"{self.scalar.condition(within)} ? {text} : {other}"
+
+    def _each(self, rows: Sequence[tuple[str, int]], body: list[cgen.Generable]) -> list[cgen.Generable]:
+        """A loop over all results of a thread, unrolled."""
+        for d, n in reversed(rows):
+            name = self.spell(d)
+            made = loop(f"{self.index} {name} = 0", f"{name} < {n}", f"++{name}", block(body))
+            body = [cgen.Line("#pragma unroll"), made]
+        return body
+
+    def _cell_of(self, n: lp.Promoted) -> Index:
+        """The cell of the result at hand, in digits."""
+        ran = next(x for x in lp.walk(n.body) if isinstance(x, lp.Exec))
+        s = self.families[ran.family].statement
+        loops = {x.name for x in lp.walk(n.body) if isinstance(x, lp.For)}
+        at = {d: e for d, e in ran.at if not aff.dims_of(e) & loops}
+        return [(d, aff.substitute(i, at)) for d, i in s.write.index]
+
+    def _combined(self, array: Array, op: str, held: str, threads: int) -> list[cgen.Generable]:
+        """The partial results of a team in a tree, through memory that the block shares; the first thread has all."""
+        assert self.nest is not None
+        name = self._named(f"team_{self.spell(array.name)}")
+        kind = STORAGE[array.dtype.name]
+        total = self.nest.plan.threads
+        self.shared[name] = (
+            self.dialect.shared.format(type=kind, name=f"{name}[{total}]"),
+            total * array.dtype.bits // 8,
+        )
+        me = self._thread()
+        a, b = (self.scalar.from_storage(array.dtype, f"{name}[{at}]") for at in (me, f"{me} + span"))
+        step = cgen.Assign(
+            f"{name}[{me}]", self.scalar.to_storage(array.dtype, self.scalar.combine(op, array.dtype, a, b))
+        )
+        assert self.nest.team is not None
+        mine = branch(f"{self.spell(self.nest.team[0])} < span", step, None)
+        wait = cgen.Statement(self.dialect.barrier)
+        return [
+            wait,
+            cgen.Assign(f"{name}[{me}]", held),
+            loop(f"int span = {threads // 2}", "span > 0", "span /= 2", cgen.Block([wait, mine])),
+            cgen.Assign(held, f"{name}[{me}]"),
+        ]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""Executables whose kernels run on a device: the same calls, with arrays that go there and come back.
+
+What happens between is `frontend.on_device`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from codegen.launch import DeviceSource
+from codegen.runtime.build import BuildInfo
+from frontend.buffers import buffer
+from frontend.cost import Cost, cost
+from frontend.driver import Timings, resources
+from frontend.executable import Executable
+from frontend.memory import Strided
+from frontend.module import Specialised
+from frontend.on_device import OnDevice
+from frontend.scratch import require_memory
+from polyhedral.program import Role, specialise
+
+
+class DeviceExecutable(Executable):
+    """Kernels of a device for one specialisation."""
+
+    def __init__(self, lowered: Specialised, loaded: OnDevice, info: BuildInfo, timings: Timings) -> None:
+        self.lowered = lowered
+        self.loaded = loaded
+        self.info = info
+        self.timings = timings
+        program, source = lowered.program, lowered.built.source
+        every = [buffer(program.array(n), lowered.layouts[n]) for n in source.buffers]
+        self._buffers = tuple(b for b in every if b.role is not Role.TEMPORARY)
+        self._between = tuple(b for b in every if b.role is Role.TEMPORARY)
+        self._arguments = {n: i for i, n in enumerate(lowered.module.arguments)}
+        self.source_sizes = source.sizes
+        self.threads = 1
+        self._written = frozenset(b.name for b in self._buffers if b.role in (Role.OUTPUT, Role.INOUT))
+        self._inout = any(b.role is Role.INOUT for b in self._buffers)
+        self._kept: dict[str, Strided] = {}
+
+    def _temporaries(self, sizes: Mapping[str, int]) -> dict[str, Strided]:
+        """None here: they stay on the device."""
+        return {}
+
+    def _invoke(self, arrays: Sequence[Strided], sizes: Mapping[str, int]) -> None:
+        built = self.lowered.built
+        if built.lives and built.options.budget is not None:
+            require_memory(built.program, built.placement(sizes), built.options.budget)
+        buffers, given = (*self._buffers, *self._between), (*arrays, *(None for _ in self._between))
+        fault = self.loaded.run(buffers, given, sizes)
+        if fault:
+            raise self._fault(fault)
+
+    def cost(self) -> Cost:
+        """Operations, bytes, intensity and footprint of one call, and what each kernel takes, where that is known."""
+        sizes = self.lowered.sizes
+        program = specialise(self.lowered.module.program, sizes)
+        taken = resources(self.lowered.built)
+        return cost(program, sizes, self.lowered.built.placement(sizes), tuple(map(str, taken)))
+
+    def __repr__(self) -> str:
+        made = "cached" if self.info.hit else "compiled"
+        source = cast("DeviceSource", self.lowered.built.source)
+        count = len(source.launches)
+        return (
+            f"<Executable {self.lowered.program.name}: {made}, {count} {'kernel' if count == 1 else 'kernels'} "
+            f"on {self.loaded.driver.device.name}>"
+        )

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""How one statement runs on a device: digits of its dims on blocks, threads and registers of a thread.
+
+A plan and the nest that it stands for are data; which plan to take is `polyhedral.block_chooser`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from polyhedral.affine import TRUE, Condition
+from polyhedral.tree import Cells
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A kept dim: `threads` of a block along it, each with `outer` runs of `inner` neighbouring results, runs of all
+    threads taking turns.
+    """
+
+    dim: str
+    threads: int = 1
+    outer: int = 1
+    inner: int = 1
+
+    @property
+    def rows(self) -> int:
+        return self.outer * self.inner
+
+    @property
+    def size(self) -> int:
+        return self.threads * self.rows
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """Kept dims from the slowest block to the fastest, `lanes` the dims of threads from the slowest to the fastest;
+    reduced dims in the order of their loops with the portion whose operands are staged at once (0 for all of a dim);
+    arrays that are staged; the reduced dim that a team of threads shares out, and how many they are; `cycles`
+    predicted.
+    """
+
+    cuts: tuple[Cut, ...]
+    lanes: tuple[str, ...]
+    portions: tuple[tuple[str, int], ...] = ()
+    staged: tuple[str, ...] = ()
+    team: tuple[str, int] | None = None
+    cycles: float = 0.0
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return prod(c.threads for c in self.cuts) * (self.team[1] if self.team else 1)
+
+    @property
+    def rows(self) -> int:
+        """Results of one thread."""
+        return prod(c.rows for c in self.cuts)
+
+    def cut(self, dim: str) -> Cut:
+        return next(c for c in self.cuts if c.dim == dim)
+
+
+@dataclass(frozen=True)
+class BlockNest:
+    """The digits of a plan by their names: block loops; threads and how many, the fastest last; the results of a
+    thread; loops over portions of a reduction and within one; the team; boxes of staged arrays; and what keeps dims
+    within their ranges, which a nest whose threads meet leaves to loads and stores.
+    """
+
+    statement: str
+    plan: BlockPlan
+    blocks: tuple[str, ...]
+    threads: tuple[tuple[str, int], ...]
+    rows: tuple[tuple[str, int], ...]
+    portions: tuple[str, ...]
+    inside: tuple[str, ...]
+    team: tuple[str, int] | None = None
+    staged: tuple[tuple[str, tuple[Cells, ...]], ...] = ()
+    within: tuple[Condition, ...] = (TRUE,)
+
+    @property
+    def meets(self) -> bool:
+        """Whether the threads of a block wait for each other."""
+        return bool(self.staged) or self.team is not None
+
+    @property
+    def padded(self) -> bool:
+        """Whether a block runs for whole tiles, in registers, and leaves out what lies outside at loads and stores."""
+        return self.meets or bool(self.rows)

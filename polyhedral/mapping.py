@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""Mapping: a program made ready for a device, statement by statement, in digits that blocks and threads stand for.
+
+The tree of each statement is `polyhedral.block_nest`'s; the schedule puts them in order and the oracle judges them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.affine import TRUE, Affine, Condition, Floor
+from polyhedral.block_chooser import choose_blocks
+from polyhedral.block_plan import BlockNest, BlockPlan
+from polyhedral.device import Device
+from polyhedral.errors import Remark
+from polyhedral.layout import Layout
+from polyhedral.program import Program, Statement, reads
+from polyhedral.rewrites.strip import Digits, Stripped, strip
+from polyhedral.tree import Cells
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A program over digits, and the nest of each statement that has one."""
+
+    program: Program
+    nests: Mapping[str, BlockNest]
+    remarks: tuple[Remark, ...] = ()
+
+
+def divide(p: Program, layouts: Mapping[str, Layout], device: Device, alone: frozenset[str]) -> Divided:
+    """The program in the digits of plans for the statements that do not depend on themselves, `alone`; all others stay
+    as they are.
+    """
+    statements: list[Statement] = []
+    nests: dict[str, BlockNest] = {}
+    remarks: list[Remark] = []
+    for s in p.statements:
+        plan = choose_blocks(p, s, layouts, device) if s.name in alone else None
+        if plan is None:
+            why = "it depends on itself" if s.name not in alone else "its dims are tied, or their order is given"
+            remarks.append(Remark("no blocks of its own", why, s.name))
+            statements.append(s)
+            continue
+        made, nest, notes = divide_statement(p, s, plan, device)
+        statements.append(made)
+        nests[s.name] = nest
+        remarks += notes
+    return Divided(replace(p, statements=tuple(statements)), nests, tuple(remarks))
+
+
+def divide_statement(
+    p: Program, s: Statement, plan: BlockPlan, device: Device
+) -> tuple[Statement, BlockNest, tuple[Remark, ...]]:
+    """A statement in the digits of its plan, and the nest over them; what does not fit in shared memory stays out."""
+    taken = {*s.dims, *p.sizes, *(a.name for a in p.arrays)}
+    parts = _parts(s, plan, taken)
+    made = strip(s, {d: Digits(tuple(digits.values())) for d, digits in parts.items()})
+    nest = _nest(s, plan, parts, made)
+    staged, notes = _staged(p, made.statement, plan, nest, device)
+    return made.statement, replace(nest, staged=staged), notes
+
+
+class _Part(Enum):
+    """What a digit of a dim stands for; its name says so too."""
+
+    BLOCK = "block"
+    RUN = "run"
+    THREAD = "thread"
+    ROW = "row"
+    PORTION = "part"
+    INSIDE = "in"
+
+
+_Parts = Mapping[str, Mapping[_Part, tuple[str, int | None]]]
+"""The digits of each dim that is cut, from the most significant to the least: a name, and how many values."""
+
+
+def _parts(s: Statement, plan: BlockPlan, taken: set[str]) -> _Parts:
+    extent = {r.dim: r.hi - r.lo for r in s.domain.ranges}
+    found: dict[str, dict[_Part, tuple[str, int | None]]] = {}
+
+    def cut(dim: str, *digits: tuple[_Part, int | None]) -> None:
+        found[dim] = {part: (_fresh(f"{dim}_{part.value}", taken), n) for part, n in digits}
+
+    for c in plan.cuts:
+        if c.size == 1:
+            continue
+        within = ((_Part.RUN, c.outer), (_Part.THREAD, c.threads), (_Part.ROW, c.inner))
+        whole = extent[c.dim].is_const and extent[c.dim].const <= c.size
+        first = () if whole else ((_Part.BLOCK, None),)
+        cut(c.dim, *first, *((part, n) for part, n in within if n > 1))
+    for d, n in plan.portions:
+        if plan.team and plan.team[0] == d:
+            cut(d, (_Part.PORTION, None), (_Part.THREAD, plan.team[1]))
+        elif n > 1:
+            cut(d, (_Part.PORTION, None), (_Part.INSIDE, n))
+    return found
+
+
+def _fresh(base: str, taken: set[str]) -> str:
+    name = base
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def _nest(s: Statement, plan: BlockPlan, parts: _Parts, made: Stripped) -> BlockNest:
+    """Which digit runs on what."""
+    kept = [c.dim for c in plan.cuts]
+
+    def those(dims: Iterable[str], part: _Part) -> list[tuple[str, int]]:
+        digits = (parts[d][part] for d in dims if d in parts and part in parts[d])
+        return [(name, n or 1) for name, n in digits]
+
+    blocks = [
+        d if d not in parts else parts[d][_Part.BLOCK][0] for d in kept if d not in parts or _Part.BLOCK in parts[d]
+    ]
+    portions, inside = list[str](), list[str]()
+    for d, n in plan.portions:
+        if d not in parts:
+            (portions if n == 1 else inside).append(d)
+            continue
+        first = parts[d][_Part.PORTION][0]
+        if _Part.INSIDE in parts[d]:
+            portions.append(first)
+            inside.append(parts[d][_Part.INSIDE][0])
+        else:
+            inside.append(first)
+    return BlockNest(
+        s.name,
+        plan,
+        tuple(blocks),
+        tuple(those(plan.lanes, _Part.THREAD)),
+        (*those(kept, _Part.RUN), *those(kept, _Part.ROW)),
+        tuple(portions),
+        tuple(inside),
+        (parts[plan.team[0]][_Part.THREAD][0], plan.team[1]) if plan.team else None,
+        within=tuple(c for d, c in made.within.items() if c != TRUE and d in kept),
+    )
+
+
+def _staged(
+    p: Program, s: Statement, plan: BlockPlan, nest: BlockNest, device: Device
+) -> tuple[tuple[tuple[str, tuple[Cells, ...]], ...], tuple[Remark, ...]]:
+    """The box of each staged array in digits, as long as they fit."""
+    inner = {**dict(nest.threads), **dict(nest.rows)}
+    ranges = {r.dim: r for r in s.domain.ranges}
+    moving = {d: (0, n - 1) for d, n in inner.items()}
+    for d in nest.inside:
+        moving[d] = (ranges[d].lo.const, (ranges[d].hi - 1).const) if ranges[d].hi.is_const else (0, 0)
+    found: list[tuple[str, tuple[Cells, ...]]] = []
+    notes: list[Remark] = []
+    left = device.shared_block
+    for array in plan.staged:
+        boxes = [_box(load, moving) for load in reads(s) if load.array == array]
+        box = _hull(boxes)
+        if box is None or any(not ranges[d].hi.is_const for d in nest.inside):
+            notes.append(Remark(f"{array} is not staged", "what a block reads of it is no box of known size", s.name))
+            continue
+        need = p.array(array).dtype.bits // 8
+        for c in box:
+            need *= c.size
+        if need > left:
+            why = f"that takes {need} bytes of shared memory, and {left} are left"
+            notes.append(Remark(f"{array} is not staged", why, s.name))
+            continue
+        left -= need
+        found.append((array, box))
+    return tuple(found), tuple(notes)
+
+
+def _box(load: ex.Load, moving: Mapping[str, tuple[int, int]]) -> tuple[Cells, ...] | None:
+    """The cells that a load reads while some dims move."""
+    cells: list[Cells] = []
+    for axis, i in load.index:
+        if not isinstance(i, Affine):
+            return None
+        first, size = i, 1
+        for term, c in i.terms:
+            if isinstance(term, Floor) and aff.dims_of(term.arg) & moving.keys():
+                return None
+            if isinstance(term, aff.Var) and term.name in moving:
+                lo, hi = moving[term.name]
+                first = first - aff.var(term.name) * c + (lo if c > 0 else hi) * c
+                size += abs(c) * (hi - lo)
+        cells.append(Cells(axis, first, size))
+    return tuple(cells)
+
+
+def _hull(boxes: list[tuple[Cells, ...] | None]) -> tuple[Cells, ...] | None:
+    """One box around several that lie at fixed distances."""
+    known = [b for b in boxes if b is not None]
+    if not known or len(known) < len(boxes):
+        return None
+    hull: list[Cells] = []
+    for along in zip(*known, strict=True):
+        apart = [c.first - along[0].first for c in along]
+        if not all(a.is_const for a in apart):
+            return None
+        low = min(a.const for a in apart)
+        high = max(a.const + c.size for a, c in zip(apart, along, strict=True))
+        hull.append(Cells(along[0].axis, along[0].first + low, high - low))
+    return tuple(hull)
+
+
+def dropped(nests: Mapping[str, BlockNest], statement: str) -> tuple[Condition, ...]:
+    """The conditions that a padded nest does not test around its loops."""
+    nest = nests.get(statement)
+    return nest.within if nest is not None and nest.padded else ()

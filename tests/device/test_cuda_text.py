@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Golden CUDA: kernels of programs that have one feature of a device each; nvcc compiles them where it is.
+
+To accept what is emitted now:  POLYHEDRAL_UPDATE_GOLDEN=1 pytest tests/device/test_cuda_text.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from codegen.runtime.cache import Cache
+from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
+from frontend import driver
+from frontend.driver import Built
+from frontend.options import Options
+from polyhedral.errors import ToolchainError
+from polyhedral.layout import row_major
+from polyhedral.program import Role, specialise
+from tests.programs import CASES
+
+GOLDEN = Path(__file__).parent / "golden"
+UPDATE = bool(os.environ.get("POLYHEDRAL_UPDATE_GOLDEN"))
+TEXTS: Mapping[str, Mapping[str, int]] = {
+    "copy": {},
+    "matmul": {"A.i": 1000, "A.k": 1024, "B.j": 1000},
+    "capsule_conv": {"P.ci": 32, "P.y": 16, "P.x": 16, "P.p": 4, "P.q": 4, "W.co": 32, "W.r": 4},
+    "conv_strided": {"X.c": 64, "X.y": 58, "X.x": 58, "W.o": 64},
+    "softmax": {"X.i": 512, "X.k": 1000},
+    "brain_floats": {},
+    "lu": {},
+    "gather": {},
+}
+"""Programs and the sizes at which they are what they are here for."""
+
+
+def lowered(name: str, target: str) -> Built:
+    case = CASES[name]
+    p = specialise(case.program, {**case.sizes, **TEXTS.get(name, {})})
+    given = {a.name: row_major(a) for a in p.arrays if a.role not in (Role.CONSTANT, Role.TEMPORARY)}
+    return driver.lower(p, given, Options(target=target))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_golden(name: str):
+    file = GOLDEN / f"{name}.cu"
+    text = lowered(name, "cuda:sm_80").source.text
+    if UPDATE:
+        GOLDEN.mkdir(exist_ok=True)
+        file.write_text(text)
+    assert file.is_file(), "no golden yet; see this file's docstring"
+    assert text == file.read_text(), f"{name}: the kernels changed; if they should, see this file's docstring"
+
+
+def test_no_golden_without_a_program():
+    assert {f.stem for f in GOLDEN.glob("*.cu")} == set(TEXTS)
+
+
+@pytest.fixture(scope="module")
+def nvcc():
+    try:
+        return find_nvcc(os.environ)
+    except ToolchainError:
+        pytest.skip("no nvcc here")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        ("sm_80", "matmul"),
+        ("sm_90", "capsule_conv"),
+        ("sm_80", "brain_floats"),
+        ("sm_90", "softmax"),
+        ("sm_80", "gather"),
+    ],
+)
+def test_nvcc_takes_it_and_spills_nothing(nvcc, architecture: str, name: str, tmp_path):
+    b = lowered(name, f"cuda:{architecture}")
+    made = compile_cuda(b.source.text, nvcc, architecture, Cache(tmp_path))
+    found = resources(made.said, [k.symbol for k in b.source.launches])
+    assert [r.spilled for r in found] == [0] * len(found)
+    assert all(r.registers and r.registers <= 255 for r in found)
+
+
+def test_shared_memory_is_read_by_vectors(nvcc, tmp_path):
+    """Neighbouring results of a thread make ptxas read four operands at once."""
+    b = lowered("matmul", "cuda:sm_90")
+    text = compile_cuda(b.source.text, nvcc, "sm_90", Cache(tmp_path), "ptx").path.read_text()
+    assert len(re.findall(r"ld\.shared\.v4\.f32", text)) >= 4
+    assert "ld.local" not in text

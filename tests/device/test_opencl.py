@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""The zoo on an OpenCL device: blocks, threads, shared memory and barriers agree with the interpreter.
+
+A processor does through PoCL; the tile plans of contractions, whose threads meet, are asked for at sizes of several
+blocks that do not divide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from codegen.launch import DeviceSource
+from frontend import driver
+from frontend.buffers import buffer
+from frontend.options import Options
+from polyhedral import affine as aff
+from polyhedral.interpreter import run
+from polyhedral.layout import row_major
+from polyhedral.program import Program, Role, specialise
+from tests.programs import CASES
+from tests.running import agree
+from tests.strategies import inputs_for
+
+pytest.importorskip("pyopencl")
+OPENCL = Options(target="opencl")
+SHAPES: Mapping[str, Mapping[str, int]] = {
+    "matmul": {"A.i": 67, "A.k": 35, "B.j": 70},
+    "max_plus": {"A.i": 67, "A.k": 35, "B.j": 70},
+    "matmul_i8": {"A.i": 67, "A.k": 35, "B.j": 70},
+    "conv_strided": {"X.c": 5, "X.y": 17, "X.x": 19, "W.o": 33, "W.ky": 3, "W.kx": 3},
+    "capsule_conv": {"P.ci": 3, "P.y": 9, "P.x": 9, "P.p": 4, "P.q": 4, "W.co": 9, "W.ky": 3, "W.kx": 3, "W.r": 4},
+    "softmax": {"X.i": 5, "X.k": 300},
+    "two_outputs": {"X.i": 3000},
+}
+"""Sizes at which operands are staged, or teams reduce."""
+
+
+def run_opencl(program: Program, inputs: Mapping[str, np.ndarray], sizes: Mapping[str, int], *, symbolic: bool = False):
+    """Outputs and inouts of a program on the device."""
+    p = program if symbolic else specialise(program, sizes)
+    given = {a.name: row_major(a) for a in p.arrays if a.role not in (Role.CONSTANT, Role.TEMPORARY)}
+    built = driver.lower(p, given, OPENCL)
+    loaded, _, _ = driver.load_device(built)
+    buffers = [buffer(built.program.array(n), built.layouts[n]) for n in built.source.buffers]
+    found: dict[str, np.ndarray] = {}
+    arrays: list[np.ndarray | None] = []
+    for b in buffers:
+        a = built.program.array(b.name)
+        if b.role is Role.TEMPORARY:
+            arrays.append(None)
+            continue
+        shape = [aff.evaluate(e, {}, sizes) for _, e in a.stored]
+        found[b.name] = inputs[b.name].copy() if b.name in inputs else np.full(shape, 77).astype(a.dtype.numpy)
+        arrays.append(found[b.name].transpose([a.dim_names.index(d) for d in b.axes]))
+    assert loaded.run(buffers, arrays, sizes) == 0
+    return {a.name: found[a.name] for a in program.with_role(Role.OUTPUT, Role.INOUT)}, built
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_compiled_is_interpreted(name: str):
+    case = CASES[name]
+    inputs = inputs_for(case.program, case.sizes)
+    expected = run(case.program, inputs, case.sizes)
+    agree(case.program, run_opencl(case.program, inputs, case.sizes)[0], expected, inputs)
+
+
+@pytest.mark.parametrize("name", ["matmul", "softmax", "jacobi2d", "lu", "conv_padded", "gather", "prefix_sum"])
+def test_symbolic_sizes(name: str):
+    case = CASES[name]
+    inputs = inputs_for(case.program, case.sizes)
+    expected = run(case.program, inputs, case.sizes)
+    agree(case.program, run_opencl(case.program, inputs, case.sizes, symbolic=True)[0], expected, inputs)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_threads_that_meet(name: str):
+    """Tiles in registers and shared memory, edges left out at loads and stores, teams combined."""
+    program, sizes = CASES[name].program, {**CASES[name].sizes, **SHAPES[name]}
+    inputs = inputs_for(program, sizes)
+    got, built = run_opencl(program, inputs, sizes)
+    source = built.source
+    assert isinstance(source, DeviceSource)
+    assert any(k.shared for k in source.launches)
+    agree(program, got, run(program, inputs, sizes), inputs)
