@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import uuid4
 
 from frontend.interop.boundary import Boundary, Operand, arranged, bound_call, required
 from frontend.memory import Strided
@@ -54,7 +55,7 @@ class _Operator:
         self.boundary = b
         self._made: dict[Boundary, _Operator] = {}
         self.op = torch.library.custom_op(
-            f"polyhedral::{_unused(torch, b.name)}", self._run, mutates_args=(), device_types="cpu", schema=_schema(b)
+            f"polyhedral::{_of_this_process(b.name)}", self._run, mutates_args=(), device_types="cpu", schema=_schema(b)
         )
         self.op.register_fake(self._fake)
         self.op.register_autograd(self._backward, setup_context=_keep)
@@ -128,14 +129,11 @@ def _plain(name: str, otherwise: str) -> str:
     return name if re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) else otherwise
 
 
-def _unused(torch: Any, name: str) -> str:
-    """A name that no operator has: the function's own, or with a number."""
-    plain, n = _plain(name, "function"), 1
-    found = plain
-    while hasattr(torch.ops.polyhedral, found):
-        n += 1
-        found = f"{plain}_{n}"
-    return found
+def _of_this_process(name: str) -> str:
+    """The function's name, made unlike any other: torch.compile keeps graphs on disk, where a later process would find
+    operators that it has under the same name for another program, or, of derivatives, not yet.
+    """
+    return f"{_plain(name, 'function')}_{uuid4().hex}"
 
 
 # --- tensors ---------------------------------------------------------------------------------------------------------
