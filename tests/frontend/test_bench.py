@@ -144,7 +144,7 @@ def test_a_suite(here: Path, capsys: pytest.CaptureFixture[str]):
     assert {r["case"] for r in measurements.load(here / "out.jsonl")} == {"TALL", "CAP0+fresh"}
     assert main(["bench", "--list"]) == 0
     listed = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
-    assert set(listed) == {"capsule", "conv", "gemm", "other", "programs", "all"}
+    assert set(listed) == {"capsule", "conv", "gemm", "other", "programs", "backward", "all"}
     assert "C2x16-nhwc" in listed["conv"].split()
 
 

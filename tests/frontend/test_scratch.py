@@ -44,9 +44,9 @@ def test_cost_tells_what_sharing_saves():
     exe = chain().lower(X=matrix(40)).compile()
     cost = exe.cost()
     one = 40 * 40 * 8 + 64
-    assert cost.unshared == 5 * one
+    assert cost.unshared == 4 * one
     assert cost.temporary == 2 * one
-    assert "0.02573 MB temporary (0.06432 MB without sharing)" in str(cost)
+    assert "0.02573 MB temporary (0.05146 MB without sharing)" in str(cost)
     X = matrix(40)
     np.testing.assert_allclose(np.asarray(exe(X)), expected(X), rtol=1e-9)
 
@@ -65,7 +65,7 @@ def test_too_little_memory_is_refused_with_the_least_that_does():
     assert caught.value.code == "PH320"
     assert "25728 bytes" in caught.value.message
     assert "12.86 kB" in caught.value.details[0]
-    assert "64.32 kB" in caught.value.details[1]
+    assert "51.46 kB" in caught.value.details[1]
     assert caught.value.hints[0] == "memory=25728 is the least that this program can do with"
     np.testing.assert_allclose(np.asarray(f.lower(X=X, memory=25728).compile()(X)), expected(X), rtol=1e-9)
     with ph.options(memory=25727), pytest.raises(ArgumentError, match="PH320"):
