@@ -43,9 +43,9 @@ FLAGS = (
 
 Kind = Literal["gcc", "clang"]
 
-# Unknown to the other kind.  For correctness: gcc 12 delays the stores of a loop by some iterations, and writes cells of
-# the neighbouring thread back as it had read them.  For time: it threads jumps through unrolled loops one by one, which
-# took most of a minute for a small gradient.
+# Unknown to the other kind.  For correctness: gcc 12 delays the stores of a loop by some iterations, and writes cells
+# of the neighbouring thread back as it had read them.  For time: it threads jumps through unrolled loops one by one,
+# which took most of a minute for a small gradient.
 OWN_FLAGS: Mapping[Kind, tuple[str, ...]] = {"gcc": ("-fno-predictive-commoning", "-fno-thread-jumps"), "clang": ()}
 MEMORY_LIMIT = 8 << 30
 
