@@ -293,7 +293,9 @@ def test_interruption_is_raised_again_and_leaves_nothing(tmp_path: Path):
     pids = tmp_path / "pid"
     slow = fake(tmp_path, f"echo $$ > {pids}.new; mv {pids}.new {pids}\nsleep 300 & wait")
     code = f"""
+import signal
 from codegen.runtime.cc import Compiler, compile_shared
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without it
 try:
     compile_shared("", Compiler({slow.path!r}, "gcc", "", (), {slow.env!r}))
 except KeyboardInterrupt:
