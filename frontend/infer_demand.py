@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from frontend.infer_ranges import same_sizes, single
+from frontend.infer_ranges import single
 from frontend.infer_reads import Facts, Need
 from polyhedral import affine as aff
 from polyhedral.affine import TRUE, Affine, Condition, Or
@@ -38,7 +38,7 @@ def demanded(dims: Sequence[str], demands: Sequence[Demand], known: Condition, f
 
 def _copied(dims: Sequence[str], demands: Sequence[Demand], known: Condition) -> Domain | None:
     """The readers' own ranges, renamed, when all read the same box at bare dims; no sets are needed for that."""
-    merge = same_sizes(known)
+    merge = aff.same_sizes(known)
 
     def normal(domain: Domain) -> list[Affine]:
         return [aff.substitute(e, {}, merge) for r in domain.ranges for e in (r.lo, r.hi)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from frontend.infer_reads import Interval, Need
 from polyhedral import affine as aff
-from polyhedral.affine import TRUE, Affine, Compare, Condition, Floor, Size, Var
+from polyhedral.affine import TRUE, Affine, Condition, Floor, Var
 from polyhedral.isl import Bound, NamedSet, named
 
 Ranges = Mapping[str, Interval]
@@ -35,7 +35,7 @@ def in_rounds(
     """
     ranges = dict(pinned)
     because: dict[str, Need] = {}
-    merge = same_sizes(known)
+    merge = aff.same_sizes(known)
     while left := [d for d in dims if d not in ranges]:
         found: dict[str, Interval] = {}
         for d in left:
@@ -59,26 +59,6 @@ def _closed_by(guard: Condition, ranges: Ranges, left: Sequence[str]) -> set[str
     parts = aff.conjuncts(guard)
     mentioned = [aff.condition_dims(p) - ranges.keys() for p in parts]
     return {d for d in left if sum(m == frozenset({d}) for m in mentioned) >= 2}
-
-
-def same_sizes(known: Condition) -> dict[str, Affine]:
-    """Sizes that are known to equal an earlier one, by that one."""
-    leader: dict[str, str] = {}
-
-    def find(n: str) -> str:
-        while n in leader:
-            n = leader[n]
-        return n
-
-    for part in aff.conjuncts(known):
-        match part:
-            case Compare(Affine(((Size(a), 1), (Size(b), -1)) | ((Size(a), -1), (Size(b), 1)), 0), True):
-                first, second = sorted((find(a), find(b)))
-                if first != second:
-                    leader[second] = first
-            case _:
-                pass
-    return {n: aff.size(find(n)) for n in leader}
 
 
 # --- interval arithmetic ---------------------------------------------------------------------------------------------

@@ -353,6 +353,26 @@ def conjuncts(c: Condition) -> tuple[Condition, ...]:
     return c.args if isinstance(c, And) else (c,)
 
 
+def same_sizes(known: Condition) -> dict[str, Affine]:
+    """Sizes that are known to equal an earlier one, by that one."""
+    leader: dict[str, str] = {}
+
+    def find(n: str) -> str:
+        while n in leader:
+            n = leader[n]
+        return n
+
+    for part in conjuncts(known):
+        match part:
+            case Compare(Affine(((Size(a), 1), (Size(b), -1)) | ((Size(a), -1), (Size(b), 1)), 0), True):
+                first, second = sorted((find(a), find(b)))
+                if first != second:
+                    leader[second] = first
+            case _:
+                pass
+    return {n: size(find(n)) for n in leader}
+
+
 def both(*args: Condition) -> Condition:
     """Conjunction, flattened; TRUE disappears, FALSE wins, repeats are dropped."""
     flat: dict[Condition, None] = {}

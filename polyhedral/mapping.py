@@ -18,7 +18,7 @@ from polyhedral.block_plan import BlockNest, BlockPlan
 from polyhedral.device import Device
 from polyhedral.errors import Remark
 from polyhedral.layout import Layout
-from polyhedral.program import Program, Statement, reads
+from polyhedral.program import Program, Statement, fresh, reads
 from polyhedral.rewrites.strip import Digits, Stripped, strip
 from polyhedral.tree import Cells
 
@@ -85,7 +85,7 @@ def _parts(s: Statement, plan: BlockPlan, taken: set[str]) -> _Parts:
     found: dict[str, dict[_Part, tuple[str, int | None]]] = {}
 
     def cut(dim: str, *digits: tuple[_Part, int | None]) -> None:
-        found[dim] = {part: (_fresh(f"{dim}_{part.value}", taken), n) for part, n in digits}
+        found[dim] = {part: (fresh(f"{dim}_{part.value}", taken), n) for part, n in digits}
 
     for c in plan.cuts:
         if c.size == 1:
@@ -100,14 +100,6 @@ def _parts(s: Statement, plan: BlockPlan, taken: set[str]) -> _Parts:
         elif n > 1:
             cut(d, (_Part.PORTION, None), (_Part.INSIDE, n))
     return found
-
-
-def _fresh(base: str, taken: set[str]) -> str:
-    name = base
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
 
 
 def _nest(s: Statement, plan: BlockPlan, parts: _Parts, made: Stripped) -> BlockNest:

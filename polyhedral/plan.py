@@ -25,7 +25,7 @@ from polyhedral.layout import Layout, row_major
 from polyhedral.maps import map_plan, parts
 from polyhedral.operands import Operand, box, extents_of
 from polyhedral.plannable import find, unplannable, unsuitable
-from polyhedral.program import Array, Domain, Program, Statement
+from polyhedral.program import Array, Domain, Program, Statement, fresh
 from polyhedral.register_plan import RegisterPlan, even
 from polyhedral.rewrites.mask import hull
 from polyhedral.rewrites.privatise import privatise
@@ -170,7 +170,7 @@ def _privatised(
             extents = extents_of(s)
             long = [d for d in s.reduced if extents[d] >= 2 * target.cores]
             if long and prod(extents[d] for d in s.kept) < target.cores:
-                found = privatise(s, dtype, long[0], target.cores, lambda base: _fresh(base, taken))
+                found = privatise(s, dtype, long[0], target.cores, lambda base: fresh(base, taken))
                 made.append(found.array)
                 statements += [*found.parts, found.combined]
                 continue
@@ -208,7 +208,7 @@ def _over(part: Statement, e: Statement, taken: set[str]) -> Statement:
     if cut == e.domain:
         return e
     dims = "".join(f"_{r.dim}" for r in e.domain.ranges if r != ranges[r.dim] and r.lo != ranges[r.dim].lo)
-    return replace(e, name=_fresh(f"{e.name}{dims}", taken) if dims else e.name, domain=cut)
+    return replace(e, name=fresh(f"{e.name}{dims}", taken) if dims else e.name, domain=cut)
 
 
 def _mapped(
@@ -216,7 +216,7 @@ def _mapped(
 ) -> list[tuple[Statement, RegisterPlan | None]]:
     """A statement that is no reduction in parts, those with whole tiles with a plan."""
     plan = None if unsuitable(p, s, layouts, small) else map_plan(p, s, layouts, target)
-    return [(s, None)] if plan is None else list(parts(s, plan, lambda d: _fresh(f"{s.name}_{d}", taken)))
+    return [(s, None)] if plan is None else list(parts(s, plan, lambda d: fresh(f"{s.name}_{d}", taken)))
 
 
 # --- rewriting -------------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def _relaid(
     assert r is not None
     key = r.array.dims, r.copy.domain, r.copy.value
     if key not in copies:
-        copies[key] = named(r, _fresh(f"{a.name}_panels", taken))
+        copies[key] = named(r, fresh(f"{a.name}_panels", taken))
     return use(t, named(r, copies[key].array.name))
 
 
@@ -275,7 +275,7 @@ def _split(
     whole = min(size * count, n - n % min(size, n))
     if whole == n:
         return [(s, own if own == plan else _in_balance(s, own, cores))]
-    full, rest = split(s, dim, start + whole, _fresh(f"{s.name}_{dim}", taken))
+    full, rest = split(s, dim, start + whole, fresh(f"{s.name}_{dim}", taken))
     return [(full, _in_balance(full, own, cores)), *_split(rest, own, dim, unit, taken, cores)]
 
 
@@ -285,12 +285,3 @@ def _in_balance(s: Statement, plan: RegisterPlan, cores: int) -> RegisterPlan:
     if plan.trips(extents)[0] >= cores:
         return plan
     return replace(plan, loops=balanced(plan, extents, cores))
-
-
-def _fresh(base: str, taken: set[str]) -> str:
-    """A name that nothing else has; `taken` grows by it."""
-    name = base
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -241,3 +241,17 @@ def specialise(p: Program, sizes: Mapping[str, int]) -> Program:
         tuple(statement(s) for s in p.statements),
         tuple(aff.map_affine(c, one) for c in p.assumptions),
     )
+
+
+def names(p: Program) -> set[str]:
+    """Of all arrays and statements."""
+    return {a.name for a in p.arrays} | {s.name for s in p.statements}
+
+
+def fresh(base: str, taken: set[str]) -> str:
+    """A name that nothing else has; `taken` grows by it."""
+    name = base
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

@@ -13,7 +13,7 @@ from frontend.autodiff.reverse import Reverse, Wanted
 from frontend.recorded import Gradient
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, Compare, Size
+from polyhedral.affine import Affine
 from polyhedral.program import Access, Domain, Program, Range, Statement
 from polyhedral.rewrites.share_parts import share_parts
 
@@ -24,7 +24,8 @@ def resolve(p: Program, gradients: Sequence[Gradient], held: frozenset[str] = fr
         known = {a.name for a in p.arrays}
         by = {w: r for w, r in zip(g.wrt, g.results, strict=True) if r in known}
         if by:
-            p = _with(p, Wanted(g.outputs, by, g.along, _alike(p), held, g.location))
+            alike = aff.same_sizes(aff.both(*p.assumptions))
+            p = _with(p, Wanted(g.outputs, by, g.along, alike, held, g.location))
     return p
 
 
@@ -36,26 +37,6 @@ def _with(p: Program, wanted: Wanted) -> Program:
     return _in_order(
         replace(p, arrays=(*p.arrays, *reverse.arrays.values()), statements=(*p.statements, *reverse.statements))
     )
-
-
-def _alike(p: Program) -> dict[str, Affine]:
-    """Sizes that are assumed to equal another, by that one."""
-    leader: dict[str, str] = {}
-
-    def find(n: str) -> str:
-        while n in leader:
-            n = leader[n]
-        return n
-
-    for c in (part for a in p.assumptions for part in aff.conjuncts(a)):
-        match c:
-            case Compare(Affine(((Size(a), 1), (Size(b), -1)) | ((Size(a), -1), (Size(b), 1)), 0), True):
-                first, second = sorted((find(a), find(b)))
-                if first != second:
-                    leader[second] = first
-            case _:
-                pass
-    return {n: aff.size(find(n)) for n in leader}
 
 
 def _one_spelling(p: Program, at: Mapping[str, Affine]) -> Program:

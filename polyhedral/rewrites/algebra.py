@@ -211,16 +211,3 @@ def operations(e: ex.Expr) -> int:
             case _:
                 pass
     return total
-
-
-def fresh(base: str, taken: set[str]) -> str:
-    """A name that nothing else has; `taken` grows by it."""
-    name = base
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
-
-
-def names(p: Program) -> set[str]:
-    return {a.name for a in p.arrays} | {s.name for s in p.statements}

@@ -10,30 +10,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from polyhedral import expr as ex
-from polyhedral.program import Program, Statement
+from polyhedral.program import Program, Statement, fresh, names
 
 
 def clone(p: Program, name: str, groups: Sequence[frozenset[str]]) -> tuple[Program, tuple[str, ...]]:
     """The program, and the names of the temporary in each group of statements; the first keeps its own.  One statement
     makes it.
     """
-    taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
-    names = [name]
-    for k in range(2, len(groups) + 1):
-        fresh = f"{name}_{k}"
-        while fresh in taken:
-            fresh += "_"
-        taken.add(fresh)
-        names.append(fresh)
-    owner = {member: own for own, group in zip(names, groups, strict=True) for member in group}
+    taken = names(p)
+    made = [name, *(fresh(f"{name}_{k}", taken) for k in range(2, len(groups) + 1))]
+    owner = {member: own for own, group in zip(made, groups, strict=True) for member in group}
     statements: list[Statement] = []
     for s in p.statements:
         statements.append(_reading(s, name, owner[s.name]) if s.name in owner else s)
         if s.write.array == name:
-            statements += [replace(s, name=own, write=replace(s.write, array=own)) for own in names[1:]]
+            statements += [replace(s, name=own, write=replace(s.write, array=own)) for own in made[1:]]
     array = p.array(name)
-    arrays = (*p.arrays, *(replace(array, name=own) for own in names[1:]))
-    return replace(p, arrays=arrays, statements=tuple(statements)), tuple(names)
+    arrays = (*p.arrays, *(replace(array, name=own) for own in made[1:]))
+    return replace(p, arrays=arrays, statements=tuple(statements)), tuple(made)
 
 
 def _reading(s: Statement, name: str, own: str) -> Statement:

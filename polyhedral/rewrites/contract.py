@@ -20,15 +20,13 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.errors import Remark
 from polyhedral.operands import Interval
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names
 from polyhedral.rewrites.algebra import (
     PER_CELL,
     Product,
     circular,
     closed,
-    fresh,
     links,
-    names,
     operations,
     order_is_fixed,
     product,

@@ -19,14 +19,12 @@ from math import prod
 from polyhedral import expr as ex
 from polyhedral.errors import Remark
 from polyhedral.operands import Interval
-from polyhedral.program import Access, Array, Program, Role, Statement
+from polyhedral.program import Access, Array, Program, Role, Statement, fresh, names
 from polyhedral.rewrites.algebra import (
     PER_CELL,
     Product,
     circular,
     closed,
-    fresh,
-    names,
     operations,
     order_is_fixed,
     product,

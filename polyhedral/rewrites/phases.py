@@ -20,8 +20,7 @@ from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Compare, Condition, Var
 from polyhedral.errors import Remark
 from polyhedral.operands import Interval, box, interval
-from polyhedral.program import Access, Domain, Program, Range, Statement
-from polyhedral.rewrites.algebra import fresh, names
+from polyhedral.program import Access, Domain, Program, Range, Statement, fresh, names
 from polyhedral.rewrites.pad_reads import pad_reads
 
 MOST = 16

@@ -17,8 +17,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
 from polyhedral.isl import named
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
-from polyhedral.rewrites.algebra import fresh, names
+from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names
 
 COSTLY = ("/", "**")
 
