@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import capsule, chain_compile, compare, latency, nests, routing, run
+from benchmarks import backward, capsule, chain_compile, compare, latency, nests, routing, run
 from benchmarks.attention import seen
 from benchmarks.case import parts
 from benchmarks.cases import CASES, SUITES, case
@@ -300,3 +300,12 @@ def test_ceilings_are_measured():
     assert ROOF.seconds(100e9, 0) == 1.0
     assert ROOF.seconds(0, 20e9) == 1.0
     assert "GFLOP/s" in str(ROOF)
+
+
+def test_routing_forward_and_backward():
+    """No suite has it: at full size, differences take too long to be its reference."""
+    case = backward.em("EM-backward", 1, 4, 2, 2, 3, 1)
+    inputs = case.inputs(0)
+    expected = case.reference(**{name: a.astype(np.float64) for name, a in inputs.items()})
+    for got, want in zip(case.caller(inputs)(), expected, strict=True):
+        np.testing.assert_allclose(np.asarray(got), want, rtol=0, atol=1e-4 * np.abs(want).max())
