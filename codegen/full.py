@@ -52,7 +52,7 @@ def _cut(n: Node, statement: Callable[[str], Statement], *, inside: bool) -> Nod
 
 
 def _has_serial(n: Node) -> bool:
-    return any(isinstance(x, For) and x.run not in (Run.UNROLL, Run.VECTOR) for x in lp.walk(n))
+    return any(isinstance(x, For) and x.run not in (Run.UNROLL, Run.VECTOR, Run.WRITTEN) for x in lp.walk(n))
 
 
 def _parts(n: For, statement: Callable[[str], Statement]) -> Iterator[Node]:

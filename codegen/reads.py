@@ -26,6 +26,8 @@ from polyhedral.layout import Layout
 from polyhedral.program import Array, Program
 from polyhedral.windows import window
 
+_LINE = 64
+"""Bytes of a line of memory."""
 _LONGEST_PAD = 2048
 """Elements of pad values that a kernel carries; longer reaches read one of them with stride 0."""
 _Pointers = dict[tuple[tuple[Condition, str], Affine], list[tuple[str, int]]]
@@ -43,7 +45,7 @@ class Open:
     pointers: _Pointers = field(default_factory=_Pointers)
     lines: list[cgen.Generable] = field(default_factory=list[cgen.Generable])
     joined: dict[str, str] = field(default_factory=dict[str, str])
-    asked: set[str] = field(default_factory=set[str])
+    asked: set[object] = field(default_factory=set[object])
 
 
 @dataclass
@@ -57,15 +59,16 @@ class Reads:
     pads: dict[ex.Const, tuple[str, int]] = field(default_factory=dict[ex.Const, tuple[str, int]])
     open: list[Open] = field(default_factory=list[Open])
     ahead: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Arrays whose vectors are asked for so many elements before they are loaded."""
-    cells: dict[str, str] = field(default_factory=dict[str, str])
-    """The first cell of such vectors, by the text that loads them."""
+    """Arrays that are asked for so many elements before they are loaded."""
+    cells: dict[str, tuple[object, str]] = field(default_factory=dict[str, tuple[object, str]])
+    """What is asked for but once, and its first cell, by the text that loads it."""
 
     def operand(self, e: ex.Expr, lane: str, tile: Lanes, *, keep: bool = False) -> tuple[str, str, bool]:
         """(argument text, parameter type, whether it differs between lanes); a vector to `keep` is loaded once."""
         t = ex.dtype_of(e)
         if lane not in ex.dims_of(e):
-            return self._padded_scalar(e) or bare(self.c.scalar.value(e)), value_type(t), False
+            text = self._padded_scalar(e) or bare(self.c.scalar.value(e))
+            return self._asked_line(e, text), value_type(t), False
         vector = self.c.vectors.type(t)
         if isinstance(e, ex.Load):
             first = dense(self.c, self.program.array(e.array), e, lane, tile)
@@ -89,7 +92,16 @@ class Reads:
     def _asked(self, e: ex.Load, first: str, text: str) -> str:
         """The text that loads a vector; where its array is asked for ahead, with its first cell kept in mind."""
         if e.array in self.ahead:
-            self.cells[text] = first
+            self.cells[text] = text, first
+        return text
+
+    def _asked_line(self, e: ex.Expr, text: str) -> str:
+        """The text that loads a scalar; all of one line of memory are asked for together."""
+        if isinstance(e, ex.Load) and e.array in self.ahead:
+            place = self.c.address(e.array, affine_index(e))
+            if place is not None:
+                line = place.const * (e.dtype.bits // 8) // _LINE
+                self.cells[text] = (e.array, place - place.const, line), text
         return text
 
     def mask(self, e: ex.Test, lane: str, t: DType) -> tuple[str, str, bool]:
@@ -112,10 +124,11 @@ class Reads:
         given = list(arguments)
         names = self.open[-1].joined
         for text, e in zip(arguments, operands, strict=True):
-            if text in self.cells and text not in self.open[-1].asked:
+            what, first = self.cells.get(text, (None, ""))
+            if what is not None and what not in self.open[-1].asked:
                 assert isinstance(e, ex.Load)
-                self.open[-1].asked.add(text)
-                lines.append(cgen.Statement(f"__builtin_prefetch(&{self.cells[text]} + {self.ahead[e.array]})"))
+                self.open[-1].asked.add(what)
+                lines.append(cgen.Statement(f"__builtin_prefetch(&{first} + {self.ahead[e.array]})"))
         for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
             if text.startswith((JOIN, KEPT, WINDOW)):
                 if text not in names:

@@ -126,10 +126,11 @@ class Registers:
         match n:
             case lp.Block(children):
                 return [g for c in children for g in self._node(c, env, key, region)]
-            case lp.For(run=Run.UNROLL | Run.VECTOR) | lp.Exec():
+            case lp.For(run=Run.UNROLL | Run.VECTOR | Run.WRITTEN) | lp.Exec():
                 every = list(self._points(n, env, key))
                 lines = self._across(every, region)
-                return [*lines, *(g for point in every for g in self._exec(point, region))]
+                again = self._again(every)
+                return [*lines, *(g for point in every for g in self._exec(point, region, again))]
             case lp.For():
                 around = self.reads.open[-1].name
                 self.reads.open.append(opened(n, env))
@@ -191,6 +192,9 @@ class Registers:
             case lp.For(run=Run.UNROLL):
                 for i in range(_trips(n)):
                     yield from self._points(n.body, {**env, n.name: _lo(n, env) + i}, (*key, i))
+            case lp.For(run=Run.WRITTEN):
+                for i in range(_trips(n)):
+                    yield from self._points(n.body, {**env, n.name: _lo(n, env) + i}, key)
             case lp.For(run=Run.VECTOR, body=lp.Exec() | lp.Block((lp.Exec(),)) as body):
                 lanes, trips = self.c.vectors.lanes, _trips(n)
                 node = body if isinstance(body, lp.Exec) else body.children[0]
@@ -202,6 +206,22 @@ class Registers:
                 yield _Point(n, "", env, Lanes(aff.const(0), 1, (*key, 0)))
             case _:
                 raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
+
+    def _again(self, every: Sequence[_Point]) -> set[ex.Expr]:
+        """What several vectors of instances read, which is loaded once: operands of rows that they do not depend on,
+        and those that one row reads in a step and another in the next.
+        """
+        seen: set[ex.Expr] = set()
+        found: set[ex.Expr] = set()
+        for point in every:
+            for o in set(fetched(self._value(point))):
+                new = ex.substitute(o, point.at)
+                (found if new in seen else seen).add(new)
+        return found
+
+    def _value(self, point: _Point) -> ex.Expr:
+        value = self.families[point.node.family].statement.value
+        return unmasked(value) if point.node.whole else value
 
     def _across(self, every: Sequence[_Point], region: _Region) -> list[cgen.Generable]:
         """Operands of an epilogue that lie across the lanes, all of the tile at once."""
@@ -234,7 +254,7 @@ class Registers:
                 region.across |= {new: name for (new, _), name in zip(news, made[1], strict=True)}
         return found
 
-    def _exec(self, point: _Point, region: _Region) -> list[cgen.Generable]:
+    def _exec(self, point: _Point, region: _Region, again: Container[ex.Expr]) -> list[cgen.Generable]:
         family, tile, lane, at = self.families[point.node.family], point.tile, point.lane, point.at
         s = family.statement
         array = self.program.array(s.write.array)
@@ -248,12 +268,7 @@ class Registers:
             assert s.op is not None
             identity = literal(ex.identity(s.op, array.dtype).value, array.dtype)
             return [cgen.Statement(f"{name} = {self.c.vectors.splat(array.dtype)}({identity})")]
-        moves = {d: aff.dims_of(e) for d, e in point.node.at}
-        value = unmasked(s.value) if point.node.whole else s.value
-        family = replace(family, statement=replace(s, value=value))
-        again = {
-            o for o in fetched(value) if point.env.keys() - frozenset[str]().union(*(moves[d] for d in ex.dims_of(o)))
-        }
+        family = replace(family, statement=replace(s, value=self._value(point)))
         return self.step(family, array, name, at, lane, tile, again, region)
 
     def step(
@@ -284,7 +299,7 @@ class Registers:
                 assert isinstance(new, ex.Test)
                 text, kind, per_lane = self.reads.mask(new, lane, ex.dtype_of(s.value))
             else:
-                text, kind, per_lane = self.reads.operand(new, lane, tile, keep=old in again)
+                text, kind, per_lane = self.reads.operand(new, lane, tile, keep=new in again)
             p = _PARAMETERS[k] if k < len(_PARAMETERS) else f"a{k}"
             parameters.append(f"{kind} {p}")
             arguments.append(text)

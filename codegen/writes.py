@@ -75,9 +75,11 @@ def store(c: Spelling, array: Array, tile: Sequence[Accumulator], *, streams: bo
 
 
 def _woven(c: Spelling, array: Array, tile: Sequence[Accumulator]) -> _Lines | None:
-    """The shuffles, and each register with its first cell; None where a tile has no such form."""
-    width = c.vectors.lanes
-    if any(acc.lanes.valid != width for acc in tile) or array.planes or not _as_stored(array):
+    """The shuffles, and each register with its first cell; None where a tile has no such form.  Lanes that do not count
+    are woven as if they did, and what becomes of them is not stored.
+    """
+    width, valid = c.vectors.lanes, tile[0].lanes.valid
+    if any(acc.lanes.valid != valid for acc in tile) or valid < 2 or array.planes or not _as_stored(array):
         return None
     origin: Affine | None = None
     cells: dict[str, tuple[int, ...]] = {}
@@ -107,7 +109,12 @@ def _woven(c: Spelling, array: Array, tile: Sequence[Accumulator]) -> _Lines | N
         acc, i = index[first]
         return c.cell(array.name, at_lane(acc.target, acc.lane, aff.const(i)))
 
-    return _Lines(shuffles, tuple((n, cell(first)) for n, first in woven.lines), count)
+    def real(first: int) -> set[bool]:
+        return {index[first + k][1] < valid for k in range(count)}
+
+    if any(len(real(first)) > 1 for _, first in woven.lines):
+        return None
+    return _Lines(shuffles, tuple((n, cell(first)) for n, first in woven.lines if real(first) == {True}), count)
 
 
 def _store_one(c: Spelling, array: Array, acc: Accumulator) -> Iterator[cgen.Generable]:

@@ -20,8 +20,10 @@ from codegen.runtime.native import Native
 from codegen.runtime.roof import Meter, Roof
 from frontend import driver
 
-TURN = 2e-3
+TURN = 1e-2
 """Seconds that a contestant's turn should take at least: short calls are repeated within it."""
+WARM = 3e-3
+"""Seconds of calls before a turn counts: a core that has slept is slower for a while."""
 PAUSE = 0.03
 """Seconds between turns: the idle threads of a library keep a core busy for up to twenty milliseconds."""
 
@@ -112,10 +114,14 @@ def _repeats(c: Contestant, flush: Callable[[], object] | None) -> int:
 
 
 def _settle(c: Contestant, flush: Callable[[], object] | None) -> None:
-    """Let the threads of the one before fall asleep, and wake those of this one."""
+    """Let the threads of the one before fall asleep, and wake those of this one and the cores."""
     time.sleep(PAUSE)
     if c.reset is None and flush is None:
-        c.run()
+        end = time.perf_counter() + WARM
+        while True:
+            c.run()
+            if time.perf_counter() > end:
+                break
 
 
 def _turn(c: Contestant, repeats: int, flush: Callable[[], object] | None) -> float:

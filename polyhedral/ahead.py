@@ -31,7 +31,7 @@ def ahead(
     for o in operands(s, layouts):
         a = arrays[o.load.array]
         size = prod(e.const for _, e in a.dims) * o.itemsize
-        if o.guard != TRUE or not o.dense(plan.vector) or size <= target.l2:
+        if o.guard != TRUE or not _in_runs(o, plan) or size <= target.l2:
             continue
         apart = [*((d, extents[d]) for d in plan.order), *plan.rows]
         runs = prod(n for d, n in apart if abs(o.stride(d) or 0) * o.itemsize > target.line)
@@ -39,6 +39,13 @@ def ahead(
         if step and ask(runs, target.line, target):
             found[a.name] = step
     return tuple(found.items())
+
+
+def _in_runs(o: Operand, plan: RegisterPlan) -> bool:
+    """Whether what one step reads lies together: along the lanes, or along the rows of a tile."""
+    if plan.vector in o.dims:
+        return o.dense(plan.vector)
+    return any(r > 1 and o.dense(d) for d, r in plan.rows)
 
 
 def _step(o: Operand, plan: RegisterPlan, extents: Mapping[str, int], target: Target, runs: int) -> int:

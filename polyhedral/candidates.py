@@ -20,7 +20,7 @@ from polyhedral.affine import TRUE
 from polyhedral.cycles import WEIGHT, Prediction, Stream, filled, predict
 from polyhedral.layout import Layout, row_major
 from polyhedral.operands import Operand, along, box, extents_of, operands, tied, typical
-from polyhedral.prices import BARRIER, TRANSPOSE
+from polyhedral.prices import BARRIER, TRANSPOSE, WOVEN
 from polyhedral.program import Program, Statement
 from polyhedral.register_plan import Loop, RegisterPlan, even
 from polyhedral.rewrites.fuse_dims import fuse_dims
@@ -44,8 +44,8 @@ CUT = 3
 """Register tiles whose reductions are also weighed in portions."""
 PRODUCT = 8
 """Combinations of operands where they lie or re-laid that are all weighed."""
-MASKED = 1.5
-"""What a load that leaves lanes out, or crosses a line, costs next to a plain one."""
+WRITTEN = 128
+"""Vectors of instances up to which the steps of a window are written out."""
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,9 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
     panels = {o: _relaid(q, s, o, ranges, vector, lanes, ()) for o in every}
     direct = {o: _loading(q, o, vector, lanes) for o in every}
     gathers = {o: 1.0 if panels[o] else direct[o] or 2.0 * lanes for o in every}
+    order = reduce_order(s, every, vector)
     forced = [(o, r) for o, r in panels.items() if r and direct[o] is None and o.load.array not in q.constants]
-    copies = sum(_copying(q, o, r, vector) for o, r in forced if vector in o.dims)
+    copies = sum(_copying(q, o, r, vector, lanes) for o, r in forced if vector in o.dims)
     out = q.layouts[s.write.array]
     beside = frozenset[str]().union(*(o.dims for o in every if vector in o.dims))
     for blocks in BLOCKS:
@@ -234,7 +235,10 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
             if any(extents[d] % min(whole.tile(d), extents[d]) for d in q.within.whole):
                 continue
             fill = filled(whole, extents, lanes)
-            busy = _step_cycles(every, gathers, vector, tile, blocks, fill, q.target)
+            written = _written(every, order, extents, vector, blocks, tile, q.target)
+            once = {d: extents[d] for d in written}
+            loads = {o: _stream(o, gathers[o]).loads(tile, once) for o in every}
+            busy = _step_cycles(every, gathers, vector, tile, blocks, fill, loads, q.target)
             tiles = prod(-(-extents[d] // whole.tile(d)) for d in (vector, *rows))
             stores = instructions(s, steps_of, tile, out, lanes)
             ends = blocks * prod(tile.values()) * prod(fill.values()) * (2.0 + stores) + 4.0
@@ -244,6 +248,33 @@ def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
             floor = storing(q.program, s, whole, out, q.target)
             cycles = max(work, floor) + (WEIGHT * work if floor else 0.0) + copies
             yield _Tile(s, vector, blocks, tuple(ordered), cycles, full)
+
+
+def _written(
+    every: Sequence[Operand],
+    order: Sequence[str],
+    extents: Mapping[str, int],
+    vector: str,
+    blocks: int,
+    rows: Mapping[str, int],
+    target: Target,
+) -> tuple[str, ...]:
+    """The last reduced dim, where a row reads in one step what another reads in the next: few steps, and registers for
+    all that is read again.
+    """
+    last, tile = order[-1] if order else "", blocks * prod(rows.values())
+    if not last or tile * extents[last] > WRITTEN:
+        return ()
+    seen = [o for o in every if vector in o.dims]
+    slides = [o for o in seen if last in o.dims and any(_slides(o, d, last) for d in rows)]
+    live = sum(blocks * prod(r for d, r in rows.items() if d in o.dims) if o in slides else 1 for o in seen)
+    return (last,) if slides and tile + live <= target.registers - SPARE else ()
+
+
+def _slides(o: Operand, row: str, step: str) -> bool:
+    """Whether an operand is a window along a row: a step leads to what another row has read."""
+    a, b = o.stride(row), o.stride(step)
+    return bool(a) and bool(b) and b % a == 0
 
 
 def _registers(o: Operand, tile: Mapping[str, int], blocks: int) -> int:
@@ -280,13 +311,14 @@ def _step_cycles(
     tile: Mapping[str, int],
     blocks: int,
     fill: Mapping[str, float],
+    loads: Mapping[Operand, float],
     target: Target,
 ) -> float:
-    """Cycles of one reduction step: multiply-adds, loads or latency, whichever binds."""
+    """Cycles of one reduction step: multiply-adds, loads or latency, whichever binds; `loads` are those of a step."""
     fmas = blocks * prod(tile.values()) * prod(fill.values())
     vectors = scalars = 0.0
     for o in every:
-        rows = prod(r * fill[d] for d, r in tile.items() if d in o.dims)
+        rows = loads[o] * prod(fill[d] for d in tile if d in o.dims)
         if vector in o.dims:
             vectors += rows * blocks * fill[vector] * gathers[o]
         else:
@@ -315,6 +347,7 @@ class _Forms:
         self.every = operands(self.s, q.layouts)
         order = reduce_order(self.s, self.every, t.vector)
         self.plan = RegisterPlan(t.vector, t.blocks * self.lanes, t.rows, order, ())
+        self.written = _written(self.every, order, self.extents, t.vector, t.blocks, dict(t.rows), q.target)
         self.direct = {o: _loading(q, o, t.vector, self.lanes) if t.vector in o.dims else 0.0 for o in self.every}
         self.groups = _alike(self.every)
         self.forms: dict[tuple[Operand, tuple[str, ...]], list[Form]] = {}
@@ -327,8 +360,11 @@ class _Forms:
         steps = vector_steps(s, self.plan.vector, self.plan.width, out)
         stored = instructions(s, steps, dict(self.plan.rows), out, self.lanes)
         result = Stream(strides, stored, itemsize(s))
-        for loops in dict.fromkeys(visits(s, self.plan, out, self.q.target.cores)):
-            plan = replace(self.plan, loops=loops)
+        every = dict.fromkeys(visits(s, self.plan, out, self.q.target.cores))
+        for written, loops in product(dict.fromkeys(((), self.written)), every):
+            if any(loop.dim in written for loop in loops):
+                continue
+            plan = replace(self.plan, loops=loops, written=written)
             floor = storing(self.q.program, s, plan, out, self.q.target)
             order = tuple(dict.fromkeys((*(loop.dim for loop in loops), *plan.order)))
             alike = [forms for group in self.groups for forms in _same([self._forms(o, order) for o in group])]
@@ -362,19 +398,26 @@ class _Forms:
         """An operand where it lies, if its lanes are not too far apart, and re-laid."""
         plan, direct = self.plan, self.direct[o]
         guard = aff.condition_dims(o.guard)
-        here = Stream(
-            {d: (st if st is not None else 1 << 12) * o.itemsize for d, st in o.strides.items()},
-            2.0 * self.lanes if direct is None else direct,
-            o.itemsize,
-            guard=frozenset() if plan.vector in guard and direct else guard,
-        )
+        here = _stream(o, 2.0 * self.lanes if direct is None else direct, far=_far(self.q, o))
+        here = replace(here, guard=frozenset() if plan.vector in guard and direct else guard)
         dims = [plan.vector] if plan.vector in o.dims else [d for d, r in plan.rows if d in o.dims and r > 2]
         made = _relaid(self.q, self.s, o, box(self.s.domain), dims[0], plan.tile(dims[0]), order) if dims else None
         if made is None or direct is not None:
             yield (), here, 0.0
         if made is not None:
-            cost = 0.0 if o.load.array in self.q.constants else _copying(self.q, o, made, dims[0])
+            cost = 0.0 if o.load.array in self.q.constants else _copying(self.q, o, made, dims[0], plan.tile(dims[0]))
             yield ((o, dims[0], plan.tile(dims[0])),), _copied(made, dims[0], plan, o.itemsize), cost
+
+
+def _stream(o: Operand, instructions: float, *, far: bool = False) -> Stream:
+    """An operand where it lies."""
+    strides = {d: (st if st is not None else 1 << 12) * o.itemsize for d, st in o.strides.items()}
+    return Stream(strides, instructions, o.itemsize, far=far)
+
+
+def _far(q: _Setting, o: Operand) -> bool:
+    """Whether an operand comes from beyond the second cache."""
+    return prod(e.const for _, e in q.program.array(o.load.array).dims) * o.itemsize > q.target.l2
 
 
 def _alike(every: Sequence[Operand]) -> list[list[Operand]]:
@@ -423,7 +466,8 @@ def _loading(q: _Setting, o: Operand, vector: str, lanes: int) -> float | None:
     layout = q.layouts[o.load.array]
     seen = window(o.value, vector, layout) if q.target.masked else None
     if seen is not None:
-        return MASKED if seen.step == 1 else 2 * MASKED + 1.0
+        crossing = 1.0 + q.target.vector / q.target.line  # a vector that begins anywhere lies in two lines as often
+        return crossing if seen.step == 1 else 2 * crossing + 1.0
     steps = lane_steps(o, vector, lanes, layout)
     return None if steps is None else loading(steps, lanes)
 
@@ -444,14 +488,19 @@ def _relaid(
     )
 
 
-def _copying(q: _Setting, o: Operand, made: Relaid, dim: str) -> float:
+def _copying(q: _Setting, o: Operand, made: Relaid, dim: str, panel: int) -> float:
     """Cycles to read the operand and write its copy: from memory, or twice as fast within the last cache; an operand
     that is not dense along the panels is transposed cell by cell.
     """
     size = made.cells * o.itemsize
     near = 2.0 if 4 * size <= q.target.l3 else 1.0
     moved = 2.0 * size / (q.target.bytes_per_cycle * near)
-    return BARRIER + max(moved, 0.0 if o.stride(dim) == 1 else made.cells * TRANSPOSE)
+    if o.stride(dim) == 1:
+        return BARRIER + moved
+    lanes, layout = q.target.lanes(o.itemsize), q.layouts[o.load.array]
+    a = q.program.array(o.load.array)
+    square = panel >= lanes and any(layout.stride(d) == 1 and e.const >= lanes for d, e in a.dims)
+    return BARRIER + max(moved, made.cells * (WOVEN if square else TRANSPOSE))
 
 
 def _copied(made: Relaid, d: str, plan: RegisterPlan, itemsize: int) -> Stream:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import gcd, inf, prod
 
-from polyhedral.register_plan import RegisterPlan, balance
+from polyhedral.register_plan import RegisterPlan, share
 from polyhedral.target import Target
 
 OVERLAP = 4.0
 """The norm that combines the times of resources that work at once: 1 would add them, infinity take the longest."""
+WAIT = 0.25
+"""The part of the time of the third level and of memory that nothing hides: pieces begin before they can be fetched."""
 STEP = 0.4
 """Cycles of loop control in each reduction step."""
 NEAR, FAR = 2.0, 2.5
@@ -40,6 +42,8 @@ RUNS = 16
 of them is asked for ahead, and translated then."""
 REMAINDER = 8000.0
 """Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
+NEXT = 0.05
+"""Cycles for each line that the tile before has not touched, whatever cache has it: enough to tell orders apart."""
 WEIGHT = 1 / 64
 """What a cycle of work costs that memory hides: enough to tell plans apart."""
 
@@ -56,7 +60,7 @@ class Stream:
     """An access as tiles see it: its strides in bytes along the dims that it depends on, and the load (or store)
     instructions that one vector of it takes: 0 for a scalar, more than 1 where the lanes are scattered.  `panels` are
     dims that are cut: (elements in one panel, bytes from one panel to the next); `guard` are the dims that decide
-    whether a read exists.  `count` accesses are alike, and lie apart.
+    whether a read exists.  `count` accesses are alike, and lie apart; what is `far` is larger than the second cache.
     """
 
     strides: Mapping[str, int]
@@ -65,10 +69,22 @@ class Stream:
     panels: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     guard: frozenset[str] = frozenset()
     count: int = 1
+    far: bool = False
 
     @property
     def vector(self) -> bool:
         return self.instructions > 0
+
+    def loads(self, rows: Mapping[str, int], written: Mapping[str, int]) -> float:
+        """Cells that the rows of a tile read in one step; of steps that are `written` out, what none before has read.
+
+        Eight rows of a window that slides by one read eight cells in each of seven steps, fourteen of them distinct.
+        """
+        own = {d: r for d, r in rows.items() if d in self.strides}
+        if not written:
+            return self.count * prod(own.values())
+        every = tuple((self.strides.get(d, 0), n) for d, n in (*own.items(), *written.items()))
+        return self.count * _distinct(every) / prod(written.values())
 
     def axes(self, span: Mapping[str, int]) -> list[tuple[int, int]]:
         """(stride in bytes, length) of a box of `span` cells along each dim, densest first."""
@@ -113,9 +129,11 @@ class Stream:
         return max(1.0, piece / PAGE) * prod(n for _, n in apart) * self.count
 
     def asked(self, span: Mapping[str, int], target: Target) -> bool:
-        """Whether vectors of it are asked for ahead."""
+        """Whether it is asked for ahead: vectors, or scalars that lie together along a row."""
         _, apart = self.rows(span, target.line)
-        return self.instructions == 1.0 and not self.guard and ask(prod(n for _, n in apart), target.line, target)
+        alone = self.far and any(n > 1 and stride == self.itemsize for stride, n in self.axes(span))
+        together = self.instructions == 1.0 or (not self.vector and alone)
+        return together and not self.guard and ask(prod(n for _, n in apart), target.line, target)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -161,7 +179,7 @@ class Prediction:
     def busy(self) -> float:
         """Arithmetic, loads, latency and deliveries, which overlap."""
         together = (self.fma, self.loads, self.latency, self.l2, self.l3, self.memory)
-        return sum(c**OVERLAP for c in together) ** (1 / OVERLAP)
+        return sum(c**OVERLAP for c in together) ** (1 / OVERLAP) + WAIT * (self.l3 + self.memory)
 
     @property
     def work(self) -> float:
@@ -203,7 +221,8 @@ def predict(
     steps = executions * prod(inside[d] for d in plan.order)
     fill = filled(plan, extents, lanes)
     part = prod(fill.values())
-    vectors = sum(o.instructions * blocks * _seen(o, rows) * _part(o, fill) for o in operands if o.vector)
+    once = {d: inside[d] for d in plan.written}
+    vectors = sum(o.instructions * blocks * o.loads(rows, once) * _part(o, fill) for o in operands if o.vector)
     scalars = sum(_seen(o, rows) * _part(o, fill) for o in operands if not o.vector)
     streams = [*operands, result]
     sure = Prediction(
@@ -219,7 +238,7 @@ def predict(
         ends=executions * (_end(plan, trips, result) * accumulators * part + 4.0)
         + _remainders(plan, extents, streams, target),
         copies=copies,
-        imbalance=1 / balance(trips[0], target.cores),
+        imbalance=1 / share(plan, plan.loops[0], extents, target.cores),
         floor=floor,
     )
     if sure.total * ROUNDED >= below:
@@ -227,10 +246,24 @@ def predict(
     delivered = _delivered(plan, extents, trips, streams, len(operands) if floor else len(streams), target)
     return replace(
         sure,
+        control=sure.control + NEXT * _anew(plan, inside, trips, streams, target),
         l2=delivered[1] * NEAR,
         l3=delivered[2] * FAR,
         memory=delivered[3] * target.line / target.bytes_per_cycle,
     )
+
+
+def _anew(
+    plan: RegisterPlan, inside: Mapping[str, int], trips: Sequence[int], streams: Sequence[Stream], target: Target
+) -> float:
+    """Lines that an execution of the tile touches and the one before did not."""
+    lines = 0.0
+    for o in streams:
+        moving = (
+            n for n, (loop, t) in enumerate(zip(plan.loops, trips, strict=True)) if t > 1 and loop.dim in o.strides
+        )
+        lines += o.lines(inside, target.line) * prod(trips[: max(moving, default=-1) + 1])
+    return lines
 
 
 def filled(plan: RegisterPlan, extents: Mapping[str, int], lanes: int) -> dict[str, float]:
@@ -238,6 +271,15 @@ def filled(plan: RegisterPlan, extents: Mapping[str, int], lanes: int) -> dict[s
     unit = {plan.vector: lanes}
     whole = {d: -(-extents[d] // unit.get(d, 1)) * unit.get(d, 1) for d in (plan.vector, *dict(plan.rows))}
     return {d: n / (-(-n // plan.tile(d)) * plan.tile(d)) for d, n in whole.items()}
+
+
+@lru_cache(maxsize=1 << 12)
+def _distinct(axes: tuple[tuple[int, int], ...]) -> int:
+    """How many different places the steps along some axes lead to."""
+    places = {0}
+    for stride, n in axes:
+        places = {at + stride * i for at in places for i in range(n)}
+    return len(places)
 
 
 def _part(o: Stream, fill: Mapping[str, float]) -> float:
@@ -283,8 +325,12 @@ def _end(plan: RegisterPlan, trips: Sequence[int], result: Stream) -> float:
 
 
 def _remainders(plan: RegisterPlan, extents: Mapping[str, int], streams: Sequence[Stream], target: Target) -> float:
-    """Cycles of the nests for what does not fill whole tiles, beyond their arithmetic: operands are read once more."""
+    """Cycles of the nests for what does not fill whole tiles, beyond their arithmetic: operands are read once more,
+    unless the outermost loop is theirs too.
+    """
     cut = [d for d, n in extents.items() if d not in plan.order and n > plan.tile(d) and n % plan.tile(d)]
+    if plan.loops[0].dim not in cut:
+        return 0.0
     whole = sum(o.lines({**extents, d: 1}, target.line) for o in streams for d in cut)
     return len(cut) * REMAINDER + whole * FAR
 

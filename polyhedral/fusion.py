@@ -81,7 +81,13 @@ def _parted(
     order; without nests that something else must run in the middle of.
     """
     place = {s: n for n, c in enumerate(clusters) for s in c}
-    usable = [n for n in planned if all(c in clusters for c in n.clusters)]
+    whole = {frozenset(c): c for c in clusters}
+    found_whole = [[whole.get(frozenset(c)) for c in n.clusters] for n in planned]
+    usable = [
+        replace(n, clusters=tuple(c for c in own if c is not None))
+        for n, own in zip(planned, found_whole, strict=True)
+        if None not in own
+    ]
     own = {c: k for k, n in enumerate(usable) for c in n.clusters}
     units: dict[int, list[tuple[str, ...]]] = {}
     for n, c in enumerate(clusters):

@@ -31,6 +31,7 @@ from polyhedral.tree import (
 )
 
 PRIME = "'"
+_ONE_BY_ONE = (Run.SERIAL, Run.WRITTEN)
 _APART = (Run.PARALLEL, Run.VECTOR, Run.BLOCK, Run.THREAD)
 """Iterations of these run at the same time."""
 
@@ -421,7 +422,7 @@ def _broken(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> 
     left = pair.points
     for (ta, run), (tb, _) in zip(a, b, strict=False):
         later = prime(tb, pair.then.dims) - ta
-        if later.is_const and later.const > 0 and run is Run.SERIAL and not pair.relaxed:
+        if later.is_const and later.const > 0 and run in _ONE_BY_ONE and not pair.relaxed:
             return None
         apart = run in _APART or (run in (Run.LANES, Run.TEAM) and not pair.relaxed)
         if apart and later != aff.const(0):

@@ -19,6 +19,7 @@ from polyhedral.register_plan import Loop, RegisterPlan
 from polyhedral.rewrites.split import split
 from polyhedral.stores import instructions, lane_steps, loading, streamed, vector_steps
 from polyhedral.target import Target
+from polyhedral.windows import window
 
 BLOCKS = 4
 """Vectors side by side in a tile of a pointwise statement; tiles of a transpose that are visited in one row."""
@@ -43,7 +44,7 @@ def map_plan(p: Program, s: Statement, layouts: Mapping[str, Layout], target: Ta
     if not same or slow or p.array(s.write.array).dtype != dtype:
         return None
     lanes = target.lanes(dtype.bits // 8)
-    tile = min(_tiles(s, layouts, lanes), key=lambda t: (t.cost, t.vector), default=None)
+    tile = min(_tiles(s, layouts, lanes, target), key=lambda t: (t.cost, t.vector), default=None)
     if tile is None:
         return None
     plan = _nest(s, tile, lanes, layouts[s.write.array], target)
@@ -51,7 +52,7 @@ def map_plan(p: Program, s: Statement, layouts: Mapping[str, Layout], target: Ta
     return past if past.streams or tile.rows or tile.cost > 2.0 * len(operands(s, layouts)) else None
 
 
-def _tiles(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterator[Tile]:
+def _tiles(s: Statement, layouts: Mapping[str, Layout], lanes: int, target: Target) -> Iterator[Tile]:
     """Vectors that load and store whole or in runs, alone or in squares."""
     extents, out = extents_of(s), layouts[s.write.array]
     fast = [d for d in s.dims if along(s.write.index, d, out) == 1 and extents[d] >= lanes]
@@ -61,7 +62,9 @@ def _tiles(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterator[
         steps = vector_steps(s, d, lanes, out)
         loads = 0.0
         for o in operands(s, layouts):
-            if d in aff.condition_dims(o.guard) or (o.value != o.load and o.pad is None):
+            if target.masked and d in o.dims and (seen := window(o.value, d, layouts[o.load.array])) is not None:
+                loads += 1.0 if o.dense(d) else 2.0 * seen.step
+            elif d in aff.condition_dims(o.guard) or (o.value != o.load and o.pad is None):
                 loads += 2.0 * lanes
             elif d in o.dims and not o.dense(d):
                 loads += loading(lane_steps(o, d, lanes, layouts[o.load.array]), lanes)
@@ -97,11 +100,20 @@ def _nest(s: Statement, tile: Tile, lanes: int, out: Layout, target: Target) -> 
 def parts(
     s: Statement, plan: RegisterPlan, named: Callable[[str], str]
 ) -> Iterator[tuple[Statement, RegisterPlan | None]]:
-    """The statement over whole tiles, with its plan, and what is left over, without."""
+    """The statement over whole tiles, and what is left over in smaller ones; without a plan where most of a vector is
+    left out.
+    """
     for d in (plan.vector, *(d for d, _ in plan.rows)):
         r = next(r for r in s.domain.ranges if r.dim == d)
-        whole = r.hi.const - r.hi.const % plan.tile(d)
-        if whole < r.hi.const:
-            s, rest = split(s, d, whole, named(d))
-            yield rest, None
+        left = (r.hi.const - r.lo.const) % plan.tile(d)
+        if left:
+            whole, rest = split(s, d, r.hi.const - left, named(d))
+            if plan.rows and left >= plan.tile(d) // 4:
+                yield from parts(rest, plan.with_tile(d, left), named)
+            else:
+                yield rest, None
+            if r.hi.const - left > r.lo.const:
+                yield from parts(whole, plan, named)
+            return
     yield s, plan
+

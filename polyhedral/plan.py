@@ -27,6 +27,7 @@ from polyhedral.operands import Operand, box, extents_of
 from polyhedral.plannable import find, unplannable, unsuitable
 from polyhedral.program import Array, Domain, Program, Statement, fresh
 from polyhedral.register_plan import RegisterPlan, even
+from polyhedral.remainders import beside
 from polyhedral.rewrites.mask import hull
 from polyhedral.rewrites.privatise import privatise
 from polyhedral.rewrites.relay import Relaid, named, relay, use
@@ -135,6 +136,7 @@ def plan_program(
             far = ahead(part, settled.plan, {a.name: a for a in arrays}, every, target)
             plans[part.name] = replace(settled.plan, epilogue=tuple(e.name for e in mine), only=only, ahead=far)
     nests = tuple(b.nest(p, names) for b in blocked)
+    nests += tuple(n for s, own in names.items() if s not in where and (n := beside(own, plans, statements)))
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     made_layouts = {n: lay for n, lay in every.items() if n not in layouts}
     return Planned(program, plans, made_layouts, tuple(remarks), choices, nests)

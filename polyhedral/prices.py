@@ -23,8 +23,8 @@ CALL = 20.0
 """Multiply-adds that an operation takes: divisions, and functions that are called."""
 LOAD = 0.25
 """Multiply-adds that go by while an operand is loaded, about: registers and tiles share them."""
-TRANSPOSE = 2.5
-"""Cycles to move one cell of an array to another order."""
+TRANSPOSE, WOVEN = 2.5, 1.0
+"""Cycles to move one cell of an array to another order: one by one, and in squares of vectors through registers."""
 FOLD = 24.0
 """Cycles to combine the lanes of one result."""
 

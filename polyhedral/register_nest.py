@@ -35,7 +35,8 @@ def register_nest(fs: Sequence[Family], plan: RegisterPlan) -> Tree:
     init, main, *after = fs
     if plan.vector in main.statement.reduced:
         return _along_lanes(init, main, points, plan)
-    reduced = tuple(Member(d, ((main.id, aff.var(d)),)) for d in plan.order)
+    run = {d: Run.WRITTEN if d in plan.written else Run.SERIAL for d in plan.order}
+    reduced = tuple(Member(d, ((main.id, aff.var(d)),), False, run[d]) for d in plan.order)
     update = Band(reduced, point[1], True) if reduced else point[1]
     then = (Filter((f.id,), tree) for f, tree in zip(after, point[2:], strict=True))
     body: Tree = InOrder((Filter((init.id,), point[0]), Filter((main.id,), update), *then))

@@ -26,7 +26,8 @@ class RegisterPlan:
     first of them on all cores.  A loop over a reduced dim cuts the reduction: results are stored, and
     loaded for its next part.  Where it `streams`, results are stored past the caches.  A reduced `vector` runs along
     the lanes of `partials` vectors of partial results.  Vectors of the arrays `ahead` are asked for so many elements
-    before they are loaded.
+    before they are loaded.  The last dims of `order` may be `written` out: what several steps and rows read of an
+    operand, as those of a window do, is then loaded once.
 
     The statements of the `epilogue` are computed on the tile, in this order, once its reduction is complete; arrays
     that are `only` in its registers are not stored.
@@ -42,6 +43,7 @@ class RegisterPlan:
     epilogue: tuple[str, ...] = ()
     only: frozenset[str] = frozenset()
     ahead: tuple[tuple[str, int], ...] = ()
+    written: tuple[str, ...] = ()
 
     def tile(self, dim: str) -> int:
         return self.width if dim == self.vector else dict(self.rows).get(dim, 1)
@@ -87,3 +89,15 @@ EVEN = 0.9
 def balance(trips: int, cores: int) -> float:
     """The mean load of all cores over that of the busiest, when each takes as many iterations as any other."""
     return trips / (-(-trips // cores) * cores)
+
+
+def share(plan: RegisterPlan, loop: Loop, extents: Mapping[str, int], cores: int) -> float:
+    """The balance of a loop on all cores.  What does not fill whole tiles is a nest of its own, which finds a loop that
+    suits it: 7 rows in tiles of 2 are 3 tiles, and one row that all cores share.
+    """
+    n, tile = extents[loop.dim], plan.tile(loop.dim)
+    if loop.dim == plan.vector or loop.dim in plan.order or n % tile == 0:
+        return balance(-(-n // loop.size), cores)
+    size, count = even(n, tile)
+    whole = size * count
+    return n / (whole / balance(-(-whole // (loop.size // tile * size)), cores) + n - whole)

@@ -25,6 +25,8 @@ class Run(Enum):
     PARALLEL = "parallel"
     VECTOR = "vector"
     UNROLL = "unroll"
+    WRITTEN = "written out"
+    """One after the other, as serial ones are, but each spelled out: what one has loaded is there for the next."""
     LANES = "lanes"
     """Along vector lanes, in any order and several at once: each lane with a partial result, combined at the end."""
     BLOCK = "block"
