@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Candidate plans of one reduction over a box, and the best of them by predicted cycles.
 
-Which dim, or fused pair, runs along the vector lanes; how many results are kept in registers; which operands are
-re-laid so that a vector of them is one load; in which order tiles are visited, and in which portions the reduction is
-done.  Everything follows from the access relations, the layouts and the Target's numbers.
+Which dim, or fused pair, runs along the vector lanes; which operands are re-laid so that a vector of them is one load;
+in which order tiles are visited, and in which portions the reduction is done.  Everything follows from the access
+relations, the layouts and the Target's numbers.  How many results are kept in registers is `polyhedral.tiles`'.
 """
 
 from __future__ import annotations
@@ -11,41 +11,42 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, product
+from itertools import product
 from math import inf, prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE
-from polyhedral.cycles import WEIGHT, Prediction, Stream, filled, predict
+from polyhedral.cycles import Prediction, Stream, predict
 from polyhedral.layout import Layout, row_major
 from polyhedral.operands import Operand, along, box, extents_of, operands, tied, typical
-from polyhedral.prices import BARRIER, TRANSPOSE
 from polyhedral.program import Program, Statement
-from polyhedral.register_plan import Loop, RegisterPlan, even
+from polyhedral.register_plan import Loop, RegisterPlan
 from polyhedral.rewrites.fuse_dims import fuse_dims
-from polyhedral.rewrites.relay import Relaid, relay
-from polyhedral.stores import instructions, lane_steps, loading, storing, vector_steps
+from polyhedral.rewrites.relay import Relaid
+from polyhedral.stores import instructions, storing, vector_steps
 from polyhedral.target import Target
+from polyhedral.tiles import (
+    ALONE,
+    CLOSE,
+    FINALISTS,
+    Setting,
+    Tile,
+    Within,
+    copying,
+    finalists,
+    first,
+    itemsize,
+    load_cost,
+    relaid,
+)
 from polyhedral.visits import orders, portions
-from polyhedral.windows import STEPS, window
+from polyhedral.windows import STEPS
 
-ROWS = 16
-"""The largest register tile along one dim."""
-BLOCKS = (1, 2, 3, 4, 6)
-"""Vectors side by side in a register tile."""
-FINALISTS = 6
-"""Register tiles of each statement whose loops and copies are weighed in full."""
-SPARE = 2
-"""Registers for a scalar and for what compilers move about; a tile that takes all others is spilled."""
-FULL = 3
-"""Finalists more that hold the vectors of some operand one after the other."""
 CUT = 3
 """Register tiles whose reductions are also weighed in portions."""
 PRODUCT = 8
 """Combinations of operands where they lie or re-laid that are all weighed."""
-MASKED = 1.5
-"""What a load that leaves lanes out, or crosses a line, costs next to a plain one."""
 
 
 @dataclass(frozen=True)
@@ -56,43 +57,6 @@ class Choice:
     plan: RegisterPlan
     relaid: tuple[tuple[Operand, str, int], ...]
     prediction: Prediction
-
-
-@dataclass(frozen=True)
-class _Tile:
-    """A register tile and the cycles of its arithmetic and loads alone."""
-
-    statement: Statement
-    vector: str
-    blocks: int
-    rows: tuple[tuple[str, int], ...]
-    cycles: float
-    full: bool
-    """Whether there are too few registers for all its vectors at once."""
-
-
-@dataclass(frozen=True)
-class Within:
-    """What a statement that runs in blocks may not do: cut along the `whole` dims what does not fill a tile, copy the
-    arrays that are `still`, or make one dim of two.
-    """
-
-    whole: frozenset[str] = frozenset()
-    still: frozenset[str] = frozenset()
-
-
-ALONE = Within()
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """What every candidate of a statement shares."""
-
-    program: Program
-    layouts: Mapping[str, Layout]
-    target: Target
-    constants: frozenset[str]
-    within: Within
 
 
 def best(
@@ -106,11 +70,11 @@ def best(
     """The plan with the least predicted cycles; `constants` are arrays whose re-laying costs nothing at a call.  What
     is masked or guarded is not done in portions where these may be empty.
     """
-    found = choices(p, s, layouts, target, constants, within)
     masked = isinstance(s.value, ex.Select) and s.value.eager
-    if s.domain.guard != TRUE or (masked and not _from_the_start(s)):
-        found = [c for c in found if not any(loop.dim in c.plan.order for loop in c.plan.loops)]
-    return min(found, key=lambda c: c.prediction.total, default=None)
+    whole = s.domain.guard != TRUE or (masked and not _from_the_start(s))
+    forms = _good(Setting(p, layouts, target, constants, within), s)
+    every = _weighed(forms, whole=whole, all_of_them=False)
+    return min(every, key=lambda c: c.prediction.total, default=None)
 
 
 def _from_the_start(s: Statement) -> bool:
@@ -136,31 +100,39 @@ def choices(
     within: Within = ALONE,
 ) -> list[Choice]:
     """Every plan that is weighed: all good tiles whole, the best of them also in portions."""
-    setting = _Setting(p, layouts, target, constants, within)
-    tiles: list[_Tile] = []
-    for fused, vector in _vectors(s, layouts, target.lanes(itemsize(s))):
-        if fused and within.whole:
+    return _weighed(_good(Setting(p, layouts, target, constants, within), s), whole=False, all_of_them=True)
+
+
+def _good(q: Setting, s: Statement) -> list[_Forms]:
+    """Register tiles that are about as good as the best, along any dim."""
+    tiles: list[Tile] = []
+    least = inf
+    for fused, vector in _vectors(s, q.layouts, q.target.lanes(itemsize(s))):
+        if fused and q.within.whole:
             continue
-        t = fuse_dims(s, *fused, vector) if fused else s
-        by_cycles = sorted(_tiles(setting, t, vector), key=lambda x: x.cycles)
-        tiles += _first(by_cycles, FINALISTS)
-    if not tiles:
-        return []
+        tiles += finalists(q, fuse_dims(s, *fused, vector) if fused else s, vector, least)
+        least = min((t.cycles for t in tiles), default=inf)
     tiles.sort(key=lambda x: x.cycles)
-    good = _first([t for t in tiles if t.cycles <= 1.5 * tiles[0].cycles], 2 * FINALISTS)
-    forms = [_Forms(setting, t) for t in good]
-    found = [list(f.choices(orders)) for f in forms]
-    by_best = sorted(range(len(good)), key=lambda n: min(c.prediction.total for c in found[n]))
-    return [*chain(*found), *chain(*(forms[n].choices(portions) for n in by_best[:CUT]))]
+    return [_Forms(q, t) for t in first([t for t in tiles if t.cycles <= CLOSE * least], 2 * FINALISTS)]
 
 
-def _first(tiles: Sequence[_Tile], most: int) -> list[_Tile]:
-    """The first of the tiles that hold all vectors at once, and of the larger ones that do not."""
-    return [*[t for t in tiles if not t.full][:most], *[t for t in tiles if t.full][:FULL]]
+def _weighed(forms: Sequence[_Forms], *, whole: bool, all_of_them: bool) -> list[Choice]:
+    """The plans of some tiles, and unless they must stay `whole`, of the best of these in portions.
 
-
-def itemsize(s: Statement) -> int:
-    return ex.dtype_of(s.value).bits // 8
+    Unless `all_of_them` are wanted, those are left out that are neither the best nor decide which tiles are: they are
+    given up as soon as that is sure.
+    """
+    found: list[Choice] = []
+    least: list[float] = []
+    for f in forms:
+        below = sorted(least)[CUT - 1] if len(least) >= CUT else inf
+        mine = list(f.choices(orders, None if all_of_them else below))
+        least.append(min((c.prediction.total for c in mine), default=inf))
+        found += mine
+    for n in sorted(range(len(forms)), key=lambda n: least[n])[:CUT] if not whole else ():
+        below = min((c.prediction.total for c in found), default=inf)
+        found += forms[n].choices(portions, None if all_of_them else below)
+    return found
 
 
 # --- vector dims -----------------------------------------------------------------------------------------------------
@@ -198,103 +170,6 @@ def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterato
             yield (a, b), f"{a}{b}" if f"{a}{b}" not in s.dims else f"{a}_{b}"
 
 
-# --- register tiles --------------------------------------------------------------------------------------------------
-
-
-def _tiles(q: _Setting, s: Statement, vector: str) -> Iterator[_Tile]:
-    """Tiles whose accumulators and vector operands fit the registers, with the cycles of their steps."""
-    extents = typical(s)
-    lanes = q.target.lanes(itemsize(s))
-    every = operands(s, q.layouts)
-    rows = [d for d in s.kept if d != vector]
-    free = [d for d in rows if d not in tied(s)]
-    steps = prod(extents[d] for d in s.reduced)
-    ranges = box(s.domain)
-    panels = {o: _relaid(q, s, o, ranges, vector, lanes, ()) for o in every}
-    direct = {o: _loading(q, o, vector, lanes) for o in every}
-    gathers = {o: 1.0 if panels[o] else direct[o] or 2.0 * lanes for o in every}
-    forced = [(o, r) for o, r in panels.items() if r and direct[o] is None and o.load.array not in q.constants]
-    copies = sum(_copying(q, o, r, vector) for o, r in forced if vector in o.dims)
-    out = q.layouts[s.write.array]
-    beside = frozenset[str]().union(*(o.dims for o in every if vector in o.dims))
-    for blocks in BLOCKS:
-        if blocks > 1 and (blocks - 1) * lanes >= extents[vector]:
-            break
-        steps_of = vector_steps(s, vector, blocks * lanes, out)
-        if even(extents[vector], blocks * lanes, lanes)[0] < blocks * lanes:
-            continue
-        for tile in _row_tiles(free, extents, q.target.registers - SPARE - blocks, blocks):
-            rest = q.target.registers - SPARE - blocks * prod(tile.values())
-            if sum(_registers(o, tile, blocks) for o in every if vector in o.dims) > rest:
-                continue
-            full = (
-                blocks * sum(prod(r for d, r in tile.items() if d in o.dims) for o in every if vector in o.dims) > rest
-            )
-            whole = RegisterPlan(vector, blocks * lanes, tuple(tile.items()), (), ())
-            if any(extents[d] % min(whole.tile(d), extents[d]) for d in q.within.whole):
-                continue
-            fill = filled(whole, extents, lanes)
-            busy = _step_cycles(every, gathers, vector, tile, blocks, fill, q.target)
-            tiles = prod(-(-extents[d] // whole.tile(d)) for d in (vector, *rows))
-            stores = instructions(s, steps_of, tile, out, lanes)
-            ends = blocks * prod(tile.values()) * prod(fill.values()) * (2.0 + stores) + 4.0
-            # rows of scalars outside, so that each is loaded once for all vectors
-            ordered = sorted(tile.items(), key=lambda dr: (dr[0] in beside, dr[0]))
-            work = tiles * (steps * busy + ends)
-            floor = storing(q.program, s, whole, out, q.target)
-            cycles = max(work, floor) + (WEIGHT * work if floor else 0.0) + copies
-            yield _Tile(s, vector, blocks, tuple(ordered), cycles, full)
-
-
-def _registers(o: Operand, tile: Mapping[str, int], blocks: int) -> int:
-    """Registers for the vectors of an operand: those that several rows use all at once, others one after the other."""
-    return blocks * prod(r for d, r in tile.items() if d in o.dims) if tile.keys() - o.dims else 1
-
-
-def _row_tiles(
-    rows: Sequence[str], extents: Mapping[str, int], registers: int, blocks: int
-) -> Iterator[dict[str, int]]:
-    """Tiles over at most two row dims."""
-    yield {}
-    for i, a in enumerate(rows):
-        for ra in _row_sizes(extents[a]):
-            if ra * blocks > registers:
-                break
-            yield {a: ra}
-            for b in rows[i + 1 :]:
-                for rb in _row_sizes(extents[b]):
-                    if ra * rb * blocks > registers:
-                        break
-                    yield {a: ra, b: rb}
-
-
-def _row_sizes(extent: int) -> list[int]:
-    """Sizes that some number of tiles, as even as can be, has."""
-    return [r for r in range(2, min(extent, ROWS) + 1) if even(extent, r)[0] == r]
-
-
-def _step_cycles(
-    every: Sequence[Operand],
-    gathers: Mapping[Operand, float],
-    vector: str,
-    tile: Mapping[str, int],
-    blocks: int,
-    fill: Mapping[str, float],
-    target: Target,
-) -> float:
-    """Cycles of one reduction step: multiply-adds, loads or latency, whichever binds."""
-    fmas = blocks * prod(tile.values()) * prod(fill.values())
-    vectors = scalars = 0.0
-    for o in every:
-        rows = prod(r * fill[d] for d, r in tile.items() if d in o.dims)
-        if vector in o.dims:
-            vectors += rows * blocks * fill[vector] * gathers[o]
-        else:
-            scalars += rows
-    busy = max(fmas / target.fma_per_cycle, (vectors + scalars) / target.loads_per_cycle, float(target.latency))
-    return busy + 0.5 * vectors + 0.15 * scalars + 0.5
-
-
 # --- loops and copies ------------------------------------------------------------------------------------------------
 
 
@@ -308,20 +183,23 @@ class _Forms:
     What depends on less than the order of all loops is found once.
     """
 
-    def __init__(self, q: _Setting, t: _Tile) -> None:
+    def __init__(self, q: Setting, t: Tile) -> None:
         self.q, self.s = q, t.statement
         self.extents = typical(t.statement)
         self.lanes = q.target.lanes(itemsize(self.s))
         self.every = operands(self.s, q.layouts)
         order = reduce_order(self.s, self.every, t.vector)
         self.plan = RegisterPlan(t.vector, t.blocks * self.lanes, t.rows, order, ())
-        self.direct = {o: _loading(q, o, t.vector, self.lanes) if t.vector in o.dims else 0.0 for o in self.every}
+        self.direct = {o: load_cost(q, o, t.vector, self.lanes) if t.vector in o.dims else 0.0 for o in self.every}
         self.groups = _alike(self.every)
         self.forms: dict[tuple[Operand, tuple[str, ...]], list[Form]] = {}
 
     def choices(
-        self, visits: Callable[[Statement, RegisterPlan, Layout, int], Iterable[tuple[Loop, ...]]]
+        self, visits: Callable[[Statement, RegisterPlan, Layout, int], Iterable[tuple[Loop, ...]]], below: float | None
     ) -> Iterator[Choice]:
+        """The tile's plans for each order of its loops; of those that do not take fewer cycles than `below`, and than
+        plans before them, most are left out.
+        """
         s, out = self.s, self.q.layouts[self.s.write.array]
         strides = {d: (along(s.write.index, d, out) or 1) * itemsize(s) for d in s.kept}
         steps = vector_steps(s, self.plan.vector, self.plan.width, out)
@@ -333,7 +211,10 @@ class _Forms:
             order = tuple(dict.fromkeys((*(loop.dim for loop in loops), *plan.order)))
             alike = [forms for group in self.groups for forms in _same([self._forms(o, order) for o in group])]
             made = partial(self._choice, plan, result, floor, alike)
-            yield from _combined([len(group[0]) for group in alike], made)
+            counts = [len(group[0]) for group in alike]
+            for choice in _combined(counts, made, inf if below is None or prod(counts) > PRODUCT else below):
+                yield choice
+                below = None if below is None else min(below, choice.prediction.total)
 
     def _choice(
         self,
@@ -369,11 +250,11 @@ class _Forms:
             guard=frozenset() if plan.vector in guard and direct else guard,
         )
         dims = [plan.vector] if plan.vector in o.dims else [d for d, r in plan.rows if d in o.dims and r > 2]
-        made = _relaid(self.q, self.s, o, box(self.s.domain), dims[0], plan.tile(dims[0]), order) if dims else None
+        made = relaid(self.q, self.s, o, box(self.s.domain), dims[0], plan.tile(dims[0]), order) if dims else None
         if made is None or direct is not None:
             yield (), here, 0.0
         if made is not None:
-            cost = 0.0 if o.load.array in self.q.constants else _copying(self.q, o, made, dims[0])
+            cost = 0.0 if o.load.array in self.q.constants else copying(self.q, o, made, dims[0])
             yield ((o, dims[0], plan.tile(dims[0])),), _copied(made, dims[0], plan, o.itemsize), cost
 
 
@@ -394,11 +275,12 @@ def _same(forms: Sequence[list[Form]]) -> Iterator[list[list[Form]]]:
     yield from kinds.values()
 
 
-def _combined(counts: Sequence[int], made: Callable[[Sequence[int], float], Choice | None]) -> Iterator[Choice]:
-    """Of all combinations of so many forms each those that are better than the ones before; of more than `PRODUCT`,
-    those on the way of a descent that changes one at a time.
+def _combined(
+    counts: Sequence[int], made: Callable[[Sequence[int], float], Choice | None], least: float
+) -> Iterator[Choice]:
+    """Of all combinations of so many forms each those that are better than the ones before, and than `least`; of more
+    than `PRODUCT`, those on the way of a descent that changes one at a time.
     """
-    least = inf
     if prod(counts) <= PRODUCT:
         for which in product(*map(range, counts)):
             found = made(which, least)
@@ -414,44 +296,6 @@ def _combined(counts: Sequence[int], made: Callable[[Sequence[int], float], Choi
                 yield found
                 if found.prediction.total < least:
                     at[n], least = form, found.prediction.total
-
-
-def _loading(q: _Setting, o: Operand, vector: str, lanes: int) -> float | None:
-    """Instructions that load a vector of an operand where it lies: whole, masked or in runs; None if lane by lane."""
-    if o.dense(vector):
-        return 1.0
-    layout = q.layouts[o.load.array]
-    seen = window(o.value, vector, layout) if q.target.masked else None
-    if seen is not None:
-        return MASKED if seen.step == 1 else 2 * MASKED + 1.0
-    steps = lane_steps(o, vector, lanes, layout)
-    return None if steps is None else loading(steps, lanes)
-
-
-def _relaid(
-    q: _Setting,
-    s: Statement,
-    o: Operand,
-    ranges: Mapping[str, tuple[int, int]],
-    d: str,
-    panel: int,
-    order: Sequence[str],
-) -> Relaid | None:
-    return (
-        None
-        if o.load.array in q.within.still
-        else relay(q.program.array(o.load.array), o, ranges, d, panel, order, "copy")
-    )
-
-
-def _copying(q: _Setting, o: Operand, made: Relaid, dim: str) -> float:
-    """Cycles to read the operand and write its copy: from memory, or twice as fast within the last cache; an operand
-    that is not dense along the panels is transposed cell by cell.
-    """
-    size = made.cells * o.itemsize
-    near = 2.0 if 4 * size <= q.target.l3 else 1.0
-    moved = 2.0 * size / (q.target.bytes_per_cycle * near)
-    return BARRIER + max(moved, 0.0 if o.stride(dim) == 1 else made.cells * TRANSPOSE)
 
 
 def _copied(made: Relaid, d: str, plan: RegisterPlan, itemsize: int) -> Stream:
