@@ -201,7 +201,7 @@ def predict(
     executions = prod(trips)
     inside = _inner(plan, extents)
     steps = executions * prod(inside[d] for d in plan.order)
-    fill = filled(plan, extents, lanes)
+    fill = {d: filled(extents[d], plan.tile(d), lanes if d == plan.vector else 1) for d in (plan.vector, *rows)}
     part = prod(fill.values())
     vectors = sum(o.instructions * blocks * _seen(o, rows) * _part(o, fill) for o in operands if o.vector)
     scalars = sum(_seen(o, rows) * _part(o, fill) for o in operands if not o.vector)
@@ -233,11 +233,11 @@ def predict(
     )
 
 
-def filled(plan: RegisterPlan, extents: Mapping[str, int], lanes: int) -> dict[str, float]:
-    """How much of its tiles a dim fills on average: the last ones are smaller, to whole vectors along the lanes."""
-    unit = {plan.vector: lanes}
-    whole = {d: -(-extents[d] // unit.get(d, 1)) * unit.get(d, 1) for d in (plan.vector, *dict(plan.rows))}
-    return {d: n / (-(-n // plan.tile(d)) * plan.tile(d)) for d, n in whole.items()}
+@lru_cache(maxsize=1 << 12)
+def filled(extent: int, tile: int, unit: int = 1) -> float:
+    """How much of its tiles a dim fills on average: the last ones are smaller, to whole units (vectors along lanes)."""
+    whole = -(-extent // unit) * unit
+    return whole / (-(-whole // tile) * tile)
 
 
 def _part(o: Stream, fill: Mapping[str, float]) -> float:

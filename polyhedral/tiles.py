@@ -21,7 +21,7 @@ from polyhedral.prices import BARRIER, TRANSPOSE
 from polyhedral.program import Program, Statement
 from polyhedral.register_plan import RegisterPlan, even
 from polyhedral.rewrites.relay import Relaid, relay
-from polyhedral.stores import instructions, lane_steps, loading, storing, vector_steps
+from polyhedral.stores import instructions, lane_steps, loading, past_cache, storing, vector_steps
 from polyhedral.target import Target
 from polyhedral.windows import window
 
@@ -87,7 +87,6 @@ class _Sketch:
     number: int
     blocks: int
     rows: Mapping[str, int]
-    plan: RegisterPlan
     full: bool
     tiles: int
     busy: float
@@ -105,6 +104,8 @@ class _Along:
     lanes: int
     steps: int
     copies: float
+    floor: float
+    """What memory takes for the results at least."""
 
     def work(self, tiles: int, busy: float, results: float, stores: float) -> float:
         """Cycles of steps, and of storing at the ends of tiles."""
@@ -114,7 +115,10 @@ class _Along:
         s, out = self.s, self.q.layouts[self.s.write.array]
         steps = vector_steps(s, self.vector, x.blocks * self.lanes, out)
         work = self.work(x.tiles, x.busy, x.results, instructions(s, steps, x.rows, out, self.lanes))
-        floor = storing(self.q.program, s, x.plan, out, self.q.target)
+        plan = RegisterPlan(self.vector, x.blocks * self.lanes, tuple(x.rows.items()), (), ())
+        return self.all(work, storing(self.q.program, s, plan, out, self.q.target) if self.floor else 0.0)
+
+    def all(self, work: float, floor: float) -> float:
         return max(work, floor) + (WEIGHT * work if floor else 0.0) + self.copies
 
 
@@ -160,7 +164,8 @@ def _shared(q: Setting, s: Statement, vector: str, every: Sequence[Operand]) -> 
         (o, r) for o, r in made if r and o.load.array not in q.constants and load_cost(q, o, vector, lanes) is None
     ]
     copies = sum(copying(q, o, r, vector) for o, r in forced)
-    return _Along(q, s, vector, lanes, prod(extents[d] for d in s.reduced), copies)
+    floor = past_cache(q.program, s, q.target)
+    return _Along(q, s, vector, lanes, prod(extents[d] for d in s.reduced), copies, floor)
 
 
 def _sketches(along: _Along, every: Sequence[Operand]) -> Iterator[_Sketch]:
@@ -184,16 +189,16 @@ def _sketches(along: _Along, every: Sequence[Operand]) -> Iterator[_Sketch]:
             seen = [(dims, prod(r for d, r in tile.items() if d in dims)) for dims in vectors]
             if sum(blocks * n if tile.keys() - dims else 1 for dims, n in seen) > rest:
                 continue
-            plan = RegisterPlan(vector, blocks * lanes, tuple(tile.items()), (), ())
-            if any(extents[d] % min(plan.tile(d), extents[d]) for d in q.within.whole):
+            sizes = {vector: blocks * lanes, **tile}
+            if any(extents[d] % min(sizes.get(d, 1), extents[d]) for d in q.within.whole):
                 continue
             full = blocks * sum(n for _, n in seen) > rest
-            fill = filled(plan, extents, lanes)
+            fill = {d: filled(extents[d], n, lanes if d == vector else 1) for d, n in sizes.items()}
             busy = _step_cycles(loads, vector, tile, blocks, fill, q.target)
-            tiles = prod(-(-extents[d] // plan.tile(d)) for d in (vector, *rows))
+            tiles = prod(-(-extents[d] // sizes.get(d, 1)) for d in (vector, *rows))
             results = accumulators * prod(fill.values())
-            least = along.work(tiles, busy, results, 1.0) + along.copies
-            yield _Sketch(number, blocks, tile, plan, full, tiles, busy, results, least)
+            least = along.all(along.work(tiles, busy, results, 1.0), along.floor)
+            yield _Sketch(number, blocks, tile, full, tiles, busy, results, least)
             number += 1
 
 
