@@ -7,7 +7,7 @@ What stands in a block is left to those who build it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import cgen
@@ -38,4 +38,13 @@ def braced(parts: Sequence[cgen.Generable]) -> cgen.Generable:
 
 def printed(made: cgen.Generable) -> str:
     """Structure as text, braces at the end of the line that opens them."""
-    return re.sub(r"(?m)^( *(?!#)\S.*\)|.*\belse)\n *\{$", r"\1 {", str(made))
+    return _with_braces(str(made))
+
+
+def printed_block(lines: Iterable[str]) -> str:
+    """Lines of structure as a block."""
+    return _with_braces("\n".join(["{", *(f"  {line}".rstrip() for line in lines), "}"]))
+
+
+def _with_braces(text: str) -> str:
+    return re.sub(r"(?m)^( *(?!#)\S.*\)|.*\belse)\n *\{$", r"\1 {", text)

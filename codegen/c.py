@@ -17,10 +17,10 @@ import cgen
 import numpy as np
 
 from codegen import loops as lp
-from codegen import support
-from codegen.blocks import block, braced, branch, loop, printed
+from codegen import support, units
+from codegen.blocks import block, braced, branch, loop, printed_block
 from codegen.partials import has_lanes, partial_region
-from codegen.phases import phases
+from codegen.phases import phases, touched
 from codegen.reads import Reads
 from codegen.registers import Registers
 from codegen.scalar import NARROW, STORAGE, Scalar, bare, c_name, integer, literal
@@ -42,7 +42,7 @@ _RESERVED = frozenset((
     "INFINITY", "buffers", "sizes", "threads", "fault", "exp", "exp2", "log", "log2", "sqrt", "sin", "cos", "tan",
     "tanh", "sinh", "cosh", "asin", "acos", "atan", "erf", "floor", "ceil", "round", "rint", "trunc", "fabs", "fmod",
     "pow", "hypot", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "gather", "floord", "imin", "imax", "main", "lane",
-    "exp_f32",
+    "exp_f32", units.MACRO,
 ))  # fmt: skip
 
 
@@ -50,7 +50,8 @@ _RESERVED = frozenset((
 class Source:
     """Text of a kernel and how to call it: `symbol(buffers, sizes, threads)` with these names in this order.
 
-    Buffers are inputs, outputs and temporaries; sizes are the program's, then the run-time strides.
+    Buffers are inputs, outputs and temporaries; sizes are the program's, then the run-time strides.  A long text is in
+    several `units` (see `codegen.units`).
     """
 
     text: str
@@ -58,15 +59,17 @@ class Source:
     buffers: tuple[str, ...]
     sizes: tuple[str, ...]
     language: str = "c"
+    units: int = field(default=1, kw_only=True)
 
 
 @dataclass(frozen=True)
 class _Body:
-    """One static function of a kernel: its name, what it does, and which of the kernel's arrays it takes."""
+    """One function of a kernel: its name, what it does, which of the kernel's arrays it takes, and its unit."""
 
     name: str
-    code: Sequence[cgen.Generable]
+    lines: Sequence[str]
     arrays: tuple[int, ...]
+    unit: int
 
 
 @dataclass(frozen=True)
@@ -225,6 +228,13 @@ class Emitter:
             text = f"{name}({text}, {self.bound(a)})"
         return text
 
+    def pieces(self, root: lp.Node, *, shared: bool) -> list[units.Piece]:
+        """The statements for loops; apart where these stand one after another, and may be in different functions."""
+        if isinstance(root, lp.Block) and (lp.has_parallel(root) or not shared):
+            return [p for n in root.children for p in self.pieces(n, shared=shared)]
+        lines = (line for g in self.node(root, shared=shared) for line in g.generate())
+        return [units.Piece(tuple(lines), touched(root, self.families))]
+
     def node(self, n: lp.Node, *, shared: bool) -> list[cgen.Generable]:
         """Statements for a node; `shared` while every thread runs this code (outside any parallel loop)."""
         if shared and (isinstance(n, lp.Local) or not lp.has_parallel(n)):  # memory of its own is one thread's
@@ -338,19 +348,25 @@ def emit(
     parallel = lp.has_parallel(root)
     apart = {*local, *(n.array for n in lp.walk(root) if isinstance(n, lp.Promoted) and not n.stored)}
     arrays = [a for a in p.arrays if a.role is not Role.CONSTANT and a.name not in apart]
-    parts = phases(root, emitter.families, shared or Sharing())
+    made: list[list[units.Piece]] = []
+    for part in phases(root, emitter.families, shared or Sharing()):
+        every = emitter.pieces(part.root, shared=parallel)
+        fence = () if parallel else tuple(line for g in emitter.fence(part.root) for line in g.generate())
+        made.append([*every, units.Piece(fence, frozenset())] if fence else every)
+    functions, unit = units.functions(made)
     bodies = [
         _Body(
-            f"{symbol}_body" if len(parts) == 1 else f"{symbol}_phase_{k}",
-            [*emitter.node(part.root, shared=parallel), *([] if parallel else emitter.fence(part.root))],
-            tuple(i for i, a in enumerate(arrays) if len(parts) == 1 or a.name in part.arrays),
+            f"{symbol}_body" if len(functions) == 1 else f"{symbol}_phase_{k}",
+            f.lines,
+            tuple(i for i, a in enumerate(arrays) if len(functions) == 1 or a.name in f.arrays),
+            unit[k],
         )
-        for k, part in enumerate(parts)
+        for k, f in enumerate(functions)
     ]
-    text = "\n".join(
-        [*_head(p, emitter), *_functions(symbol, emitter, arrays, (*p.sizes, *strides), bodies, parallel), ""]
-    )
-    return Source(text, symbol, tuple(a.name for a in arrays), (*p.sizes, *strides))
+    count = max(unit, default=1)
+    scalars = (*p.sizes, *strides)
+    text = "\n".join([*_head(p, emitter, count), *_functions(symbol, emitter, arrays, scalars, bodies, parallel), ""])
+    return Source(text, symbol, tuple(a.name for a in arrays), scalars, units=count)
 
 
 def c_spellings(names: Sequence[str]) -> dict[str, str]:
@@ -365,18 +381,25 @@ def c_spellings(names: Sequence[str]) -> dict[str, str]:
     return spelled
 
 
-def _head(p: Program, emitter: Emitter) -> list[str]:
+def _head(p: Program, emitter: Emitter, count: int) -> list[str]:
+    """What all units share."""
     complex_used = any(a.dtype.kind == "c" for a in p.arrays)
     includes = ["stdint.h", "math.h", *(["complex.h"] if complex_used else [])]
     named = " ".join(p.name.split()).replace("*/", "* /")  # a name that would end the comment
     lines = [f"/* {named}: generated by polyhedral-loops */", *(str(cgen.Include(i)) for i in includes), ""]
+    lines += units.head(count) if count > 1 else []
     helpers = support.text(emitter.scalar.used)
     lines += [helpers, ""] if helpers else []
     vectors = emitter.registers.c.vectors
     lines += ["\n".join(vectors.head()), ""] if vectors.types else []
     for a in p.with_role(Role.CONSTANT):
         values = ", ".join(constant_value(v, a) for v in a.data or ())
-        lines += [f"static const {STORAGE[a.dtype.name]} {emitter.spell(a.name)}[] = {{{values or 0}}};", ""]
+        table = f"const {STORAGE[a.dtype.name]} {emitter.spell(a.name)}[]"
+        if count == 1 or len(values) < units.TABLE:
+            lines += [f"static {table} = {{{values or 0}}};", ""]
+        else:
+            lines += [f'extern {table} __attribute__((visibility("hidden")));']
+            lines += units.within(1, [f"{table} = {{{values}}};"])
     return lines
 
 
@@ -400,13 +423,17 @@ def _functions(
 ) -> list[str]:
     scalars = [f"const int64_t {emitter.spell(n)}" for n in sizes]
     fault = "gather" in emitter.scalar.used
-    lines: list[str] = []
+    parts: dict[int, list[str]] = {}
+    count = max((b.unit for b in bodies), default=1)
+    # noipa: gcc 12 may rewrite addresses so that it takes the body for one without effect, and drops the call
+    kind = "noinline, noipa" if count == 1 else 'noinline, noipa, visibility("hidden")'
+    known: list[str] = []
     calls: list[str] = []
     for b in bodies:
         taken = [*(_pointer(arrays[i], emitter) for i in b.arrays), *scalars, *(["int32_t *fault"] if fault else [])]
-        # noipa: gcc 12 may rewrite addresses so that it takes the body for one without effect, and drops the call
-        head = f"static __attribute__((noinline, noipa)) void {b.name}({', '.join(taken) or 'void'})"
-        lines += [f"{head} {printed(cgen.Block(list(b.code)))}", ""]
+        head = f"{'static ' * (count == 1)}__attribute__(({kind})) void {b.name}({', '.join(taken) or 'void'})"
+        known.append(f"{head};")
+        parts.setdefault(b.unit, []).extend([f"{head} {printed_block(b.lines)}", ""])
         args = [*(f"buffers[{i}]" for i in b.arrays), *(f"sizes[{i}]" for i in range(len(scalars)))]
         calls.append(f"{b.name}({', '.join([*args, *(['&fault'] if fault else [])])});")
     if len(calls) > 1:
@@ -415,8 +442,7 @@ def _functions(
     unused = [
         f"  (void){n};" for n, needed in (("buffers", arrays), ("sizes", scalars), ("threads", region)) if not needed
     ]
-    return [
-        *lines,
+    entry = [
         f"int32_t {symbol}(void *const *buffers, const int64_t *sizes, int32_t threads) {{",
         *unused,
         "  int32_t fault = 0;",
@@ -425,6 +451,10 @@ def _functions(
         "  return fault;",
         "}",
     ]
+    if count == 1:
+        return [line for lines in parts.values() for line in lines] + entry
+    last = [*parts.pop(count), *entry]
+    return [*known, "", *(x for u in sorted(parts) for x in units.within(u, parts[u])), *units.within(count, last)]
 
 
 def _pointer(a: Array, emitter: Emitter) -> str:

@@ -28,12 +28,12 @@ class Phase:
 
 def phases(root: Node, families: Mapping[str, Family], shared: Sharing) -> tuple[Phase, ...]:
     """The loops cut where they stand one after another, as seldom as will keep every pair in `shared` apart."""
-    whole = Phase(root, _touched(root, families))
+    whole = Phase(root, touched(root, families))
     if shared.apart(whole.arrays):
         return (whole,)
     made: list[Phase] = []
     for part in _parts(root):
-        here = Phase(part, _touched(part, families))
+        here = Phase(part, touched(part, families))
         if not shared.apart(here.arrays):
             raise InternalError(
                 "PH999", f"arrays that share memory are needed at once: {', '.join(sorted(here.arrays))}"
@@ -65,7 +65,8 @@ def _joined(a: Node, b: Node) -> Node:
     return Block((*(a.children if isinstance(a, Block) else (a,)), b))
 
 
-def _touched(node: Node, families: Mapping[str, Family]) -> frozenset[str]:
+def touched(node: Node, families: Mapping[str, Family]) -> frozenset[str]:
+    """The arrays that loops touch."""
     found: set[str] = set()
     for n in walk(node):
         match n:

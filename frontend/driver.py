@@ -358,7 +358,8 @@ def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
     clock = _Clock(built.timings)
     compiler = here.compiler(built.options)
     store = here.cache(built.options)
-    native, info = build(built.source.text, built.source.symbol, compiler, store, team=here.team)
+    source = built.source
+    native, info = build(source.text, source.symbol, compiler, store, units=source.units, team=here.team)
     clock.lap("cache and load", less=info.seconds)
     clock.add("C compiler", info.seconds)
     log.info("%s: %s", built.program.name, clock.timings())

@@ -15,7 +15,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE
 from polyhedral.blocks import Blocks
-from polyhedral.candidates import Choice, Within
+from polyhedral.candidates import Choice
 from polyhedral.chooser import Chooser
 from polyhedral.errors import Remark
 from polyhedral.layout import Layout, row_major
@@ -25,6 +25,7 @@ from polyhedral.program import Program, Statement, touched
 from polyhedral.register_plan import RegisterPlan, balance
 from polyhedral.rewrites.mask import hull, mask
 from polyhedral.target import Target
+from polyhedral.tiles import Within
 from polyhedral.transforms.share import Nest, Shared
 
 GAIN = 0.95

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
-from polyhedral.candidates import ALONE, Choice, Within, best
+from polyhedral.candidates import Choice, best
 from polyhedral.layout import Layout
 from polyhedral.program import Access, Program, Role, Statement, touched
 from polyhedral.target import Target
+from polyhedral.tiles import ALONE, Within
 
 
 @dataclass

@@ -84,7 +84,7 @@ class Stream:
         if not written:
             return self.count * prod(own.values())
         every = tuple((self.strides.get(d, 0), n) for d, n in (*own.items(), *written.items()))
-        return self.count * _distinct(every) / prod(written.values())
+        return self.count * distinct(every) / prod(written.values())
 
     def axes(self, span: Mapping[str, int]) -> list[tuple[int, int]]:
         """(stride in bytes, length) of a box of `span` cells along each dim, densest first."""
@@ -219,7 +219,7 @@ def predict(
     executions = prod(trips)
     inside = _inner(plan, extents)
     steps = executions * prod(inside[d] for d in plan.order)
-    fill = filled(plan, extents, lanes)
+    fill = {d: filled(extents[d], plan.tile(d), lanes if d == plan.vector else 1) for d in (plan.vector, *rows)}
     part = prod(fill.values())
     once = {d: inside[d] for d in plan.written}
     vectors = sum(o.instructions * blocks * o.loads(rows, once) * _part(o, fill) for o in operands if o.vector)
@@ -266,15 +266,15 @@ def _anew(
     return lines
 
 
-def filled(plan: RegisterPlan, extents: Mapping[str, int], lanes: int) -> dict[str, float]:
-    """How much of its tiles a dim fills on average: the last ones are smaller, to whole vectors along the lanes."""
-    unit = {plan.vector: lanes}
-    whole = {d: -(-extents[d] // unit.get(d, 1)) * unit.get(d, 1) for d in (plan.vector, *dict(plan.rows))}
-    return {d: n / (-(-n // plan.tile(d)) * plan.tile(d)) for d, n in whole.items()}
+@lru_cache(maxsize=1 << 12)
+def filled(extent: int, tile: int, unit: int = 1) -> float:
+    """How much of its tiles a dim fills on average: the last ones are smaller, to whole units (vectors along lanes)."""
+    whole = -(-extent // unit) * unit
+    return whole / (-(-whole // tile) * tile)
 
 
 @lru_cache(maxsize=1 << 12)
-def _distinct(axes: tuple[tuple[int, int], ...]) -> int:
+def distinct(axes: tuple[tuple[int, int], ...]) -> int:
     """How many different places the steps along some axes lead to."""
     places = {0}
     for stride, n in axes:

@@ -16,7 +16,7 @@ from math import log2, prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine
-from polyhedral.candidates import Choice, itemsize
+from polyhedral.candidates import Choice
 from polyhedral.cluster import components
 from polyhedral.errors import Remark
 from polyhedral.layout import Layout
@@ -27,6 +27,7 @@ from polyhedral.register_plan import RegisterPlan
 from polyhedral.rewrites.fuse_dims import fuse_dims
 from polyhedral.stores import instructions, lane_steps, loading, vector_steps
 from polyhedral.target import Target
+from polyhedral.tiles import itemsize
 
 LONGEST = 8
 """Statements that one tile computes at most after its reduction."""

@@ -18,9 +18,10 @@ from math import lcm, prod
 from polyhedral import affine as aff
 from polyhedral.affine import Affine
 from polyhedral.cluster import components
+from polyhedral.expr import Load
 from polyhedral.layout import Layout
 from polyhedral.prices import BARRIER, array_bytes, rate
-from polyhedral.program import Program, Role, Statement, reads, touched
+from polyhedral.program import Access, Program, Role, Statement, reads, touched
 from polyhedral.register_plan import EVEN, RegisterPlan, balance
 from polyhedral.target import Target
 from polyhedral.transforms.share import Nest, Shared, own_bytes
@@ -48,10 +49,33 @@ class _Facts:
         """Whether a cluster is one statement, or one register tile with its epilogue."""
         return len(cluster) == 1 or any(n in self.plans and self.plans[n].epilogue for n in cluster)
 
+    def accesses(self, name: str) -> tuple[tuple[str, frozenset[str], float], ...]:
+        """What a statement brings into caches, past which some results stream: arrays, the dims along which it moves,
+        and bytes.
+        """
+        found = self._accesses.get(name)
+        if found is None:
+            p, s = self.program, self.program.statement(name)
+            past = name in self.plans and self.plans[name].streams and s.write.array not in p.read
+            found = self._accesses[name] = tuple(
+                (a.array, _moving(a), array_bytes(p.array(a.array)))
+                for a in (reads(s) if past else (s.write, *reads(s)))
+            )
+        return found
+
+    @cached_property
+    def _accesses(self) -> dict[str, tuple[tuple[str, frozenset[str], float], ...]]:
+        return {}
+
     @cached_property
     def only(self) -> frozenset[str]:
         """The arrays that are in registers alone."""
         return frozenset[str]().union(*(plan.only for plan in self.plans.values()))
+
+
+def _moving(access: Access | Load) -> frozenset[str]:
+    """The dims along which an access moves."""
+    return frozenset[str]().union(*(aff.dims_of(i) for _, i in access.index if isinstance(i, Affine)))
 
 
 def nests(
@@ -292,17 +316,13 @@ def _extent(q: _Facts, dims: Mapping[str, str]) -> int:
 
 
 def _held(q: _Facts, alike: Sequence[Mapping[str, str]], sizes: Sequence[int], extents: Sequence[int]) -> float:
-    """Bytes that one block keeps in caches: what streams past them is not there."""
+    """Bytes that one block keeps in caches."""
     held: dict[str, float] = {}
     for name in alike[0]:
-        s = q.program.statement(name)
-        past = name in q.plans and q.plans[name].streams and s.write.array not in q.program.read
-        for access in reads(s) if past else (s.write, *reads(s)):
-            part = 1.0
-            for dims, size, extent in zip(alike, sizes, extents, strict=True):
-                if any(isinstance(i, Affine) and dims[name] in aff.dims_of(i) for _, i in access.index):
-                    part *= size / max(extent, 1)
-            held[access.array] = max(held.get(access.array, 0.0), part * array_bytes(q.program.array(access.array)))
+        mine = [(dims[name], size / max(extent, 1)) for dims, size, extent in zip(alike, sizes, extents, strict=True)]
+        for array, moving, size in q.accesses(name):
+            part = prod((share for d, share in mine if d in moving), start=1.0)
+            held[array] = max(held.get(array, 0.0), part * size)
     return sum(held.values())
 
 
@@ -326,8 +346,8 @@ def _again(q: _Facts, names: Sequence[str], loops: Sequence[Shared]) -> float:
         s = q.program.statement(name)
         mine = {dict(loop.dims)[name] for loop in loops}
         for array in {load.array for load in reads(s)}:
-            moving = (i for load in reads(s) if load.array == array for _, i in load.index if isinstance(i, Affine))
+            moving = frozenset[str]().union(*(_moving(load) for load in reads(s) if load.array == array))
             size = array_bytes(q.program.array(array))
-            if not mine & frozenset[str]().union(*map(aff.dims_of, moving)) and size > FULL * q.target.l1:
+            if not mine & moving and size > FULL * q.target.l1:
                 total += (blocks - 1) * size / rate(size, q.target)
     return total

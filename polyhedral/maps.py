@@ -116,4 +116,3 @@ def parts(
                 yield from parts(whole, plan, named)
             return
     yield s, plan
-

@@ -81,7 +81,14 @@ def _operand(e: ex.Expr, dims: Sequence[str], layouts: Mapping[str, Layout]) -> 
 
 def along(index: Sequence[tuple[str, Affine | ex.Expr]], dim: str, layout: Layout) -> int | None:
     """The stride in elements along a dim, None where it is not constant (a floor is on the way)."""
-    place = offset(index, layout)
+    return _along(tuple(index), dim, layout.strides)
+
+
+@lru_cache(maxsize=1 << 13)
+def _along(
+    index: tuple[tuple[str, Affine | ex.Expr], ...], dim: str, strides: tuple[tuple[str, int | str], ...]
+) -> int | None:
+    place = _offset(index, strides)
     floors = (t.arg for t, _ in place.terms if isinstance(t, Floor))
     return None if any(dim in aff.dims_of(arg) for arg in floors) else place.coefficient(Var(dim))
 

@@ -17,7 +17,7 @@ from polyhedral.affine import TRUE
 from polyhedral.ahead import ahead
 from polyhedral.blocked import Blocked, in_blocks
 from polyhedral.blocks import blocks
-from polyhedral.candidates import Choice, itemsize
+from polyhedral.candidates import Choice
 from polyhedral.chooser import Chooser
 from polyhedral.epilogue import Epilogue, epilogues, fused
 from polyhedral.errors import Remark
@@ -34,6 +34,7 @@ from polyhedral.rewrites.relay import Relaid, named, relay, use
 from polyhedral.rewrites.split import split
 from polyhedral.stores import storing, streamed
 from polyhedral.target import Target
+from polyhedral.tiles import itemsize
 from polyhedral.transforms.share import Nest
 from polyhedral.visits import balanced
 

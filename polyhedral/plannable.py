@@ -15,7 +15,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral import isl
 from polyhedral.affine import TRUE, Affine
-from polyhedral.candidates import ALONE, Choice, Within
+from polyhedral.candidates import Choice
 from polyhedral.chooser import Chooser
 from polyhedral.lane_plan import lane_plan
 from polyhedral.layout import Layout
@@ -23,6 +23,7 @@ from polyhedral.operands import tied
 from polyhedral.program import Domain, Program, Range, Role, Statement, reads, touched
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.rewrites.mask import mask
+from polyhedral.tiles import ALONE, Within
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ Also whether they should go past the caches.  `codegen.shuffles` does it; here i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import log2, prod
 
 from polyhedral import affine as aff
@@ -37,7 +38,7 @@ def lane_steps(o: Operand, vector: str, lanes: int, layout: Layout) -> tuple[Ste
     """The steps of a vector's lanes in an operand, where these lie in short runs; None for another pattern."""
     if o.value != o.load:
         return None
-    index = [(d, i) for d, i in o.load.index if isinstance(i, Affine)]
+    index = tuple((d, i) for d, i in o.load.index if isinstance(i, Affine))
     steps = _along(index, vector, lanes, layout)
     return steps if steps is not None and len(steps) == 2 and steps[0].stride == 1 else None
 
@@ -47,7 +48,8 @@ def loading(steps: tuple[Steps, ...] | None, lanes: int) -> float:
     return 2.0 * lanes if steps is None else 2.0 * (lanes // steps[0].count) - 1.0
 
 
-def _along(index: Sequence[tuple[str, Affine]], vector: str, width: int, layout: Layout) -> tuple[Steps, ...] | None:
+@lru_cache(maxsize=1 << 11)
+def _along(index: tuple[tuple[str, Affine], ...], vector: str, width: int, layout: Layout) -> tuple[Steps, ...] | None:
     apart = steps_along(index, vector, width, layout)
     return None if apart is None else _steps_of(apart)
 
@@ -108,11 +110,11 @@ def storing(p: Program, s: Statement, plan: RegisterPlan, layout: Layout, target
     """Cycles that memory takes for a statement's results at least: 0 where the last cache keeps them, twice as many
     where lines are read before they are written.
     """
-    once = _past_cache(p, s, target)
+    once = past_cache(p, s, target)
     return once if not once or _streams(p, s, plan, layout, target) else 2.0 * once
 
 
-def _past_cache(p: Program, s: Statement, target: Target) -> float:
+def past_cache(p: Program, s: Statement, target: Target) -> float:
     """Cycles that memory takes to write a statement's results: 0 where the last cache keeps them."""
     a = p.array(s.write.array)
     size = prod(e.const for _, e in a.dims) * a.dtype.numpy.itemsize
@@ -143,7 +145,7 @@ def _streams(p: Program, s: Statement, plan: RegisterPlan, layout: Layout, targe
     them than the last cache keeps for whoever reads them next.
     """
     a = p.array(s.write.array)
-    if not _past_cache(p, s, target) or a.role is Role.INOUT or a.planes:
+    if not past_cache(p, s, target) or a.role is Role.INOUT or a.planes:
         return False
     if any(loop.dim in plan.order for loop in plan.loops) or any(not isinstance(st, int) for _, st in layout.strides):
         return False

@@ -45,12 +45,15 @@ def build(
     cache: Cache,
     extra_key_parts: Sequence[str] = (),
     *,
+    units: int = 1,
     extra: tuple[str, ...] = (),
     timeout: float | None = None,
     team: Team | None = None,
 ) -> tuple[Native, BuildInfo]:
-    """A callable for `symbol` of `source`.  `extra` are compiler flags, `extra_key_parts` only distinguish entries."""
-    key = build_key(source, compiler, extra, extra_key_parts)
+    """A callable for `symbol` of `source`, which is in so many `units`.  `extra` are compiler flags, `extra_key_parts`
+    only distinguish entries.
+    """
+    key = build_key(source, compiler, extra, (*extra_key_parts, *([f"{units} units"] if units > 1 else [])))
     found = _load_cached(key, symbol, cache, team)
     if found is not None:
         return found, BuildInfo(key, found.path, hit=True, seconds=0.0)
@@ -59,7 +62,7 @@ def build(
         if found is not None:
             return found, BuildInfo(key, found.path, hit=True, seconds=0.0)
         begin = time.perf_counter()
-        library = compile_shared(source, compiler, timeout=timeout, extra=extra)
+        library = compile_shared(source, compiler, units=units, timeout=timeout, extra=extra)
         seconds = time.perf_counter() - begin
         stored = _keep(cache, key, library, symbol, compiler, seconds)
     return load(stored.path, symbol, team), BuildInfo(key, stored.path, False, seconds, stored.remark)

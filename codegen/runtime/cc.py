@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""Find and drive the C compiler: argument lists, no shell, a private folder, and nothing left running afterwards.
+"""Find and drive the C compiler: argument lists, no shell, a minimal environment.
 
-Gives bytes and text back; keeping and loading them is left to `cache` and `native`.
+Gives bytes and text back; running processes is left to `processes`, keeping and loading what they make to `cache` and
+`native`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import platform
-import resource
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from codegen.runtime.cache import key_of, read_json, write_private
+from codegen.runtime.processes import Command, cannot_write, cores, execute, failure, head, private_folder
 from polyhedral.errors import ToolchainError
 
 # Safe for values: no NaN, infinity, signed zero or denormal changes its meaning under these.  `-fno-math-errno` lets
@@ -49,11 +46,7 @@ Kind = Literal["gcc", "clang"]
 OWN_FLAGS: Mapping[Kind, tuple[str, ...]] = {"gcc": ("-fno-predictive-commoning", "-fno-thread-jumps"), "clang": ()}
 MEMORY_LIMIT = 8 << 30
 
-_LINES = 8
 _LETTERS_A_SECOND = 2000
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_FULL_PHRASES = ("No space left on device", "Disk quota exceeded", "Read-only file system", "File size limit exceeded")
-_DEADLY = (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGXCPU)
 _PASSED_ON = ("PATH", "HOME", "LD_LIBRARY_PATH", "SDKROOT")
 _SCHEMA = "polyhedral.compiler/1"
 _PROBE = """\
@@ -115,17 +108,23 @@ def compile_shared(
     source: str,
     compiler: Compiler,
     *,
+    units: int = 1,
     timeout: float | None = None,
     extra: tuple[str, ...] = (),
     memory_limit: int | None = MEMORY_LIMIT,
 ) -> bytes:
-    """C text to the bytes of a shared library.
+    """C text to the bytes of a shared library; `units` of it are compiled at the same time, each with its number as
+    the macro UNIT, and linked.
 
     `timeout` is in seconds of wall clock, `patience(source)` where none is given; `memory_limit` in bytes of address
     space per process.  ToolchainError PH501 failed, PH502 took too long, PH503 killed by a signal, PH504 nowhere to
     write.
     """
-    return _run(source, compiler, (*extra, "-shared"), ("-lm",), timeout, memory_limit)
+    call = (compiler.path, *compiler.flags, *extra)
+    objects = [f"unit{k}.o" for k in range(1, units + 1)] if units > 1 else []
+    parts = [(*call, f"-DUNIT={k}", "-c", "-o", made, "kernel.c") for k, made in enumerate(objects, 1)]
+    whole = (*call, "-shared", "-o", "kernel.out", *(objects or ["kernel.c"]), "-lm")
+    return _run(source, compiler, [*parts, whole], timeout, memory_limit)
 
 
 def compile_asm(
@@ -137,7 +136,8 @@ def compile_asm(
     memory_limit: int | None = MEMORY_LIMIT,
 ) -> str:
     """C text to assembly text, with the flags of `compile_shared` and its errors."""
-    return _run(source, compiler, (*extra, "-S"), (), timeout, memory_limit).decode(errors="replace")
+    command = (compiler.path, *compiler.flags, *extra, "-S", "-o", "kernel.out", "kernel.c")
+    return _run(source, compiler, [command], timeout, memory_limit).decode(errors="replace")
 
 
 def patience(source: str) -> float:
@@ -221,11 +221,11 @@ def _probed(
 
 
 def _version(candidate: _Candidate, run_env: tuple[tuple[str, str], ...], timeout: float) -> str:
-    with _private_folder() as folder:
+    with private_folder() as folder:
         command = (candidate.path, *candidate.arguments, "--version")
-        _execute(command, folder, dict(run_env), timeout, MEMORY_LIMIT)
+        execute([command], folder, dict(run_env), timeout, MEMORY_LIMIT)
         with (folder / "stdout").open("rb") as out:
-            text = _head(out)
+            text = head(out)
     return text.splitlines()[0].strip() if text.strip() else "unknown"
 
 
@@ -267,133 +267,24 @@ def _remember(candidate: _Candidate, compiler: Compiler, native: bool, cache_fil
 def _run(
     source: str,
     compiler: Compiler,
-    before: tuple[str, ...],
-    after: tuple[str, ...],
+    commands: Sequence[Command],
     timeout: float | None,
     memory_limit: int | None,
 ) -> bytes:
+    """What the last of these commands writes to kernel.out from kernel.c, and from what the others write at once."""
     limit = patience(source) if timeout is None else timeout
-    with _private_folder() as folder:
-        command = (compiler.path, *compiler.flags, *before, "-o", "kernel.out", "kernel.c", *after)
+    end = time.monotonic() + limit
+    env = dict(compiler.env)
+    with private_folder() as folder:
         try:
             (folder / "kernel.c").write_text(source, encoding="utf-8")
         except OSError as error:
-            raise _cannot_write(error) from error
-        said = _execute(command, folder, dict(compiler.env), limit, memory_limit)
+            raise cannot_write(error) from error
+        if len(commands) > 1:
+            execute(commands[:-1], folder, env, limit, memory_limit, cores())
+            limit = max(end - time.monotonic(), 1.0)
+        (said,) = execute(commands[-1:], folder, env, limit, memory_limit)
         try:
             return (folder / "kernel.out").read_bytes()
         except OSError as error:
-            raise _failure("PH501", "wrote no output", command, said) from error
-
-
-@contextlib.contextmanager
-def _private_folder() -> Generator[Path]:
-    """A 0700 folder that is gone afterwards, whatever happened."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="polyhedral-cc-"))
-    except OSError as error:
-        raise _cannot_write(error) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _execute(
-    command: tuple[str, ...], folder: Path, env: dict[str, str], timeout: float, memory_limit: int | None
-) -> str:
-    """Run in `folder` as a process group of its own, and give what it wrote to stderr.  On time-out and on
-    interruption the whole group dies."""
-    env = {**env, "TMPDIR": str(folder)}
-    with _log() as log:
-        try:
-            with (folder / "stdout").open("wb") as out:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=log,
-                    cwd=folder,
-                    env=env,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            if error.errno in _FULL:
-                raise _cannot_write(error) from error
-            raise _failure("PH501", f"cannot be started: {error.strerror or error}", command, "") from error
-        try:
-            _limit_memory(process.pid, memory_limit)
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            _kill_group(process)
-            raise _failure("PH502", f"was stopped after {timeout:g} seconds", command, _head(log)) from None
-        except BaseException:
-            _kill_group(process)
-            raise
-        said = _head(log)
-    if status != 0:
-        raise _diagnose(status, command, said)
-    return said
-
-
-def _log() -> IO[bytes]:
-    """In memory where that exists, so that a compiler can still say that the disk is full."""
-    if sys.platform == "linux":
-        return os.fdopen(os.memfd_create("stderr"), "w+b")
-    return tempfile.TemporaryFile()
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, so that gcc removes its files, then SIGKILL: SIGTERM to the driver alone leaves cc1 running.  The
-    leader is reaped last, so that the group's number cannot be given to others in between."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGTERM)
-        time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _limit_memory(pid: int, memory_limit: int | None) -> None:
-    """Set from outside: a function between fork and exec would not be safe in a process with threads."""
-    if memory_limit is not None and sys.platform == "linux":
-        with contextlib.suppress(OSError, ValueError):
-            resource.prlimit(pid, resource.RLIMIT_AS, (memory_limit, memory_limit))
-
-
-def _diagnose(status: int, command: tuple[str, ...], said: str) -> ToolchainError:
-    """Tell a full disk and a killed compiler from a compiler that says no."""
-    if any(phrase in said for phrase in _FULL_PHRASES):
-        return _failure("PH504", "had nowhere to write", command, said, "free some disk space or set TMPDIR")
-    number = -status if status < 0 else status - 128
-    if status < 0 or (status > 128 and number in _DEADLY):
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        return _failure("PH503", f"was killed by {name}", command, said, "is the machine out of memory?")
-    if "signal terminated program" in said:
-        return _failure("PH503", "had a part of it killed", command, said, "is the machine out of memory?")
-    return _failure("PH501", f"failed with exit code {status}", command, said)
-
-
-def _failure(code: str, what: str, command: tuple[str, ...], said: str, hint: str = "") -> ToolchainError:
-    """The command as it can be typed, what became of it and the first lines that it wrote to stderr."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    shown = tuple(f"stderr: {line[:200]}" for line in lines[:_LINES])
-    more = (f"stderr: ... {len(lines) - _LINES} more lines",) if len(lines) > _LINES else ()
-    return ToolchainError(
-        code,
-        f"the C compiler {what}",
-        details=(f"command: {shlex.join(command)}", *shown, *more),
-        hints=(hint,) * bool(hint) + ('run "polyhedral doctor"',),
-    )
-
-
-def _cannot_write(error: OSError) -> ToolchainError:
-    return ToolchainError(
-        "PH504",
-        f"cannot write a file for the C compiler: {error.strerror or error}",
-        hints=("free some disk space, or set TMPDIR to a folder with space",),
-    )
-
-
-def _head(log: IO[bytes], limit: int = 1 << 16) -> str:
-    """The beginning of a file that may be endless, or no text."""
-    return os.pread(log.fileno(), limit, 0).decode(errors="replace")
+            raise failure("PH501", "wrote no output", commands[-1], said) from error

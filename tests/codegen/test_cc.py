@@ -4,6 +4,7 @@
 What a library does once it is loaded is tested in test_native.
 """
 
+import ctypes
 import json
 import os
 import shlex
@@ -233,6 +234,48 @@ def test_a_hanging_compiler_dies_with_its_children(tmp_path: Path, scratch: Path
     assert list(scratch.iterdir()) == []
 
 
+UNITS = "#if UNIT == 1\nint g(void);\nint f(void) { return g(); }\n#elif UNIT == 2\nint g(void) { return 7; }\n#endif\n"
+
+
+def test_units_are_compiled_apart_and_linked(compiler: Compiler, scratch: Path):
+    path = scratch / "linked.so"
+    path.write_bytes(compile_shared(UNITS, compiler, units=2))
+    assert ctypes.CDLL(str(path)).f() == 7
+    path.unlink()
+    assert list(scratch.iterdir()) == []
+
+
+def test_units_are_compiled_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Three compilers of which each waits for the others."""
+    monkeypatch.setattr(cc, "cores", lambda: 3)
+    meet = f"""
+        case "$*" in
+          *-shared*) exec echo linked > kernel.out;;
+        esac
+        touch {tmp_path}/$$
+        while [ $(ls {tmp_path} | grep -c '^[0-9]*$') -lt 3 ]; do sleep 0.02; done
+        """
+    assert compile_shared(SOURCE, fake(tmp_path, meet), units=3, timeout=30) == b"linked\n"
+
+
+def test_an_error_in_a_unit_ends_the_others(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cc, "cores", lambda: 2)
+    pids = tmp_path / "pid"
+    body = f"""
+        case "$*" in
+          *UNIT=2*) while [ ! -s {pids} ]; do sleep 0.02; done; echo 'kernel.c:3: error: no' >&2; exit 1;;
+        esac
+        echo $$ > {pids}
+        sleep 300 & wait
+        """
+    with pytest.raises(ToolchainError, match="exit code 1") as caught:
+        compile_shared(SOURCE, fake(tmp_path, body), units=2)
+    assert "-DUNIT=2" in caught.value.details[0]
+    assert "kernel.c:3" in caught.value.details[1]
+    assert group_is_gone(int(pids.read_text()))
+    assert list(scratch.iterdir()) == []
+
+
 def test_a_long_text_may_take_longer():
     """The gradient of a network with routing, 570 kB, takes gcc 22 seconds on a fast machine."""
     assert patience(SOURCE) < 61
@@ -288,7 +331,8 @@ def test_memory_is_limited(tmp_path: Path):
     assert caught.value.code in {"PH501", "PH503"}
 
 
-def test_interruption_is_raised_again_and_leaves_nothing(tmp_path: Path):
+@pytest.mark.parametrize("units", [1, 2])
+def test_interruption_is_raised_again_and_leaves_nothing(tmp_path: Path, units: int):
     """Ctrl-C while the compiler runs: KeyboardInterrupt arrives, and its processes are gone."""
     pids = tmp_path / "pid"
     slow = fake(tmp_path, f"echo $$ > {pids}.new; mv {pids}.new {pids}\nsleep 300 & wait")
@@ -297,7 +341,7 @@ import signal
 from codegen.runtime.cc import Compiler, compile_shared
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without it
 try:
-    compile_shared("", Compiler({slow.path!r}, "gcc", "", (), {slow.env!r}))
+    compile_shared("", Compiler({slow.path!r}, "gcc", "", (), {slow.env!r}), units={units})
 except KeyboardInterrupt:
     print("interrupted")
 """
