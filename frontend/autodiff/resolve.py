@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from frontend.autodiff.forward import Forward, Moved
 from frontend.autodiff.reverse import Reverse, Wanted
-from frontend.recorded import Gradient
+from frontend.recorded import Gradient, Promise
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
@@ -18,25 +19,25 @@ from polyhedral.program import Access, Domain, Program, Range, Statement
 from polyhedral.rewrites.share_parts import share_parts
 
 
-def resolve(p: Program, gradients: Sequence[Gradient], held: frozenset[str] = frozenset()) -> Program:
+def resolve(p: Program, promises: Sequence[Promise], held: frozenset[str] = frozenset()) -> Program:
     """The program with a definition for every promised array that it reads or returns; `held` arrays are constants."""
-    for g in gradients:
+    for g in promises:
         known = {a.name for a in p.arrays}
-        by = {w: r for w, r in zip(g.wrt, g.results, strict=True) if r in known}
-        if by:
-            alike = aff.same_sizes(aff.both(*p.assumptions))
-            p = _with(p, Wanted(g.outputs, by, g.along, alike, held, g.location))
+        if not known & set(g.results):
+            continue
+        alike = aff.same_sizes(aff.both(*p.assumptions))
+        p = share_parts(_one_spelling(p, alike))
+        taken = known | {a.name for a in p.arrays} | {s.name for s in p.statements}
+        if isinstance(g, Gradient):
+            by = {w: r for w, r in zip(g.wrt, g.results, strict=True) if r in known}
+            mode = Reverse(p, Wanted(g.outputs, by, g.along, alike, held, g.location), taken)
+        else:
+            outputs = tuple((o, r) for o, r in zip(g.outputs, g.results, strict=True) if r in known)
+            mode = Forward(p, Moved(outputs, dict(g.wrt), held, g.location), taken)
+        mode.run()
+        p = replace(p, arrays=(*p.arrays, *mode.arrays.values()), statements=(*p.statements, *mode.statements))
+        p = _in_order(p)
     return p
-
-
-def _with(p: Program, wanted: Wanted) -> Program:
-    p = share_parts(_one_spelling(p, wanted.alike))
-    taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
-    reverse = Reverse(p, wanted, taken)
-    reverse.run()
-    return _in_order(
-        replace(p, arrays=(*p.arrays, *reverse.arrays.values()), statements=(*p.statements, *reverse.statements))
-    )
 
 
 def _one_spelling(p: Program, at: Mapping[str, Affine]) -> Program:
