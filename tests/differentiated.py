@@ -21,7 +21,9 @@ from polyhedral.program import Program
 STEP = 1e-6
 
 
-def function(python: Callable[..., Any], axes: Mapping[str, str], sizes: Mapping[str, int] = {}) -> ph.Function:
+def function(
+    python: Callable[..., Any], axes: Mapping[str, str], sizes: Mapping[str, int] = {}, inout: str = ""
+) -> ph.Function:
     """A Function whose parameters are listed in `axes`, and `sizes`, whatever the signature of `python`."""
 
     def call(**given: Any) -> Any:
@@ -32,7 +34,7 @@ def function(python: Callable[..., Any], axes: Mapping[str, str], sizes: Mapping
         [inspect.Parameter(n, kind) for n in axes] + [inspect.Parameter(n, kind, annotation=ph.Size) for n in sizes]
     )
     call.__annotations__ = dict.fromkeys(sizes, ph.Size)
-    return ph.function(**axes)(call)
+    return ph.function(inout=inout, **axes)(call)
 
 
 def _name(v: np.ndarray) -> str:
@@ -58,19 +60,27 @@ def gradient(
     wrt: tuple[str, ...] = (),
     seed: int = 0,
     alter: Callable[[Program], Program] = lambda p: p,
+    inout: str = "",
 ) -> Slopes:
-    """By differences, by adjoints (of which `alter` may make something else), and by tangents."""
+    """By differences, by adjoints (of which `alter` may make something else), and by tangents.
+
+    What `inout` arguments hold in the end counts as results after those that are returned.
+    """
     rng = np.random.default_rng(seed)
     wrt = wrt or tuple(n for n, v in values.items() if v.dtype.kind == "f")
-    f = function(python, axes, sizes)
+    f = function(python, axes, sizes, inout)
     module = f.trace(**{n: f"{_name(v)}[{', '.join(f.axes[n])}]" for n, v in values.items()})
-    names = [n for n in flat(module.returned) if module.program.array(n).dtype.kind == "f"]
-    place = [k for k, n in enumerate(flat(module.returned)) if n in names]
+    every = [*flat(module.returned), *inout.split()]
+    names = [n for n in every if module.program.array(n).dtype.kind == "f"]
+    place = [k for k, n in enumerate(every) if n in names]
 
     def outputs(direction: Mapping[str, np.ndarray], step: float) -> list[np.ndarray]:
         moved = {n: v + step * direction[n] if n in direction else v for n, v in values.items()}
         found = ph.interpret(module.program, moved, sizes=dict(sizes), dim_order={n: f.axes[n] for n in values})
-        return [found[n] for n in names]
+        return [_transposed(found[n], axes[n].split(), dims_of(n)) if n in values else found[n] for n in names]
+
+    def dims_of(name: str) -> tuple[str, ...]:
+        return module.program.array(name).dim_names
 
     direction = {n: rng.standard_normal(values[n].shape) for n in wrt}
     high, low = outputs(direction, STEP), outputs(direction, -STEP)
@@ -79,21 +89,21 @@ def gradient(
 
     def pulled(**given: Any) -> Any:
         inner = {n: v for n, v in given.items() if n not in weights}
-        made = _listed(python(**inner))
+        made = [*_listed(python(**inner)), *(given[n] for n in inout.split())]
         by = tuple(given[n] for n in wrt)
         return ph.vjp(tuple(made[k] for k in place), by, tuple(given[n] for n in weights))
 
     def pushed(**given: Any) -> Any:
         inner = {n: v for n, v in given.items() if n not in moved}
-        made = _listed(python(**inner))
+        made = [*_listed(python(**inner)), *(given[n] for n in inout.split())]
         return ph.jvp(
             tuple(made[k] for k in place), tuple(given[n] for n in wrt), tuple(given[f"move{n}"] for n in wrt)
         )
 
-    weight_axes = {f"weight{k}": " ".join(module.program.array(n).dim_names) for k, n in enumerate(names)}
-    back = _run(pulled, {**axes, **weight_axes}, {**values, **weights}, sizes, alter)
+    weight_axes = {f"weight{k}": " ".join(dims_of(n)) for k, n in enumerate(names)}
+    back = _run(pulled, {**axes, **weight_axes}, {**values, **weights}, sizes, inout, alter)
     moved = {f"move{n}": direction[n] for n in wrt}
-    along = _run(pushed, {**axes, **{f"move{n}": axes[n] for n in wrt}}, {**values, **moved}, sizes)
+    along = _run(pushed, {**axes, **{f"move{n}": axes[n] for n in wrt}}, {**values, **moved}, sizes, inout)
     adjoints = (_transposed(*found, f.axes[n]) * direction[n] for n, found in zip(wrt, back, strict=True))
     tangents = (
         _transposed(*found, weight_axes[w].split()) * weights[w] for w, found in zip(weights, along, strict=True)
@@ -107,10 +117,11 @@ def _run(
     axes: Mapping[str, str],
     values: Mapping[str, np.ndarray],
     sizes: Mapping[str, int],
+    inout: str,
     alter: Callable[[Program], Program] = lambda p: p,
 ) -> list[tuple[np.ndarray, tuple[str, ...]]]:
     """The results of a function, interpreted, each with its dims."""
-    g = function(python, axes, sizes)
+    g = function(python, axes, sizes, inout)
     module = g.trace(**{n: f"{_name(v)}[{', '.join(g.axes[n])}]" for n, v in values.items()})
     order = {n: g.axes[n] for n in values}
     found = ph.interpret(alter(module.program), values, sizes=dict(sizes), dim_order=order)
@@ -122,6 +133,8 @@ def _transposed(value: np.ndarray, dims: tuple[str, ...], order: Sequence[str]) 
 
 
 def _listed(made: Any) -> list[Any]:
+    if made is None:
+        return []
     if isinstance(made, dict):
         return list(made.values())
     return list(made) if isinstance(made, tuple) else [made]

@@ -59,15 +59,17 @@ class Forward:
             if output not in self.tangents or self.tangents[output].name != result:
                 self._result(output, result)
 
+    def _writers(self, name: str) -> tuple[Statement, ...]:
+        """The statements through which something flows into an array: all of them, or none."""
+        every = () if name in self.wanted.held else self.program.writers.get(name, ())
+        return every if any(r.array in self.through for s in every for r in smooth_reads(s)) else ()
+
     def _define(self, a: Array) -> None:
         """The tangent of one array: what it is given, what flows into it, or the sum of both."""
-        writers = [] if a.name in self.wanted.held else list(self.program.writers.get(a.name, ()))
-        flows = any(r.array in self.through for s in writers for r in smooth_reads(s))
-        given = self.wanted.by.get(a.name)
-        if given is not None and not flows:
-            self.tangents[a.name] = self.program.array(given)
+        writers = self._writers(a.name)
+        total, given = self._tangent(a.name), self.wanted.by.get(a.name)
+        if total.name == given:
             return
-        total = self._tangent(a.name)
         into = total if given is None else self._new(replace(a, name=fresh(f"{total.name}_flow", self.taken)))
         for n, s in enumerate(writers):
             name = into.name if n == 0 else fresh(into.name, self.taken)
@@ -77,14 +79,13 @@ class Forward:
             self._store(total, a, add(*parts))
 
     def _tangent(self, name: str) -> Array:
-        """Where the tangent of an array lies, which may have been promised."""
+        """Where the tangent of an array lies, which may have been given or promised."""
         if name not in self.tangents:
             given = self.wanted.by.get(name)
-            if given is not None and not self.program.writers.get(name, ()):
-                self.tangents[name] = self.program.array(given)
-                return self.tangents[name]
             promised = next((r for o, r in self.wanted.outputs if o == name), None)
-            if promised is not None:
+            if given is not None and not self._writers(name):
+                self.tangents[name] = self.program.array(given)
+            elif promised is not None:
                 self.tangents[name] = self.program.array(promised)
             else:
                 a = self.program.array(name)

@@ -193,9 +193,10 @@ def held(x: Tensor) -> Tensor:
 
 
 def stored(recorder: Recorder, value: Value, label: str) -> Tensor:
-    """The value as a whole array: itself if it is one."""
+    """The value as a whole array: itself if it is one that nothing updates."""
     own = _array(recorder, value)
-    return Tensor(recorder.read(recorder.let(value, label, {}) if own is None else own.name))
+    kept = own is not None and own.role is not Role.INOUT
+    return Tensor(recorder.read(own.name if own is not None and kept else recorder.let(value, label, {})))
 
 
 def _array(recorder: Recorder, value: Value) -> Array | None:
