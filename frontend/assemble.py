@@ -255,9 +255,9 @@ def _program(build: Assembly) -> Program:
     touched = {n.array for s in statements for n in ex.loads(s.value)} | {s.write.array for s in statements}
     kept = (Role.INPUT, Role.OUTPUT, Role.INOUT)
     touched |= {a.name for a in recording.arrays if a.role in kept}
-    for g in reversed(recording.gradients):
+    for g in reversed(recording.promises):
         if touched & set(g.results):
-            touched |= {n for pair in g.outputs for n in pair if n is not None}
+            touched |= g.needed
     arrays = [a for a in recording.arrays if a.name in touched]
     arrays += [a for a, _ in (build.stored[k] for k in sorted(build.stored, key=lambda k: build.stored[k][0].name))]
     assumptions = aff.conjuncts(build.known)

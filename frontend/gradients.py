@@ -59,6 +59,8 @@ def _function(f: Function, wrt: Any, what: str, result: Callable[[Any, Any], Any
     def differentiated_function(**arguments: Any) -> Any:
         recorder = current(what)
         for n in names:
+            if n in f.inout:
+                continue  # by what it holds when it comes
             arguments[n] = stored(recorder, must_lift(arguments[n], n), n)
         added = (must_lift(arguments[n]).dims - frozenset(axes) for n, axes in f.axes.items() if n in arguments)
         loss: object = f.python(**arguments)

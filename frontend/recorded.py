@@ -113,6 +113,32 @@ class Gradient:
     along: tuple[tuple[str, Affine], ...] = ()
     location: Location | None = field(default=None, compare=False)
 
+    @property
+    def needed(self) -> frozenset[str]:
+        """What its definition reads, whoever else does."""
+        return frozenset(n for pair in self.outputs for n in pair if n is not None)
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """Arrays promised by `ph.jvp`: how each of `outputs` changes as arrays move.
+
+    `wrt` pairs each array that moves with the array that it moves along; `results` hold the change of each output.
+    """
+
+    outputs: tuple[str, ...]
+    wrt: tuple[tuple[str, str], ...]
+    results: tuple[str, ...]
+    location: Location | None = field(default=None, compare=False)
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """What its definition reads, whoever else does."""
+        return frozenset((*self.outputs, *(n for pair in self.wrt for n in pair)))
+
+
+Promise = Gradient | Tangent
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -128,7 +154,7 @@ class Recording:
     statements: tuple[tuple[Recorded, Settled], ...] = ()
     sizes: tuple[str, ...] = ()
     assumptions: tuple[Condition, ...] = ()
-    gradients: tuple[Gradient, ...] = ()
+    promises: tuple[Promise, ...] = ()
     held: frozenset[str] = frozenset()
     equations: tuple[Condition, ...] = ()
 

@@ -266,6 +266,22 @@ class NamedSet:
             )
         return tuple(pieces)
 
+    def latest(self, of: Sequence[str]) -> tuple[tuple[NamedSet, Mapping[str, Affine]], ...]:
+        """The lexicographically greatest values of some dims at each point of the others, as disjoint pieces."""
+        others = tuple(d for d in self.dims if d not in set(of))
+        joint = self.over((*others, *of)).raw if self.dims != (*others, *of) else self.raw
+        relation = isl.Map.from_domain(joint).move_dims(isl.dim_type.out, 0, isl.dim_type.in_, len(others), len(of))
+        parts: list[tuple[isl.Set, isl.MultiAff]] = []
+        relation.lexmax_pw_multi_aff().coalesce().foreach_piece(lambda domain, values: parts.append((domain, values)))
+        found: list[tuple[NamedSet, Mapping[str, Affine]]] = []
+        for domain, values in parts:
+            at: dict[str, Affine] = {}
+            for n, d in enumerate(of):
+                e, below = from_aff(values.get_at(n), others, self.sizes)
+                at[d] = e // below
+            found.append((NamedSet(domain, others, self.sizes), at))
+        return tuple(found)
+
     def gist(self, context: NamedSet) -> NamedSet:
         """Simplified under the assumption of `context`."""
         a, b, dims, sizes = self._aligned(context)

@@ -82,13 +82,16 @@ class Draft:
         return self.draw(st.sampled_from(options))
 
 
+DTYPES = (f32, f64, i32, i64, f32, f64, i32, i8, u8, i16, u32)
+
+
 @st.composite
-def programs(draw: Draw, updates: bool = True) -> Program:
+def programs(draw: Draw, updates: bool = True, dtypes: tuple[DType, ...] = DTYPES) -> Program:
     """A program with fixed small extents: inputs, then equations or updates in any order of the text.
 
     Without `updates` there is no memory, and no data decides what is read.
     """
-    dtype = draw(st.sampled_from((f32, f64, i32, i64, f32, f64, i32, i8, u8, i16, u32)))
+    dtype = draw(st.sampled_from(dtypes))
     draft = Draft(draw, dtype, draw(st.booleans()), static=not updates)
     draft.arrays += [
         Array(f"X{i}", _dims(draft, ("a", "b", "c")), dtype, Role.INPUT) for i in range(draft.number(1, 3))

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from frontend.autodiff.boxes import Box, box
 from polyhedral import affine as aff
 from polyhedral.affine import Affine, Compare, Condition, Var
-from polyhedral.errors import Unsupported
 from polyhedral.isl import named
 from polyhedral.program import Domain, Range
 
@@ -113,7 +113,8 @@ def _domain(
             parts += [aff.at_least(at[r.dim], one(r.lo)), aff.at_least(one(r.hi) - 1, at[r.dim])]
         else:
             free.append(Range(r.dim, one(r.lo), one(r.hi)))
-    ranges = _in_order(free, frozenset(cells))
+    ranges, tied = _in_order(free, frozenset(cells), box(domain.ranges))
+    parts += tied
     found = Inverse(ranges, aff.both(*equations), {**{r.dim: aff.var(r.dim) for r in free}, **at}, cells)
     return replace(found, guard=_needed(ranges, cells, found.further(aff.both(*parts, domain.guard))))
 
@@ -144,18 +145,19 @@ def _exists(c: Condition, zero: Sequence[Affine], cells: Mapping[str, Affine]) -
     return any(c.expr - end in (aff.const(0), *zero, *(-z for z in zero)) for end in ends)
 
 
-def _in_order(ranges: Sequence[Range], known: frozenset[str]) -> tuple[Range, ...]:
-    """Each range after those that its bounds mention."""
-    left, done = list(ranges), list[Range]()
+def _in_order(ranges: Sequence[Range], known: frozenset[str], around: Box) -> tuple[tuple[Range, ...], list[Condition]]:
+    """Each range after those that its bounds mention.
+
+    One of those that depend on each other gets the box around it; what it loses so is a condition.
+    """
+    left, done, tied = list(ranges), list[Range](), list[Condition]()
     while left:
         seen = known | {r.dim for r in done}
         ready = next((r for r in left if aff.dims_of(r.lo) | aff.dims_of(r.hi) <= seen), None)
         if ready is None:
-            raise Unsupported(
-                "PH900",
-                f"the ranges of {', '.join(r.dim for r in left)} depend on each other in an adjoint",
-                hints=("give one of them a range of its own, with .over",),
-            )
+            tied.append(aff.between(left[0].lo, aff.var(left[0].dim), left[0].hi))
+            left[0] = Range(left[0].dim, *around[left[0].dim])
+            continue
         left.remove(ready)
         done.append(ready)
-    return tuple(done)
+    return tuple(done), tied

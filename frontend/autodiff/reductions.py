@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from frontend.autodiff.boxes import box
 from frontend.autodiff.naming import fresh
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -52,23 +53,13 @@ def _number(s: Statement) -> Expr:
     """A number for each instance of a cell that grows in the lexicographic order of the reduced dims."""
     reduced = [r for r in s.domain.ranges if r.dim in s.reduced]
     total: Expr | None = None
-    known: dict[str, tuple[Affine, Affine]] = {}
+    around = box(reduced)
     for r in reduced:
-        lo, hi = _extreme(r.lo, known, False), _extreme(r.hi, known, True)
-        known[r.dim] = lo, hi
+        lo, hi = around[r.dim]
         step = ex.Index(aff.var(r.dim) - lo, i64)
         total = step if total is None else ex.Binary("+", ex.Binary("*", total, ex.Index(hi - lo, i64)), step)
     assert total is not None, "a reduction has reduced dims"
     return total
-
-
-def _extreme(e: Affine, ranges: dict[str, tuple[Affine, Affine]], largest: bool) -> Affine:
-    """The least or greatest value of a bound over reduced dims, whose coefficients are outside floors."""
-    at: dict[str, Affine] = {}
-    for d in aff.dims_of(e) & ranges.keys():
-        lo, hi = ranges[d]
-        at[d] = hi - 1 if (e.coefficient(aff.Var(d)) >= 0) == largest else lo
-    return aff.substitute(e, at)
 
 
 def others(p: Program, s: Statement, taken: set[str]) -> Reduced:
@@ -87,9 +78,7 @@ def others(p: Program, s: Statement, taken: set[str]) -> Reduced:
     guard = aff.both(s.domain.guard, aff.map_affine(s.domain.guard, one), apart)
     result = p.array(s.write.array)
     extra = {r.dim: fresh(r.dim, {*result.dim_names, *again.values()}) for r in s.domain.ranges if r.dim in again}
-    known: dict[str, tuple[Affine, Affine]] = {}
-    for r in s.domain.ranges:
-        known[r.dim] = _extreme(r.lo, known, False), _extreme(r.hi, known, True)
+    known = box(s.domain.ranges)
     dims = (*result.dims, *((extra[d], known[d][1] - known[d][0]) for d in again))
 
     def cell(here: Statement, mapped: dict[str, str]) -> tuple[tuple[str, Affine], ...]:

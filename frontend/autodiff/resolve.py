@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from frontend.autodiff.active import active, flow
+from frontend.autodiff.expansion import expand, touches_memory
+from frontend.autodiff.forward import Forward, Moved
+from frontend.autodiff.order import in_order
 from frontend.autodiff.reverse import Reverse, Wanted
-from frontend.recorded import Gradient
+from frontend.recorded import Gradient, Promise
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
@@ -18,25 +22,44 @@ from polyhedral.program import Access, Domain, Program, Range, Statement
 from polyhedral.rewrites.share_parts import share_parts
 
 
-def resolve(p: Program, gradients: Sequence[Gradient], held: frozenset[str] = frozenset()) -> Program:
-    """The program with a definition for every promised array that it reads or returns; `held` arrays are constants."""
-    for g in gradients:
+def resolve(p: Program, promises: Sequence[Promise], held: frozenset[str] = frozenset()) -> Program:
+    """The program with a definition for every promised array that it reads or returns; `held` arrays are constants.
+
+    What a derivative goes through is not updated in place: such a program is expanded first, whose `initial` arrays
+    stand for what arguments held when they came.
+    """
+    initial: dict[str, str] = {}
+    for g in promises:
         known = {a.name for a in p.arrays}
-        by = {w: r for w, r in zip(g.wrt, g.results, strict=True) if r in known}
-        if by:
-            alike = aff.same_sizes(aff.both(*p.assumptions))
-            p = _with(p, Wanted(g.outputs, by, g.along, alike, held, g.location))
+        if not known & set(g.results):
+            continue
+        alike = aff.same_sizes(aff.both(*p.assumptions))
+        p = _one_spelling(p, alike)
+        if not initial and touches_memory(p, _way(p, g, held)):
+            expanded = expand(p)
+            p, initial = expanded.program, dict(expanded.initial)
+            held |= initial.keys()  # the copies in the end are made for the caller alone
+        p = share_parts(p)
+        taken = known | {a.name for a in p.arrays} | {s.name for s in p.statements}
+        if isinstance(g, Gradient):
+            by = {initial.get(w, w): r for w, r in zip(g.wrt, g.results, strict=True) if r in known}
+            mode = Reverse(p, Wanted(g.outputs, by, g.along, alike, held, g.location), taken)
+        else:
+            outputs = tuple((o, r) for o, r in zip(g.outputs, g.results, strict=True) if r in known)
+            moved = {initial.get(w, w): t for w, t in g.wrt}
+            mode = Forward(p, Moved(outputs, moved, held, g.location), taken)
+        mode.run()
+        p = replace(p, arrays=(*p.arrays, *mode.arrays.values()), statements=(*p.statements, *mode.statements))
+        p = in_order(p)
     return p
 
 
-def _with(p: Program, wanted: Wanted) -> Program:
-    p = share_parts(_one_spelling(p, wanted.alike))
-    taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
-    reverse = Reverse(p, wanted, taken)
-    reverse.run()
-    return _in_order(
-        replace(p, arrays=(*p.arrays, *reverse.arrays.values()), statements=(*p.statements, *reverse.statements))
-    )
+def _way(p: Program, g: Promise, held: frozenset[str]) -> frozenset[str]:
+    """The arrays that a derivative passes through."""
+    f = flow(p, held)
+    outputs = [o for o, _ in g.outputs] if isinstance(g, Gradient) else g.outputs
+    wrt = g.wrt if isinstance(g, Gradient) else [w for w, _ in g.wrt]
+    return frozenset[str]().union(*(active(f, outputs, w, g.location) for w in wrt))
 
 
 def _one_spelling(p: Program, at: Mapping[str, Affine]) -> Program:
@@ -54,35 +77,3 @@ def _one_spelling(p: Program, at: Mapping[str, Affine]) -> Program:
         return replace(s, domain=Domain(ranges, guard), write=write, value=ex.substitute(s.value, {}, at))
 
     return replace(p, statements=tuple(map(statement, p.statements)))
-
-
-def _in_order(p: Program) -> Program:
-    """Statements after what they read, as far as circles allow, the groups of one place in the text together."""
-    groups: dict[int | str, list[Statement]] = {}
-    for n, s in enumerate(p.statements):
-        groups.setdefault(s.position[0] if s.ordered or len(s.position) > 1 else -1 - n, []).append(s)
-    writers: dict[str, list[int | str]] = {}
-    for key, members in groups.items():
-        for s in members:
-            writers.setdefault(s.write.array, []).append(key)
-    done: dict[int | str, None] = {}
-
-    def visit(start: int | str) -> None:
-        stack: list[tuple[int | str, bool]] = [(start, False)]
-        entered: set[int | str] = set()
-        while stack:
-            key, left = stack.pop()
-            if left:
-                done.setdefault(key)
-            elif key not in done and key not in entered:
-                entered.add(key)
-                stack.append((key, True))
-                below = [w for s in groups[key] for r in ex.loads(s.value) for w in writers.get(r.array, ())]
-                stack += [(w, False) for w in reversed(below)]
-
-    for key in groups:
-        visit(key)
-    return replace(
-        p,
-        statements=tuple(replace(s, position=(n, *s.position[1:])) for n, key in enumerate(done) for s in groups[key]),
-    )

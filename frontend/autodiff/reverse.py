@@ -26,7 +26,7 @@ from polyhedral.dtypes import DType, accumulator
 from polyhedral.errors import Location, Unsupported
 from polyhedral.expr import Expr
 from polyhedral.instances import branch_conditions
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement, touched
+from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
 
 INLINE = 24
 """Distinct parts up to which an adjoint without a sum is written out where it is read, if it is cheap."""
@@ -77,6 +77,8 @@ class Reverse:
     arrays: dict[str, Array] = field(default_factory=dict[str, Array])
     statements: list[Statement] = field(default_factory=list[Statement])
     adjoints: dict[str, Adjoint] = field(default_factory=dict[str, Adjoint])
+    open: set[str] = field(default_factory=set[str])
+    circular: set[str] = field(default_factory=set[str])
     carriers: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     reduced: dict[str, Reduced] = field(default_factory=dict[str, Reduced])
 
@@ -86,9 +88,6 @@ class Reverse:
         outputs = tuple(o for o, _ in self.wanted.outputs)
         for name in self.wanted.by:
             self.through |= active(f, outputs, name, self.wanted.location)
-        for s in self.program.statements:
-            if s.write.array in self.through:
-                self._require_equations(s)
         for d, _ in self.wanted.along:
             self.carriers[d] = carried(self.program, self.through, outputs, d)
         for name in self.wanted.by:
@@ -105,17 +104,6 @@ class Reverse:
                     dim=d,
                     location=self.wanted.location,
                 )
-
-    def _require_equations(self, s: Statement) -> None:
-        memory = [n for n in touched(s) if self.program.array(n).role is Role.INOUT]
-        if memory:
-            raise Unsupported(
-                "PH900",
-                f"the gradient goes through {memory[0]}, which {s.name} updates in place",
-                hints=("write it with ph.var and equations, which keep every value",),
-                statement=s.name,
-                location=s.location,
-            )
 
     # adjoints of arrays ---------------------------------------------------------------------------------------------
 
@@ -134,11 +122,15 @@ class Reverse:
 
     def adjoint(self, name: str) -> Adjoint:
         """The adjoint of an array, made when first asked for; circles find its name."""
+        if name in self.open:
+            self.circular.add(name)
         if name not in self.adjoints:
             dims = self.dims_of(name)
             self.adjoints[name] = Adjoint(dims, self._name(name, dims))
+            self.open.add(name)
             parts = self._contributions(name, dims)
             self.adjoints[name] = self._made(name, self.adjoints[name], parts)
+            self.open.discard(name)
         return self.adjoints[name]
 
     def _name(self, name: str, dims: tuple[tuple[str, Affine], ...]) -> str:
@@ -152,7 +144,7 @@ class Reverse:
     def _made(self, name: str, known: Adjoint, parts: list[Contribution]) -> Adjoint:
         dtype = accumulator(self.program.array(name).dtype)
         plain = [p for p in parts if not p.ranges]
-        if len(plain) == len(parts) and not self._circular(name, plain):
+        if len(plain) == len(parts) and name not in self.circular:
             value = _total([_guarded(p) for p in plain], dtype)
             if name not in self.wanted.by and _cheap(value):
                 return replace(known, inline=value)
@@ -160,10 +152,6 @@ class Reverse:
             return known
         self._store(known, parts, dtype)
         return known
-
-    def _circular(self, name: str, parts: list[Contribution]) -> bool:
-        own = self.adjoints[name].stored
-        return any(load.array == own for p in parts for load in ex.loads(p.value))
 
     def _store(self, known: Adjoint, parts: list[Contribution], dtype: DType) -> None:
         """One statement: a single sum, or the sum of all parts, each sum of which is stored first."""

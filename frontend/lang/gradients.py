@@ -16,6 +16,7 @@ from frontend.lang.location import here
 from frontend.lang.recorder import Recorder, current
 from frontend.lang.value import Value, coerce, must_lift
 from frontend.recorded import Gradient
+from frontend.recorded import Tangent as Asked
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
 from polyhedral.derivatives import is_smooth
@@ -84,10 +85,7 @@ def vjp(outputs: Expr | Several, wrt: Expr | Several, cotangents: object) -> Ten
 
 
 def jvp(outputs: Expr | Several, wrt: Expr | Several, tangents: object) -> Tensor | tuple[Tensor, ...]:
-    """How the outputs change along tangents, which have the dims of `wrt`: tensors with the dims of the outputs.
-
-    The adjoint of the adjoint: a vector-Jacobian product is linear in its cotangents, whose values do not matter.
-    """
+    """How the outputs change along tangents, which have the dims of `wrt`: tensors with the dims of the outputs."""
     recorder = current("ph.jvp")
     several = [outputs] if isinstance(outputs, Expr) else list(outputs)
     moved = [tangents] if isinstance(wrt, Expr) else list(cast("Sequence[object]", tangents))
@@ -99,7 +97,36 @@ def jvp(outputs: Expr | Several, wrt: Expr | Several, tangents: object) -> Tenso
             hints=("ph.jvp((Y, Z), (X, W), (tX, tW)): one tangent for each tensor",),
             location=here(),
         )
-    outs = [stored(recorder, y.value, "output") for y in several]
+    outs = [stored(recorder, must_lift(y, "an output of ph.jvp"), "output") for y in several]
+    if any((must_lift(v).dims - w.dims) & recorder.examples for w, v in zip(by, moved, strict=True)):
+        made = _many_tangents(recorder, outs, by, moved)
+    else:
+        along = tuple((w.name, _weight(recorder, w, v, "tangent").name) for w, v in zip(by, moved, strict=True))
+        made = _changes(recorder, outs, along)
+    return made[0] if isinstance(outputs, Expr) else made
+
+
+def _changes(recorder: Recorder, outs: Sequence[Tensor], along: tuple[tuple[str, str], ...]) -> tuple[Tensor, ...]:
+    """Declare the changes of outputs, and ask for them."""
+    for out in outs:
+        _require_smooth(recorder.arrays[out.name])
+    for w, _ in along:
+        _require_float(recorder.arrays[w])
+    made = tuple(recorder.unique(f"t{out.name}") for out in outs)
+    for out, name in zip(outs, made, strict=True):
+        array = recorder.arrays[out.name]
+        recorder.arrays[name] = Array(name, array.dims, array.dtype, Role.TEMPORARY)
+    recorder.promises.append(Asked(tuple(out.name for out in outs), along, made, here()))
+    return tuple(Tensor(recorder.read(n)) for n in made)
+
+
+def _many_tangents(
+    recorder: Recorder, outs: Sequence[Tensor], by: tuple[Tensor, ...], moved: Sequence[object]
+) -> tuple[Tensor, ...]:
+    """Several tangents for the same tensor, one for each example that it does not have: the adjoint of the adjoint.
+
+    A vector-Jacobian product is linear in its cotangents, whose values do not matter.
+    """
     weights = tuple(Tensor(recorder.read(recorder.let((y * 0).value, "weight", {}))) for y in outs)
     pulled = vjp(tuple(outs), by, weights)
     total: Expr | None = None
@@ -108,8 +135,7 @@ def jvp(outputs: Expr | Several, wrt: Expr | Several, tangents: object) -> Tenso
         left = sorted(part.value.dims - recorder.examples)
         part = part.sum(*left) if left else part
         total = part if total is None else total + part
-    _, made = differentiated(recorder, total, weights, recorder.examples)
-    return made[0] if isinstance(outputs, Expr) else made
+    return differentiated(recorder, total, weights, recorder.examples)[1]
 
 
 def pulled(
@@ -131,26 +157,26 @@ def pulled(
             pairs.append((stored(recorder, value, "output").name, None))
         else:
             out = stored(recorder, value, "output")
-            pairs.append((out.name, _cotangent(recorder, out, w).name))
+            pairs.append((out.name, _weight(recorder, out, w, "cotangent").name))
         dims |= value.dims
     return _promised(recorder, tuple(pairs), wrt, dims & examples)
 
 
-def _cotangent(recorder: Recorder, out: Tensor, weight: object) -> Tensor:
-    """A cotangent as an array over all dims of its output: one that lacks some is the same along them."""
-    value = coerce(must_lift(weight, "a cotangent of ph.vjp"), out.value.dtype)
-    extra = value.dims - out.value.dims
+def _weight(recorder: Recorder, of: Tensor, weight: object, what: str) -> Tensor:
+    """A cotangent or tangent as an array over all dims of its tensor: one that lacks some is the same along them."""
+    value = coerce(must_lift(weight, f"a {what}"), of.value.dtype)
+    extra = value.dims - of.value.dims
     if extra:
         raise DimError(
             "PH050",
-            f"the cotangent of {out} has dimensions {braces(extra)}, which {out} does not have",
+            f"the {what} of {of} has dimensions {braces(extra)}, which {of} does not have",
             hints=(f"reduce them: .sum({', '.join(map(spoken, sorted(extra)))})",),
             dim=min(extra),
             location=here(),
         )
-    if value.dims == out.value.dims:
-        return stored(recorder, value, "cotangent")
-    return stored(recorder, (as_handle(out) * 0 + Expr(value)).value, "cotangent")
+    if value.dims == of.value.dims:
+        return stored(recorder, value, what)
+    return stored(recorder, (as_handle(of) * 0 + Expr(value)).value, what)
 
 
 def stop_gradient(x: object) -> Tensor:
@@ -167,9 +193,10 @@ def held(x: Tensor) -> Tensor:
 
 
 def stored(recorder: Recorder, value: Value, label: str) -> Tensor:
-    """The value as a whole array: itself if it is one."""
+    """The value as a whole array: itself if it is one that nothing updates."""
     own = _array(recorder, value)
-    return Tensor(recorder.read(recorder.let(value, label, {}) if own is None else own.name))
+    kept = own is not None and own.role is not Role.INOUT
+    return Tensor(recorder.read(own.name if own is not None and kept else recorder.let(value, label, {})))
 
 
 def _array(recorder: Recorder, value: Value) -> Array | None:
@@ -205,28 +232,36 @@ def _promised(
     examples: dict[str, Affine] = {}
     for name, _ in outputs:
         array = recorder.arrays[name]
-        if not is_smooth(array.dtype):
-            raise DtypeError(
-                "PH051",
-                f"{name} holds {array.dtype}, which has no derivative",
-                hints=("differentiate a value of a float type",),
-                location=here(),
-            )
+        _require_smooth(array)
         examples |= {d: e for d, e in array.dims if d in along}
     made: list[str] = []
     for w in wrt:
         array = recorder.arrays[w.name]
-        if not is_smooth(array.dtype):
-            raise DtypeError(
-                "PH052",
-                f"grad by {w.name}, which holds {array.dtype}: only floats have derivatives",
-                hints=(f"convert it before it is used: {w.name}.astype(ph.f32) as an argument of its own",),
-                location=here(),
-            )
+        _require_float(array)
         more = tuple((d, e) for d, e in examples.items() if d not in array.dim_names)
         name = recorder.unique(f"d{w.name}")
         recorder.arrays[name] = Array(name, (*more, *array.dims), array.dtype, Role.TEMPORARY)
         made.append(name)
     asked = Gradient(outputs, tuple(w.name for w in wrt), tuple(made), tuple(examples.items()), here())
-    recorder.gradients.append(asked)
+    recorder.promises.append(asked)
     return tuple(Tensor(recorder.read(n)) for n in made)
+
+
+def _require_smooth(output: Array) -> None:
+    if not is_smooth(output.dtype):
+        raise DtypeError(
+            "PH051",
+            f"{output.name} holds {output.dtype}, which has no derivative",
+            hints=("differentiate a value of a float type",),
+            location=here(),
+        )
+
+
+def _require_float(wrt: Array) -> None:
+    if not is_smooth(wrt.dtype):
+        raise DtypeError(
+            "PH052",
+            f"grad by {wrt.name}, which holds {wrt.dtype}: only floats have derivatives",
+            hints=(f"convert it before it is used: {wrt.name}.astype(ph.f32) as an argument of its own",),
+            location=here(),
+        )

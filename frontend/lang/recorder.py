@@ -17,7 +17,7 @@ from typing import Literal, Self, cast
 
 from frontend.lang.location import here
 from frontend.lang.value import Span, Value, Weak
-from frontend.recorded import Definition, Gradient, Loop, Recorded, Recording, Reduction, Settled, unsided
+from frontend.recorded import Definition, Loop, Promise, Recorded, Recording, Reduction, Settled, unsided
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition
@@ -74,7 +74,7 @@ class Recorder:
         self.statements: list[tuple[Recorded, Settled]] = []
         self.sizes: list[str] = []
         self.assumptions: list[Condition] = []
-        self.gradients: list[Gradient] = []
+        self.promises: list[Promise] = []
         self.held: set[str] = set()
         self.equations: dict[object, Condition] = {}
         self.variables: set[str] = set()
@@ -165,7 +165,7 @@ class Recorder:
             tuple(self.statements),
             tuple(self.sizes),
             tuple(self.assumptions),
-            tuple(self.gradients),
+            tuple(self.promises),
             frozenset(self.held),
             tuple(self.equations.values()),
         )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Random accesses are inverted exactly, random programs have the derivatives of differences, wrong adjoints are found.
+"""Random accesses are inverted exactly, random programs have the derivatives of differences, which are those of
+tangents, wrong adjoints are found.
 
 Sizes are small numbers, so that instances and cells can be listed.
 """
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import polyhedral as ph
+from frontend.autodiff import reverse
 from frontend.autodiff.inverse import inverse
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -151,5 +153,25 @@ def test_wrong_adjoints_are_found(name):
     values = {"X": rng.standard_normal(7), "W": rng.standard_normal((3, 2))}
     axes = {"X": "i", "W": "n k"}
     held(conv, axes, values)
-    by_differences, by_adjoints = gradient(conv, axes, values, alter=wrong)
-    assert abs(by_differences - by_adjoints) > 1e-3 * max(1, abs(by_differences))
+    found = gradient(conv, axes, values, alter=wrong)
+    assert abs(found.differences - found.adjoints) > 1e-3 * max(1, abs(found.differences))
+    assert abs(found.tangents - found.adjoints) > 1e-3 * max(1, abs(found.tangents))
+
+
+def _without_guard(found):
+    return replace(found, guard=aff.TRUE)
+
+
+def _turned(found):
+    return replace(found, at={d: 2 - e if d == "n" else e for d, e in found.at.items()})
+
+
+@pytest.mark.parametrize("fault", [_without_guard, _turned])
+def test_a_fault_in_every_inverse_is_found_by_tangents(fault, monkeypatch):
+    """Tangents invert nothing, so that both sides cannot be wrong in the same way."""
+    monkeypatch.setattr(reverse, "inverse", lambda *given: fault(inverse(*given)))
+    rng = np.random.default_rng(3)
+    values = {"X": rng.standard_normal(9), "W": rng.standard_normal((3, 2))}
+    found = gradient(lambda X, W: (X.pad(i=2)(i=2 * m + n - 2) * W).sum(n), {"X": "i", "W": "n k"}, values)
+    assert abs(found.tangents - found.differences) < 1e-6 * max(1, abs(found.differences))
+    assert abs(found.tangents - found.adjoints) > 1e-3 * max(1, abs(found.tangents))
