@@ -17,8 +17,9 @@ from codegen import loops as lp
 from codegen.blocks import block, braced, branch, loop
 from codegen.c import Emitter
 from codegen.dialect import CUDA, Dialect
-from codegen.scalar import STORAGE, Scalar, bare, literal
+from codegen.scalar import STORAGE, Scalar, bare
 from codegen.spelling import Index
+from codegen.teams import Team, unit
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Floor, Size, Var
@@ -31,7 +32,7 @@ from polyhedral.program import Array, Statement
 from polyhedral.tree import Run
 
 OWN = (
-    "fault", "cell", "span",
+    "fault", "cell", "span", "other",
     *(f"{what}_{a}" for what in ("thread", "threads", "block", "blocks") for a in "xyz"),
 )  # fmt: skip
 """Words that kernels declare themselves."""
@@ -325,7 +326,7 @@ class DeviceEmitter(Emitter):
         lines: list[cgen.Generable] = [cgen.Statement(f"{kind} {name}" + "".join(f"[{n}]" for _, n in rows))]
         s = self._statement
         assert s.op is not None
-        identity = self.scalar.to_storage(array.dtype, literal(ex.identity(s.op, array.dtype).value, array.dtype))
+        identity = unit(self.scalar, s.op, array.dtype)
         team = self.nest.team
         if not begins:
             start = identity if team else self._or(within, target, identity)
@@ -334,7 +335,7 @@ class DeviceEmitter(Emitter):
         if team:
             body = self.kernel(n.body)
             lines += [branch(self.scalar.condition(within), block(body), None)] if within != aff.TRUE else body
-            lines += self._combined(array, s.op, held, team[1])
+            lines += self._combined(array, s.op, held, team)
             mine = aff.equal(aff.var(team[0]))
             value = (
                 held
@@ -382,27 +383,19 @@ class DeviceEmitter(Emitter):
         at = {d: e for d, e in ran.at if not aff.dims_of(e) & loops}
         return [(d, aff.substitute(i, at)) for d, i in s.write.index]
 
-    def _combined(self, array: Array, op: str, held: str, threads: int) -> list[cgen.Generable]:
-        """The partial results of a team in a tree, through memory that the block shares; the first thread has all."""
+    def _combined(self, array: Array, op: str, held: str, team: tuple[str, int]) -> list[cgen.Generable]:
+        """The partial results of a team in its first thread."""
         assert self.nest is not None
+        name, threads = team
+        return Team(
+            self.scalar, self.dialect, self.device.warp, self.spell(name), threads, self.nest.plan.threads,
+            lambda count: self._team_memory(array, count),
+        ).combined(op, array.dtype, held)  # fmt: skip
+
+    def _team_memory(self, array: Array, count: int) -> str:
+        """Memory that a block shares for so many partial results."""
         name = self._named(f"team_{self.spell(array.name)}")
         kind = STORAGE[array.dtype.name]
-        total = self.nest.plan.threads
-        self.shared[name] = (
-            self.dialect.shared.format(type=kind, name=f"{name}[{total}]"),
-            total * array.dtype.bits // 8,
-        )
-        me = self._thread()
-        a, b = (self.scalar.from_storage(array.dtype, f"{name}[{at}]") for at in (me, f"{me} + span"))
-        step = cgen.Assign(
-            f"{name}[{me}]", self.scalar.to_storage(array.dtype, self.scalar.combine(op, array.dtype, a, b))
-        )
-        assert self.nest.team is not None
-        mine = branch(f"{self.spell(self.nest.team[0])} < span", step, None)
-        wait = cgen.Statement(self.dialect.barrier)
-        return [
-            wait,
-            cgen.Assign(f"{name}[{me}]", held),
-            loop(f"int span = {threads // 2}", "span > 0", "span /= 2", cgen.Block([wait, mine])),
-            cgen.Assign(held, f"{name}[{me}]"),
-        ]
+        declared = self.dialect.shared.format(type=kind, name=f"{name}[{count}]")
+        self.shared[name] = (declared, count * array.dtype.bits // 8)
+        return name

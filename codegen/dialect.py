@@ -35,6 +35,8 @@ class Dialect:
     threads: Mapping[str, str]
     barrier: str
     atomic: str
+    shuffle: str = ""
+    """The value that a thread some places further in a group of so many has; empty where threads have no such way."""
     functions: Mapping[str, str] = field(default_factory=dict[str, str])
     prefix: str = "static inline"
     renamed: tuple[tuple[str, str], ...] = ()
@@ -87,6 +89,7 @@ CUDA = Dialect(
     _axes("blockDim.{}"),
     "__syncthreads()",
     "atomicExch(fault, site)",
+    "__shfl_down_sync(0xffffffffu, {value}, {span}, {group})",
     {
         "gather": _GATHER.format(pointer="int32_t *", atomic="atomicExch(fault, site)"),
         "f16": """\
@@ -122,6 +125,7 @@ OPENCL = Dialect(
     _numbered("(int)get_local_size({})"),
     "barrier(CLK_LOCAL_MEM_FENCE)",
     "atomic_xchg(fault, site)",
+    "",
     {
         "gather": _GATHER.format(pointer="__global int32_t *", atomic="atomic_xchg(fault, site)"),
         "f16": """\

@@ -25,7 +25,9 @@ ISL = {"polyhedral/isl.py", "polyhedral/isl_schedule.py", "polyhedral/dependence
 """Positions, alignment and callbacks stay here; everyone else speaks names."""
 CGEN = {
     f"codegen/{name}.py"
-    for name in ("blocks", "c", "crossed", "device", "kernels", "partials", "reads", "registers", "strips", "writes")
+    for name in (
+        *("blocks", "c", "crossed", "device", "kernels", "partials", "reads", "registers", "strips", "teams", "writes"),
+    )
 }
 ENVIRONMENT = {"frontend/driver.py"}
 OPTIONAL = {"torch", "jax", "xarray", "matplotlib", "pycuda", "pyopencl", "graphviz", "ml_dtypes"}
