@@ -16,7 +16,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
 from polyhedral.block_plan import BlockPlan, Cut
-from polyhedral.block_prices import UNKNOWN, Operand, extents, operand, tile_price
+from polyhedral.block_prices import UNKNOWN, Operand, extents, operand, price, tile_price
 from polyhedral.device import Device
 from polyhedral.layout import Layout
 from polyhedral.program import Program, Statement, reads
@@ -45,7 +45,10 @@ def choose_blocks(p: Program, s: Statement, layouts: Mapping[str, Layout], devic
     if s.op is None:
         return _plain(p, s, layouts)
     tile = _tile(p, s, layouts, device)
-    return tile or _team(p, s, layouts, device) or _plain(p, s, layouts)
+    if tile is not None:
+        return tile
+    plans = filter(None, (_team(p, s, layouts, device), _plain(p, s, layouts)))
+    return min(plans, key=lambda plan: price(p, s, plan, layouts, device).cycles)
 
 
 # --- one thread a result, or a team ----------------------------------------------------------------------------------

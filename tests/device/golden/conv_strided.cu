@@ -3,35 +3,35 @@
 #include <cuda_fp16.h>
 
 extern "C" __global__ void __launch_bounds__(128)
-ph_conv_strided_0_S0(const float *__restrict__ X, const float *__restrict__ W, float *__restrict__ out) {
-  __shared__ __align__(16) float X_block[1][9][33];
-  __shared__ __align__(16) float W_block[1][3][3][20];
+ph_conv_strided_0_S0_blocks(const float *__restrict__ X, const float *__restrict__ W, float *__restrict__ S0_blocks) {
+  __shared__ __align__(16) float X_block[1][9][9];
+  __shared__ __align__(16) float W_block[1][3][3][68];
   const int y_thread = threadIdx.x / 32;
-  const int o_thread = threadIdx.x / 8 % 4;
-  const int x_thread = threadIdx.x % 8;
-  const int o_block = blockIdx.z;
+  const int o_thread = threadIdx.x / 2 % 16;
+  const int x_thread = threadIdx.x % 2;
+  const int block = blockIdx.z;
   const int y_block = blockIdx.y;
   const int x_block = blockIdx.x;
-  float acc_out[4][2];
+  float acc_S0_blocks[4][2];
   #pragma unroll
   for (int o_row = 0; o_row < 4; ++o_row) {
     #pragma unroll
     for (int x_row = 0; x_row < 2; ++x_row)
-      acc_out[o_row][x_row] = 0.0f;
+      acc_S0_blocks[o_row][x_row] = 0.0f;
   }
-  for (int c = 0; c < 64; ++c) {
+  for (int c = 0; c < 32; ++c) {
     #pragma unroll
-    for (int cell = threadIdx.x; cell < 297; cell += 128) {
-      const int x_at = cell % 33;
-      const int y_at = cell / 33;
-      X_block[0][y_at][x_at] = 57 >= x_at + 32 * x_block ? X[3364 * c + x_at + 32 * x_block + 58 * y_at + 464 * y_block] : (float)0;
+    for (int cell = threadIdx.x; cell < 81; cell += 128) {
+      const int x_at = cell % 9;
+      const int y_at = cell / 9;
+      X_block[0][y_at][x_at] = X[107648 * block + 3364 * c + x_at + 8 * x_block + 58 * y_at + 464 * y_block];
     }
     #pragma unroll
-    for (int cell = threadIdx.x; cell < 144; cell += 128) {
+    for (int cell = threadIdx.x; cell < 576; cell += 128) {
       const int kx_at = cell % 3;
       const int ky_at = cell / 3 % 3;
       const int o_at = cell / 9;
-      W_block[0][ky_at][kx_at][o_at] = W[9 * c + kx_at + 3 * ky_at + 576 * o_at + 9216 * o_block];
+      W_block[0][ky_at][kx_at][o_at] = W[288 * block + 9 * c + kx_at + 3 * ky_at + 576 * o_at];
     }
     __syncthreads();
     for (int ky = 0; ky < 3; ++ky)
@@ -40,7 +40,7 @@ ph_conv_strided_0_S0(const float *__restrict__ X, const float *__restrict__ W, f
         for (int o_row = 0; o_row < 4; ++o_row) {
           #pragma unroll
           for (int x_row = 0; x_row < 2; ++x_row)
-            acc_out[o_row][x_row] = fmaf(X_block[0][ky + 2 * y_thread][kx + 2 * x_row + 4 * x_thread], W_block[0][ky][kx][o_row + 4 * o_thread], acc_out[o_row][x_row]);
+            acc_S0_blocks[o_row][x_row] = fmaf(X_block[0][ky + 2 * y_thread][kx + 2 * x_row + 4 * x_thread], W_block[0][ky][kx][o_row + 4 * o_thread], acc_S0_blocks[o_row][x_row]);
         }
       }
     __syncthreads();
@@ -49,8 +49,23 @@ ph_conv_strided_0_S0(const float *__restrict__ X, const float *__restrict__ W, f
   for (int o_row = 0; o_row < 4; ++o_row) {
     #pragma unroll
     for (int x_row = 0; x_row < 2; ++x_row)
-      if (27 >= 16 * x_block + x_row + 2 * x_thread)
-        out[12544 * o_block + 784 * o_row + 3136 * o_thread + 16 * x_block + x_row + 2 * x_thread + 112 * y_block + 28 * y_thread] = acc_out[o_row][x_row];
+      S0_blocks[50176 * block + 784 * o_row + 3136 * o_thread + 4 * x_block + x_row + 2 * x_thread + 112 * y_block + 28 * y_thread] = acc_S0_blocks[o_row][x_row];
   }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+ph_conv_strided_1_S0(float *__restrict__ out, const float *__restrict__ S0_blocks) {
+  const int y_thread = threadIdx.x / 32;
+  const int x_thread = threadIdx.x % 32;
+  const int o = blockIdx.y;
+  const int y_block = blockIdx.x;
+  if (y_thread >= 0 && 7 >= y_thread && 27 >= 8 * y_block + y_thread)
+    if (x_thread >= 0 && 27 >= x_thread) {
+      float acc_out;
+      acc_out = 0.0f;
+      for (int block = 0; block < 2; ++block)
+        acc_out += S0_blocks[50176 * block + 784 * o + x_thread + 224 * y_block + 28 * y_thread];
+      out[784 * o + x_thread + 224 * y_block + 28 * y_thread] = acc_out;
+    }
 }
 
