@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from codegen import support
+from codegen.exponential import SCALAR
 
 _LIBRARY = (
     "exp|exp2|expm1|log|log2|log1p|sqrt|sin|cos|tan|tanh|sinh|cosh|asin|acos|atan|atan2|erf|floor|ceil|rint|trunc|fabs|"
@@ -91,6 +92,7 @@ CUDA = Dialect(
     "atomicExch(fault, site)",
     "__shfl_down_sync(0xffffffffu, {value}, {span}, {group})",
     {
+        SCALAR: f"static inline float {SCALAR}(float x) {{ return expf(x); }}",
         "gather": _GATHER.format(pointer="int32_t *", atomic="atomicExch(fault, site)"),
         "f16": """\
 static inline float f16_to_f32(uint16_t h) { return __half2float(__ushort_as_half(h)); }
@@ -127,6 +129,7 @@ OPENCL = Dialect(
     "atomic_xchg(fault, site)",
     "",
     {
+        SCALAR: f"static inline float {SCALAR}(float x) {{ return exp(x); }}",
         "gather": _GATHER.format(pointer="__global int32_t *", atomic="atomic_xchg(fault, site)"),
         "f16": """\
 static inline float f16_to_f32(uint16_t h) { return vload_half(0, (const half *)&h); }
