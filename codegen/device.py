@@ -107,6 +107,8 @@ class DeviceEmitter(Emitter):
         return box.name + "".join(f"[{self.scalar.affine(at[d])}]" for d, _ in box.axes)
 
     def load(self, e: ex.Load, scalar: Scalar) -> str:
+        if e.array in self.held:
+            return self.held[e.array]
         text = super().load(e, scalar)
         if e.array in self.boxes or not self.outside:
             return text
@@ -311,58 +313,60 @@ class DeviceEmitter(Emitter):
     # --- registers ---------------------------------------------------------------------------------------------------
 
     def _region(self, n: lp.Promoted) -> list[cgen.Generable]:
-        """Results in registers of a thread: set or loaded first, stored last, those of a team combined in between."""
-        if self.nest is None or any(isinstance(x, lp.Promoted) for x in lp.walk(n.body)):
+        """Results in registers of a thread: set or loaded first, those of an epilogue computed from them, all stored
+        last; those of a team combined in between.
+        """
+        if self.nest is None:
             return self.kernel(n.body)
-        array = self.program.array(n.array)
-        rows = self.nest.rows
-        kind = STORAGE[array.dtype.name]
-        name = self._named(f"acc_{self.spell(n.array)}")
-        held = name + "".join(f"[{self.spell(d)}]" for d, _ in rows)
-        at = self._cell_of(n)
-        target = self.cell(n.array, at)
-        within = aff.both(*self.nest.within) if self.nest.padded else aff.TRUE
-        begins = any(isinstance(x, lp.Exec) and self.families[x.family].kind is Kind.INIT for x in lp.walk(n.body))
-        lines: list[cgen.Generable] = [cgen.Statement(f"{kind} {name}" + "".join(f"[{n}]" for _, n in rows))]
-        s = self._statement
+        regions: list[lp.Promoted] = [n]
+        while isinstance(regions[-1].body, lp.Promoted):
+            regions.append(regions[-1].body)
+        body = regions[-1].body
+        s, rows, team = self._statement, self.nest.rows, self.nest.team
         assert s.op is not None
-        identity = unit(self.scalar, s.op, array.dtype)
-        team = self.nest.team
+        array = self.program.array(s.write.array)
+        within = aff.both(*self.nest.within) if self.nest.padded else aff.TRUE
+        held = {r.array: self._registers(r.array) for r in regions}
+        lines: list[cgen.Generable] = [
+            cgen.Statement(f"{STORAGE[self.program.array(a).dtype.name]} {name}" + "".join(f"[{n}]" for _, n in rows))
+            for a, (name, _) in held.items()
+        ]
+        acc, target = held[array.name][1], self._target(array, body)
+        begins = any(isinstance(x, lp.Exec) and self.families[x.family].kind is Kind.INIT for x in lp.walk(body))
         if not begins:
-            start = identity if team else self._or(within, target, identity)
-            lines += self._each(rows, [cgen.Assign(held, start)])
-        self.held[n.array] = held
+            empty = unit(self.scalar, s.op, array.dtype)
+            lines += self._each(rows, [cgen.Assign(acc, empty if team else self._or(within, target, empty))])
+        self.held.update({a: text for a, (_, text) in held.items()})
         if team:
-            body = self.kernel(n.body)
-            lines += [branch(self.scalar.condition(within), block(body), None)] if within != aff.TRUE else body
-            lines += self._combined(array, s.op, held, team)
-            mine = aff.equal(aff.var(team[0]))
-            value = (
-                held
-                if begins
-                else bare(
-                    self.scalar.to_storage(
-                        array.dtype,
-                        self.scalar.combine(
-                            s.op,
-                            array.dtype,
-                            self.scalar.from_storage(array.dtype, target),
-                            self.scalar.from_storage(array.dtype, held),
-                        ),
-                    )
-                )
-            )
-            stored = cgen.Assign(target, value)
-            lines.append(branch(self.scalar.condition(aff.both(within, mine)), stored, None))
+            made = self.kernel(body)
+            lines += [branch(self.scalar.condition(within), block(made), None)] if within != aff.TRUE else made
+            lines += self._combined(array, s.op, acc, team)
+            mine = aff.both(within, aff.equal(aff.var(team[0])))
+            stored = cgen.Assign(target, acc if begins else self._added(array, s.op, target, acc))
+            lines.append(branch(self.scalar.condition(mine), stored, None))
         else:
             self.outside.extend(aff.conjuncts(within))
-            lines += self.kernel(n.body)
+            lines += self.kernel(body)
             self.outside.clear()
-            stored = cgen.Assign(target, held)
-            last = stored if within == aff.TRUE else branch(self.scalar.condition(within), stored, None)
-            lines += self._each(rows, [last])
-        del self.held[n.array]
+            for r in regions:
+                if r.stored:
+                    stored = cgen.Assign(self._target(self.program.array(r.array), body), held[r.array][1])
+                    last = stored if within == aff.TRUE else branch(self.scalar.condition(within), stored, None)
+                    lines += self._each(rows, [last])
+        for r in regions:
+            del self.held[r.array]
         return lines
+
+    def _registers(self, array: str) -> tuple[str, str]:
+        """The name of the registers that hold an array's cells, and the one at hand."""
+        assert self.nest is not None
+        name = self._named(f"acc_{self.spell(array)}")
+        return name, name + "".join(f"[{self.spell(d)}]" for d, _ in self.nest.rows)
+
+    def _added(self, array: Array, op: str, target: str, held: str) -> str:
+        """What was in memory, with what a team has found."""
+        old, new = (self.scalar.from_storage(array.dtype, v) for v in (target, held))
+        return bare(self.scalar.to_storage(array.dtype, self.scalar.combine(op, array.dtype, old, new)))
 
     def _or(self, within: Condition, text: str, other: str) -> str:
         return text if within == aff.TRUE else f"{self.scalar.condition(within)} ? {text} : {other}"
@@ -375,13 +379,17 @@ class DeviceEmitter(Emitter):
             body = [cgen.Line("#pragma unroll"), made]
         return body
 
-    def _cell_of(self, n: lp.Promoted) -> Index:
-        """The cell of the result at hand, in digits."""
-        ran = next(x for x in lp.walk(n.body) if isinstance(x, lp.Exec))
+    def _target(self, array: Array, body: lp.Node) -> str:
+        """The cell of the result at hand in memory, in digits."""
+        ran = next(
+            x
+            for x in lp.walk(body)
+            if isinstance(x, lp.Exec) and self.families[x.family].statement.write.array == array.name
+        )
         s = self.families[ran.family].statement
-        loops = {x.name for x in lp.walk(n.body) if isinstance(x, lp.For)}
+        loops = {x.name for x in lp.walk(body) if isinstance(x, lp.For)}
         at = {d: e for d, e in ran.at if not aff.dims_of(e) & loops}
-        return [(d, aff.substitute(i, at)) for d, i in s.write.index]
+        return self.cell(array.name, [(d, aff.substitute(i, at)) for d, i in s.write.index])
 
     def _combined(self, array: Array, op: str, held: str, team: tuple[str, int]) -> list[cgen.Generable]:
         """The partial results of a team in its first thread."""

@@ -79,6 +79,15 @@ class BlockNest:
     team: tuple[str, int] | None = None
     staged: tuple[tuple[str, tuple[Cells, ...]], ...] = ()
     within: tuple[Condition, ...] = (TRUE,)
+    epilogue: tuple[str, ...] = ()
+    """Statements that are computed on the results of a thread before it stores them."""
+    only: frozenset[str] = frozenset()
+    """Arrays that are in registers and nowhere else."""
+
+    @property
+    def statements(self) -> frozenset[str]:
+        """All that run in the nest."""
+        return frozenset((self.statement, *self.epilogue))
 
     @property
     def meets(self) -> bool:

@@ -6,7 +6,7 @@ The tree of each statement is `polyhedral.block_nest`'s; the schedule puts them 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -16,11 +16,14 @@ from polyhedral.affine import TRUE, Affine, Condition, Floor
 from polyhedral.block_chooser import choose_blocks
 from polyhedral.block_plan import BlockNest, BlockPlan
 from polyhedral.device import Device
+from polyhedral.epilogue import Epilogue, followers
 from polyhedral.errors import Remark
 from polyhedral.layout import Layout
 from polyhedral.program import Program, Statement, fresh, reads
 from polyhedral.rewrites.strip import Digits, Stripped, strip
 from polyhedral.tree import Cells
+
+NOTHING = Epilogue()
 
 
 @dataclass(frozen=True)
@@ -36,33 +39,54 @@ def divide(p: Program, layouts: Mapping[str, Layout], device: Device, alone: fro
     """The program in the digits of plans for the statements that do not depend on themselves, `alone`; all others stay
     as they are.
     """
-    statements: list[Statement] = []
-    nests: dict[str, BlockNest] = {}
     remarks: list[Remark] = []
+    plans: dict[str, BlockPlan] = {}
     for s in p.statements:
         plan = choose_blocks(p, s, layouts, device) if s.name in alone else None
         if plan is None:
             why = "it depends on itself" if s.name not in alone else "its dims are tied, or their order is given"
             remarks.append(Remark("no blocks of its own", why, s.name))
+        else:
+            plans[s.name] = plan
+    leaders = [n for n, plan in plans.items() if p.statement(n).op and not p.statement(n).accumulate and not plan.team]
+    after, notes = followers(p, leaders, layouts, _always)
+    remarks += notes
+    inside = {e for epilogue in after.values() for e in epilogue.names}
+    statements: list[Statement] = []
+    nests: dict[str, BlockNest] = {}
+    for s in p.statements:
+        if s.name in inside:
+            continue
+        if s.name not in plans:
             statements.append(s)
             continue
-        made, nest, notes = divide_statement(p, s, plan, device)
-        statements.append(made)
+        made, nest, notes = divide_statement(p, s, plans[s.name], device, after.get(s.name, NOTHING))
+        statements += made
         nests[s.name] = nest
         remarks += notes
     return Divided(replace(p, statements=tuple(statements)), nests, tuple(remarks))
 
 
+def _always(leader: str, own: Statement, held: Collection[str]) -> bool:
+    """A pass over memory that is saved is worth what a thread of a device computes more."""
+    return True
+
+
 def divide_statement(
-    p: Program, s: Statement, plan: BlockPlan, device: Device
-) -> tuple[Statement, BlockNest, tuple[Remark, ...]]:
-    """A statement in the digits of its plan, and the nest over them; what does not fit in shared memory stays out."""
+    p: Program, s: Statement, plan: BlockPlan, device: Device, after: Epilogue = NOTHING
+) -> tuple[tuple[Statement, ...], BlockNest, tuple[Remark, ...]]:
+    """A statement and its epilogue in the digits of its plan, and the nest over them; what does not fit in shared
+    memory stays out.
+    """
     taken = {*s.dims, *p.sizes, *(a.name for a in p.arrays)}
     parts = _parts(s, plan, taken)
-    made = strip(s, {d: Digits(tuple(digits.values())) for d, digits in parts.items()})
+    digits = {d: Digits(tuple(own.values())) for d, own in parts.items()}
+    made = strip(s, digits)
     nest = _nest(s, plan, parts, made)
     staged, notes = _staged(p, made.statement, plan, nest, device)
-    return made.statement, replace(nest, staged=staged), notes
+    nest = replace(nest, staged=staged, epilogue=after.names, only=after.hidden(p, s) if after.names else frozenset())
+    tail = (strip(e, {d: n for d, n in digits.items() if d in e.dims}).statement for e in after.statements)
+    return (made.statement, *tail), nest, notes
 
 
 class _Part(Enum):
@@ -203,5 +227,5 @@ def _hull(boxes: list[tuple[Cells, ...] | None]) -> tuple[Cells, ...] | None:
 
 def dropped(nests: Mapping[str, BlockNest], statement: str) -> tuple[Condition, ...]:
     """The conditions that a padded nest does not test around its loops."""
-    nest = nests.get(statement)
+    nest = next((n for n in nests.values() if statement in n.statements), None)
     return nest.within if nest is not None and nest.padded else ()

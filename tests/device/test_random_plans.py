@@ -69,7 +69,7 @@ def executed(p: Program, plans: Mapping[str, BlockPlan], inputs: Mapping[str, np
     on = driver.session().driver(TARGET)
     layouts = choose(p, {})
     made = [divide_statement(p, s, plans[s.name], on.device) if s.name in plans else None for s in p.statements]
-    cut = replace(p, statements=tuple(m[0] if m else s for m, s in zip(made, p.statements, strict=True)))
+    cut = replace(p, statements=tuple(m[0][0] if m else s for m, s in zip(made, p.statements, strict=True)))
     nests = {m[1].statement: m[1] for m in made if m}
     a = analyze(cut)
     planned = schedule(a.frame, a.dependences, layouts, Choice(local=False, device=True), blocks=nests)
