@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import prod
 
 import cgen
 
 from codegen import loops as lp
 from codegen.blocks import block, braced, branch, loop
-from codegen.c import Emitter
+from codegen.c import Emitter, cut
 from codegen.dialect import CUDA, Dialect
 from codegen.scalar import STORAGE, Scalar, bare
 from codegen.spelling import Index
@@ -26,7 +27,6 @@ from polyhedral.affine import Affine, Condition, Floor, Size, Var
 from polyhedral.barriers import Step, place
 from polyhedral.block_plan import BlockNest
 from polyhedral.device import GENERIC, Device
-from polyhedral.errors import InternalError
 from polyhedral.instances import Kind
 from polyhedral.program import Array, Statement
 from polyhedral.tree import Run
@@ -125,24 +125,73 @@ class DeviceEmitter(Emitter):
         """Statements for what one thread runs."""
         match n:
             case lp.Block(children):
-                return [g for c in children for g in self.kernel(c)]
+                apart = self.nest is not None and self.nest.phases and len({*map(self._phase, children)}) > 1
+                return self._phases(n) if apart else [g for c in children for g in self.kernel(c)]
             case lp.If(condition, then, orelse):
                 first = self.kernel(then)
                 if orelse is None:
                     return [branch(self.scalar.condition(condition), block(first), None)]
                 return [branch(self.scalar.condition(condition), braced(first), block(self.kernel(orelse)))]
-            case lp.For(run=Run.THREAD | Run.TEAM):
-                return self._guarded(n)
             case lp.For():
-                return self._loop(n)
+                return self._guarded(n) if n.run in (Run.THREAD, Run.TEAM) else self._loop(n)
             case lp.Promoted():
                 return self._region(n)
             case lp.Local():
-                raise InternalError("PH999", f"a kernel of a device holds memory of its own for {n.array}") from None
+                return self._local(n)
             case lp.Staged():
                 return self._staged(n)
             case lp.Exec():
                 return self._instance(n)
+
+    # --- phases ------------------------------------------------------------------------------------------------------
+
+    def _phase(self, n: lp.Node) -> str | None:
+        """The statement that a node runs, if it is one alone."""
+        found = {self.families[x.family].statement.name for x in lp.walk(n) if isinstance(x, lp.Exec)}
+        return next(iter(found)) if len(found) == 1 else None
+
+    def _phases(self, n: lp.Block) -> list[cgen.Generable]:
+        """Statements one after another, with barriers where one needs what other threads of the block wrote."""
+        assert self.nest is not None
+        parts = [(name, list(nodes)) for name, nodes in groupby(n.children, self._phase)]
+        made = {s.write.array for s in map(self.program.statement, self.nest.statements)}
+        steps: list[Step] = []
+        for name, _ in parts:
+            assert name is not None
+            s = self.program.statement(name)
+            read = tuple((a, 0) for a in s.touched[1:] if a in made)
+            steps.append(Step(read, ((s.write.array, 0),)))
+        again = any(b in self.strides for b in self.nest.blocks)
+        waits = place(steps) if again else tuple(w for w in place(steps) if w < len(steps) - 1)
+        lines: list[cgen.Generable] = []
+        for at, (name, nodes) in enumerate(parts):
+            lines += self._one_phase(name, nodes)
+            if at in waits:
+                lines.append(cgen.Statement(self.dialect.fence))
+        return lines
+
+    def _one_phase(self, name: str | None, nodes: Sequence[lp.Node]) -> list[cgen.Generable]:
+        """What a phase does in rows that there are, on the threads that have a part in it."""
+        assert self.nest is not None
+        body = [g for c in nodes for g in self.kernel(c)]
+        shared_out = next(x.team for x in self.nest.phases if x.statement == name) is not None
+        if shared_out and any(isinstance(x, lp.Promoted) for c in nodes for x in lp.walk(c)):
+            return body
+        tests = [*self.nest.within]
+        if not shared_out and self.nest.team:
+            tests.append(aff.equal(aff.var(self.nest.team[0])))
+        where = aff.both(*tests)
+        return body if where == aff.TRUE else [branch(self.scalar.condition(where), block(body), None)]
+
+    def _local(self, n: lp.Local) -> list[cgen.Generable]:
+        """Rows that the threads of a block share."""
+        array = self.program.array(n.array)
+        self.first[n.array] = {d: first for d, first, _ in n.cells}
+        cells = max(prod(e.const for _, e in cut(array, n).dims), 1)
+        kind = STORAGE[array.dtype.name]
+        declared = self.dialect.shared.format(type=kind, name=f"{self.spell(n.array)}[{cells}]")
+        self.shared[n.array] = declared, cells * (array.dtype.bits // 8)
+        return self.kernel(n.body)
 
     def _instance(self, n: lp.Exec) -> list[cgen.Generable]:
         return self.execute(n, self.held.get(self.families[n.family].statement.write.array))
@@ -322,10 +371,11 @@ class DeviceEmitter(Emitter):
         while isinstance(regions[-1].body, lp.Promoted):
             regions.append(regions[-1].body)
         body = regions[-1].body
-        s, rows, team = self._statement, self.nest.rows, self.nest.team
+        s, rows = self._reduction(body), self.nest.rows
+        team = self.nest.team if any(isinstance(x, lp.For) and x.run is Run.TEAM for x in lp.walk(body)) else None
         assert s.op is not None
         array = self.program.array(s.write.array)
-        within = aff.both(*self.nest.within) if self.nest.padded else aff.TRUE
+        within = aff.both(*self.nest.within) if self.nest.padded and (team or not self.nest.phases) else aff.TRUE
         held = {r.array: self._registers(r.array) for r in regions}
         lines: list[cgen.Generable] = [
             cgen.Statement(f"{STORAGE[self.program.array(a).dtype.name]} {name}" + "".join(f"[{n}]" for _, n in rows))
@@ -356,6 +406,11 @@ class DeviceEmitter(Emitter):
         for r in regions:
             del self.held[r.array]
         return lines
+
+    def _reduction(self, body: lp.Node) -> Statement:
+        """The reduction whose results a region holds."""
+        ran = (self.families[x.family] for x in lp.walk(body) if isinstance(x, lp.Exec))
+        return next(f.statement for f in ran if f.kind is not Kind.ASSIGN)
 
     def _registers(self, array: str) -> tuple[str, str]:
         """The name of the registers that hold an array's cells, and the one at hand."""

@@ -35,6 +35,8 @@ class Dialect:
     thread: Mapping[str, str]
     threads: Mapping[str, str]
     barrier: str
+    fence: str
+    """A barrier after which the threads of a block see what each other wrote to any memory."""
     atomic: str
     shuffle: str = ""
     """The value that a thread some places further in a group of so many has; empty where threads have no such way."""
@@ -89,6 +91,7 @@ CUDA = Dialect(
     _axes("threadIdx.{}"),
     _axes("blockDim.{}"),
     "__syncthreads()",
+    "__syncthreads()",
     "atomicExch(fault, site)",
     "__shfl_down_sync(0xffffffffu, {value}, {span}, {group})",
     {
@@ -126,6 +129,7 @@ OPENCL = Dialect(
     _numbered("(int)get_local_id({})"),
     _numbered("(int)get_local_size({})"),
     "barrier(CLK_LOCAL_MEM_FENCE)",
+    "barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)",
     "atomic_xchg(fault, site)",
     "",
     {

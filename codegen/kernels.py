@@ -15,7 +15,7 @@ import cgen
 
 from codegen import loops as lp
 from codegen.blocks import printed
-from codegen.c import c_spellings, constant_value
+from codegen.c import c_spellings, constant_value, cut
 from codegen.device import OWN, DeviceEmitter, own_name
 from codegen.dialect import Dialect
 from codegen.launch import Axis, Choose, DeviceSource, HostStep, Launch, Repeat
@@ -28,7 +28,7 @@ from polyhedral.block_plan import BlockNest
 from polyhedral.device import Device
 from polyhedral.instances import families, references
 from polyhedral.isl_schedule import Frame
-from polyhedral.layout import Layout
+from polyhedral.layout import Layout, row_major
 from polyhedral.program import Program, Role
 from polyhedral.rewrites.strip import loosened
 from polyhedral.tree import Filter, Run, Tree, families_of, members_of
@@ -175,8 +175,10 @@ def _kernel(made: _Kernels, work: _Work) -> Launch:
     only = work.nest.only if work.nest else frozenset[str]()
     touched = {r.array for f in ran for r in references(own[f])} - only
     spelled = _spelled(p, made)
+    local = [n for n in lp.walk(work.root) if isinstance(n, lp.Local)]
+    layouts = {**made.layouts, **{n.array: _dense(p, n, made.layouts[n.array]) for n in local}}
     e = DeviceEmitter(
-        p, own, made.layouts, spelled, made.checked, 4, frozenset(spelled.values()),
+        p, own, layouts, spelled, made.checked, 4, frozenset(spelled.values()),
         dialect=made.dialect, device=made.device, index="int" if made.bits == 32 else "int64_t", nest=work.nest,
     )  # fmt: skip
     e.scalar.used = made.used
@@ -203,6 +205,11 @@ def _kernel(made: _Kernels, work: _Work) -> Launch:
     )
     made.texts.append(f"{opened} {lines}\n")
     return Launch(symbol, arrays, numbers, grid, block, sum(b for _, b in e.shared.values()), fault)
+
+
+def _dense(p: Program, n: lp.Local, layout: Layout) -> Layout:
+    """Where the rows that a block keeps lie."""
+    return row_major(cut(p.array(n.array), n), layout.order)
 
 
 def _spelled(p: Program, made: _Kernels) -> dict[str, str]:

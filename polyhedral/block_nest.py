@@ -21,7 +21,7 @@ from dataclasses import replace
 from polyhedral import affine as aff
 from polyhedral.block_plan import BlockNest
 from polyhedral.instances import Family, Kind
-from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Stage, Tree
+from polyhedral.tree import Band, Filter, Leaf, Local, Member, Promote, Run, Stage, Tree
 from polyhedral.tree import Sequence as InOrder
 
 
@@ -57,6 +57,34 @@ def _points(f: Family, nest: BlockNest) -> Tree:
 def _band(fs: Sequence[Family], dims: Sequence[str], run: Run, child: Tree) -> Tree:
     members = tuple(Member(d, tuple((f.id, aff.var(d)) for f in fs), run is not Run.SERIAL, run) for d in dims)
     return Band(members, child, True) if members else child
+
+
+def row_nest(fs: Sequence[Family], nest: BlockNest) -> Tree:
+    """The tree of statements that a block runs one after another on its rows.
+
+    band i_block: block
+      in memory of its own: m(i: 4)
+        band i_thread: thread
+          sequence
+          - m      band k_thread: team      band k_part
+          - out    band k_thread: thread    band k_part      (reads m of its row)
+    """
+    steps: list[Filter] = []
+    for phase in nest.phases:
+        own = [f for f in fs if f.statement.name == phase.statement]
+        main = own[-1]
+        reduces = main.statement.op is not None
+        tree = _band([main], phase.inside, Run.SERIAL, Leaf())
+        if phase.team:
+            tree = _band([main], [phase.team], Run.TEAM if reduces else Run.THREAD, tree)
+        if reduces:
+            inner = InOrder((Filter((own[0].id,), Leaf()), Filter((main.id,), tree)))
+            tree = Promote(main.statement.write.array, inner)
+        steps.append(Filter(tuple(f.id for f in own), tree))
+    body = _band(fs, [d for d, _ in nest.threads], Run.THREAD, InOrder(tuple(steps)))
+    for array, folds in nest.kept:
+        body = Local(array, folds, body)
+    return _band(fs, nest.blocks, Run.BLOCK, body)
 
 
 def spread(tree: Tree) -> Tree:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from polyhedral.affine import TRUE, Condition
-from polyhedral.tree import Cells
+from polyhedral.tree import Cells, Fold
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,17 @@ class BlockPlan:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """One statement of those that a block runs one after another on its rows: the digit of the team and the loops of a
+    thread; where there is no such digit the first thread of a team does it.
+    """
+
+    statement: str
+    team: str | None
+    inside: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BlockNest:
     """The digits of a plan by their names: block loops; threads and how many, the fastest last; the results of a
     thread; loops over portions of a reduction and within one; the team; boxes of staged arrays; and what keeps dims
@@ -82,7 +93,11 @@ class BlockNest:
     epilogue: tuple[str, ...] = ()
     """Statements that are computed on the results of a thread before it stores them."""
     only: frozenset[str] = frozenset()
-    """Arrays that are in registers and nowhere else."""
+    """Arrays that are in registers, or in memory that a block shares, and nowhere else."""
+    phases: tuple[Phase, ...] = ()
+    """All statements, where they run one after another and the threads of a block meet in between."""
+    kept: tuple[tuple[str, tuple[Fold, ...]], ...] = ()
+    """Arrays of which a block keeps its own rows in memory that its threads share."""
 
     @property
     def statements(self) -> frozenset[str]:
@@ -92,7 +107,7 @@ class BlockNest:
     @property
     def meets(self) -> bool:
         """Whether the threads of a block wait for each other."""
-        return bool(self.staged) or self.team is not None
+        return bool(self.staged) or self.team is not None or bool(self.phases)
 
     @property
     def padded(self) -> bool:

@@ -207,3 +207,21 @@ def _spread(o: Operand, fast: str | None) -> float:
     """How many bytes move for each that neighbouring threads read."""
     step = abs(o.step(fast)) if fast is not None else 1
     return min(step, SECTOR / o.item) if step > 1 and o.axes else 1.0
+
+
+def rows_price(p: Program, statements: Sequence[Statement], blocks: int, threads: int, device: Device) -> BlockPrice:
+    """Statements that blocks run one after another on their rows: memory gives each byte once, a cache again."""
+    waves = _waves(blocks, max(1, min(device.threads // threads, 32)), device)
+    asked = min(1.0, blocks * threads * IN_FLIGHT / (device.bandwidth * LATENCY))
+    busy = moved = 0.0
+    seen = set[str]()
+    for s in statements:
+        instances = prod(extents(s).values())
+        steps = instances / (blocks * threads)
+        busy += waves * max(steps * threads * (work(s.value) + 1) / _lanes(s, device), steps * STEP)
+        for array in s.touched:
+            size = min(instances, prod(max(e.const, 1) if e.is_const else UNKNOWN for _, e in p.array(array).dims))
+            moved += size * (p.array(array).dtype.bits // 8) * (1 / 8 if array in seen else 1.0)
+            seen.add(array)
+    memory = moved / device.bandwidth * device.clock / asked
+    return BlockPrice(busy, 0.0, memory, len(statements) * WAIT * waves, START * device.clock)

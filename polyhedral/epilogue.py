@@ -59,7 +59,7 @@ class Epilogue:
 
 
 @dataclass
-class _Groups:
+class Groups:
     """Statements that run together, in an order of the whole program: cycles, and tiles with their epilogues."""
 
     program: Program
@@ -136,7 +136,7 @@ def followers(
     """What is computed on the tile of each leading reduction, as far as it `pays`, which is asked of its name, of a
     statement over its dims, and of the arrays that it holds.
     """
-    groups = _Groups(p)
+    groups = Groups(p)
     for first, *rest in together:
         for name in rest:
             groups.join(name, first)
@@ -190,7 +190,7 @@ class _Tile:
     index: dict[str, tuple[tuple[str, Affine], ...]]
     made: list[Statement] = field(default_factory=list[Statement])
 
-    def taken(self, e: Statement, groups: _Groups) -> Statement | str:
+    def taken(self, e: Statement, groups: Groups) -> Statement | str:
         """A statement over the dims of the reduction, or why it is not computed on its tile."""
         reason = self._unsuitable(e)
         if reason:

@@ -6,7 +6,7 @@ The tree of each statement is `polyhedral.block_nest`'s; the schedule puts them 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -14,14 +14,15 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition, Floor
 from polyhedral.block_chooser import choose_blocks
-from polyhedral.block_plan import BlockNest, BlockPlan
+from polyhedral.block_plan import BlockNest, BlockPlan, Phase
+from polyhedral.block_rows import Rows, rows_of
 from polyhedral.device import Device
 from polyhedral.epilogue import Epilogue, followers
 from polyhedral.errors import Remark
 from polyhedral.layout import Layout
 from polyhedral.program import Program, Statement, fresh, reads
 from polyhedral.rewrites.strip import Digits, Stripped, strip
-from polyhedral.tree import Cells
+from polyhedral.tree import Cells, Fold
 
 NOTHING = Epilogue()
 
@@ -52,6 +53,8 @@ def divide(p: Program, layouts: Mapping[str, Layout], device: Device, alone: fro
     after, notes = followers(p, leaders, layouts, _always)
     remarks += notes
     inside = {e for epilogue in after.values() for e in epilogue.names}
+    rows = rows_of(p, plans, layouts, device, {*after, *inside})
+    inside |= {e.name for company in rows.values() for e in company.statements[1:]}
     statements: list[Statement] = []
     nests: dict[str, BlockNest] = {}
     for s in p.statements:
@@ -59,6 +62,11 @@ def divide(p: Program, layouts: Mapping[str, Layout], device: Device, alone: fro
             continue
         if s.name not in plans:
             statements.append(s)
+            continue
+        if s.name in rows:
+            made, nest = divide_rows(p, rows[s.name], plans[s.name])
+            statements += made
+            nests[s.name] = nest
             continue
         made, nest, notes = divide_statement(p, s, plans[s.name], device, after.get(s.name, NOTHING))
         statements += made
@@ -102,6 +110,50 @@ class _Part(Enum):
 
 _Parts = Mapping[str, Mapping[_Part, tuple[str, int | None]]]
 """The digits of each dim that is cut, from the most significant to the least: a name, and how many values."""
+
+
+def divide_rows(p: Program, rows: Rows, plan: BlockPlan) -> tuple[tuple[Statement, ...], BlockNest]:
+    """Statements that a block runs one after another in digits, those of rows and of the team the same for all."""
+    assert plan.team is not None
+    first = rows.statements[0]
+    taken = {*(d for s in rows.statements for d in s.dims), *p.sizes, *(a.name for a in p.arrays)}
+    parts = _parts(first, plan, taken)
+    digit = parts[plan.team[0]][_Part.THREAD]
+    kept = {d: Digits(tuple(own.values())) for d, own in parts.items() if d in first.kept}
+    made: list[Statement] = []
+    phases: list[Phase] = []
+    portions = {plan.team[0]: parts[plan.team[0]][_Part.PORTION][0]}
+    for s, team in zip(rows.statements, rows.teams, strict=True):
+        own = dict(kept)
+        loops = [d for d in s.dims if d not in first.kept]
+        if team is not None:
+            portion = portions.get(team) or fresh(f"{team}_{_Part.PORTION.value}", taken)
+            portions[team] = portion
+            own[team] = Digits(((portion, None), digit))
+            loops[loops.index(team)] = portion
+        cut = strip(s, own)
+        made.append(cut.statement)
+        phases.append(Phase(s.name, digit[0] if team is not None else None, tuple(loops)))
+    nest = _nest(first, plan, parts, strip(first, kept))
+    arrays = {s.write.array: s.write.index for s in rows.statements}
+    folds = tuple((array, _folds(arrays[array], plan, nest, parts)) for array in rows.kept)
+    names = tuple(s.name for s in rows.statements[1:])
+    only = frozenset(rows.kept)
+    return tuple(made), replace(nest, inside=(), epilogue=names, only=only, phases=tuple(phases), kept=folds)
+
+
+def _folds(index: Sequence[tuple[str, Affine]], plan: BlockPlan, nest: BlockNest, parts: _Parts) -> tuple[Fold, ...]:
+    """The rows that a block has of an array, by its loops."""
+    rows = {c.dim: c.size for c in plan.cuts}
+    found: list[Fold] = []
+    for axis, i in index:
+        dim = i.as_var()
+        if dim not in rows:
+            continue
+        loop = parts[dim][_Part.BLOCK][0] if dim in parts and _Part.BLOCK in parts[dim] else dim
+        if loop in nest.blocks:
+            found.append(Fold(axis, rows[dim], len(nest.blocks) - nest.blocks.index(loop)))
+    return tuple(found)
 
 
 def _parts(s: Statement, plan: BlockPlan, taken: set[str]) -> _Parts:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polyhedral import affine as aff
-from polyhedral.block_nest import block_nest, spread
+from polyhedral.block_nest import block_nest, row_nest, spread
 from polyhedral.block_plan import BlockNest
 from polyhedral.cluster import components
 from polyhedral.dependences import Dependences
@@ -146,7 +146,12 @@ def _cluster(
     if planned is not None:
         order = {n: k for k, n in enumerate((planned.statement, *planned.epilogue))}
         own = sorted(fs, key=lambda f: order[f.statement.name])
-        rungs.append(("a nest of blocks", lambda: _unparallel(block_nest(own, planned), options)))
+        rungs.append(
+            (
+                "a nest of blocks",
+                lambda: _unparallel((row_nest if planned.phases else block_nest)(own, planned), options),
+            )
+        )
     if alone and not recursive:
         rungs.append(("a nest ordered by strides", lambda: _unparallel(nest(fs, layouts, shape), options)))
     else:
