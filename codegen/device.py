@@ -7,8 +7,8 @@ in `codegen.kernels`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import prod
 
@@ -16,28 +16,23 @@ import cgen
 
 from codegen import loops as lp
 from codegen.blocks import block, braced, branch, loop
-from codegen.c import Emitter, cut
-from codegen.dialect import CUDA, Dialect
+from codegen.c import cut
 from codegen.scalar import STORAGE, Scalar, bare
-from codegen.spelling import Index
+from codegen.staging import Box, Staging
 from codegen.teams import Team, unit
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition, Floor, Size, Var
+from polyhedral.affine import Affine, Condition
 from polyhedral.barriers import Step, place
-from polyhedral.block_plan import BlockNest
-from polyhedral.device import GENERIC, Device
 from polyhedral.instances import Kind
 from polyhedral.program import Array, Statement
 from polyhedral.tree import Run
 
 OWN = (
-    "fault", "cell", "span", "other",
+    "fault", "cell", "span", "other", "moved",
     *(f"{what}_{a}" for what in ("thread", "threads", "block", "blocks") for a in "xyz"),
 )  # fmt: skip
 """Words that kernels declare themselves."""
-_FEW = 64
-"""Instructions of a copy that are written out."""
 
 
 def own_name(word: str) -> str:
@@ -46,65 +41,19 @@ def own_name(word: str) -> str:
 
 
 @dataclass(frozen=True)
-class Box:
-    """A staged array in shared memory: its name, cells along each axis in the order in which they lie there, and where
-    in the array the box begins."""
-
-    name: str
-    axes: tuple[tuple[str, int], ...]
-    first: Mapping[str, Affine]
-    pad: int = 0
-
-    @property
-    def declared(self) -> str:
-        *outer, last = (n for _, n in self.axes)
-        return self.name + "".join(f"[{n}]" for n in (*outer, last + self.pad))
-
-    @property
-    def cells(self) -> int:
-        *outer, last = (n for _, n in self.axes)
-        return prod(outer) * (last + self.pad)
-
-
-@dataclass(frozen=True)
-class DeviceEmitter(Emitter):
+class DeviceEmitter(Staging):
     """Emits kernels of one program; what a kernel declares is collected while it is printed."""
 
-    dialect: Dialect = CUDA
-    device: Device = GENERIC
-    index: str = "int64_t"
-    nest: BlockNest | None = None
-    shared: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
-    """Declarations of memory that a block shares, and their bytes."""
-    boxes: dict[str, Box] = field(default_factory=dict[str, Box])
-    """Arrays that are read from shared memory here."""
     outside: list[Condition] = field(default_factory=list[Condition])
     """What must hold for a load from memory that an instance of a padded tile makes."""
-    trips: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
-    """Least and greatest value of loop variables, where they are numbers."""
     words: dict[str, str] = field(default_factory=dict[str, str])
     """Loops over blocks that are no loops, since there is a block for each iteration: which block this is."""
     strides: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     """Loops whose iterations are shared out in turns: which of those who take part this is, and how many they are."""
-    loop_names: set[str] = field(default_factory=set[str])
-    """Spellings of the loops of this kernel."""
     held: dict[str, str] = field(default_factory=dict[str, str])
     """Arrays whose cell at hand is in a register, and which."""
 
-    def spell(self, name: str) -> str:
-        made = super().spell(name)
-        while made in self.dialect.reserved:
-            made += "_"
-        return made
-
     # --- cells -------------------------------------------------------------------------------------------------------
-
-    def cell(self, array: str, index: Iterable[tuple[str, Affine | str]]) -> str:
-        box = self.boxes.get(array)
-        if box is None:
-            return super().cell(array, index)
-        at = {d: i - box.first[d] for d, i in index if isinstance(i, Affine)}
-        return box.name + "".join(f"[{self.scalar.affine(at[d])}]" for d, _ in box.axes)
 
     def load(self, e: ex.Load, scalar: Scalar) -> str:
         if e.array in self.held:
@@ -210,6 +159,9 @@ class DeviceEmitter(Emitter):
         return [branch(self.scalar.condition(aff.both(*tests)), block(body), None)]
 
     def _loop(self, n: lp.For) -> list[cgen.Generable]:
+        ahead = self._ahead(n)
+        if ahead is not None:
+            return ahead
         name = self.spell(n.name)
         if n.name in self.words:
             self.known(n)
@@ -231,133 +183,61 @@ class DeviceEmitter(Emitter):
         made = loop(f"{self.index} {name} = {start}", end, step, body)
         return [cgen.Line("#pragma unroll"), made] if n.run is Run.UNROLL else [made]
 
-    def known(self, n: lp.For) -> dict[str, tuple[int, int]]:
-        """The range of a loop's variable, while it runs; what is given back was known of the name before."""
-        before = {n.name: self.trips[n.name]} if n.name in self.trips else {}
-        lo = self._range(n.lo) if isinstance(n.lo, Affine) else None
-        hi = self._range(n.hi) if isinstance(n.hi, Affine) else None
-        if lo and hi:
-            self.trips[n.name] = (lo[0], hi[1])
-        return before
-
-    def _range(self, e: Affine) -> tuple[int, int] | None:
-        """Least and greatest value of an index, where its loops run between numbers."""
-        low = high = e.const
-        for term, c in e.terms:
-            match term:
-                case Var(name):
-                    ends = self.trips.get(name)
-                case Floor(arg, divisor):
-                    inner = self._range(arg)
-                    ends = (inner[0] // divisor, inner[1] // divisor) if inner else None
-                case Size():
-                    ends = None
-            if ends is None:
-                return None
-            a, b = sorted((c * ends[0], c * ends[1]))
-            low, high = low + a, high + b
-        return low, high
-
     # --- shared memory -----------------------------------------------------------------------------------------------
 
     def _staged(self, n: lp.Staged) -> list[cgen.Generable]:
         """All staged arrays of a portion: copies, and what reads them, with barriers where one needs the other."""
-        staged: list[lp.Staged] = []
-        body: lp.Node = n
-        while isinstance(body, lp.Staged):
-            staged.append(body)
-            body = body.body
+        staged, body = _chain(n)
         boxes = {s.array: self._box(s) for s in staged}
         copies = [g for s in staged for g in self._copy(s, boxes[s.array])]
-        self.boxes.update(boxes)
-        used = self.kernel(body)
-        for name in boxes:
-            del self.boxes[name]
+        used = self._reading(boxes, body)
         places = tuple((b.name, 0) for b in boxes.values())
         waits = place((Step(writes=places), Step(reads=places)))
         wait = [cgen.Statement(self.dialect.barrier)]
         return [*copies, *(wait if 0 in waits else []), *used, *(wait if 1 in waits else [])]
 
-    def _box(self, s: lp.Staged) -> Box:
-        """Axes along which a thread's results are next to each other lie densest."""
-        assert self.nest is not None
-        rows = {d for d, _ in self.nest.rows}
-        threads = [d for d, _ in self.nest.threads]
-        a = self.program.array(s.array)
-        loads = [e for e in ex.loads(self._statement.value) if e.array == s.array]
+    def _reading(self, boxes: Mapping[str, Box], body: lp.Node) -> list[cgen.Generable]:
+        """What reads staged arrays."""
+        self.boxes.update(boxes)
+        used = self.kernel(body)
+        for name in boxes:
+            del self.boxes[name]
+        return used
 
-        def rank(axis: str) -> tuple[bool, int]:
-            moved = frozenset[str]().union(
-                *(aff.dims_of(i) for e in loads for d, i in e.index if d == axis and isinstance(i, Affine))
-            )
-            fastest = max((threads.index(d) for d in moved if d in threads), default=-1)
-            return bool(moved & rows), fastest
+    def _ahead(self, n: lp.For) -> list[cgen.Generable] | None:
+        """A loop over portions whose next one is copied while one is used; None where that cannot be told."""
+        plan = self.nest.plan if self.nest else None
+        known = isinstance(n.hi, Affine) and n.hi.is_const and n.lo == aff.const(0) and n.step == 1
+        if plan is None or plan.buffers != 2 or not isinstance(n.body, lp.Staged) or not known:
+            return None
+        assert isinstance(n.hi, Affine)
+        staged, body = _chain(n.body)
+        boxes = {s.array: self._box(s, 2) for s in staged}
+        name, last = self.spell(n.name), n.hi.const
+        _, end, wait = self.dialect.copied if self.device.asynchronous else ("", "", "")
+        before = self.known(n)
+        ended = [cgen.Statement(end)] if end else []
+        ready = [*([cgen.Statement(wait)] if wait else []), cgen.Statement(self.dialect.barrier)]
+        first = [g for s in staged for g in self._copy(s, boxes[s.array].at(n.name, aff.const(0), "[0]"))]
+        self.trips[n.name] = (0, max(last - 1, 0))
+        later = aff.var(n.name) + 1
+        following = [g for s in staged for g in self._copy(s, boxes[s.array].at(n.name, later, f"[({name} + 1) % 2]"))]
+        self.trips[n.name] = (0, last)
+        used = self._reading({a: replace(b, slot=f"[{name} % 2]") for a, b in boxes.items()}, body)
+        self.trips.pop(n.name)
+        self.trips.update(before)
+        places = [(b.name, ahead) for ahead in (0, 1) for b in boxes.values()]
+        now, next_ = tuple(places[: len(boxes)]), tuple(places[len(boxes) :])
+        assert place((Step(writes=next_), Step(reads=now)), 2) == (1,)
+        if last == 0:
+            return [*first, *ended, *ready, *self._loop_of(n, name, [*used, cgen.Statement(self.dialect.barrier)])]
+        copies = branch(f"{name} < {last}", cgen.Block([*following, *ended]), None)
+        return [*first, *ended, *ready, *self._loop_of(n, name, [copies, *used, *ready])]
 
-        order = sorted(self.layouts[a.name].order, key=rank)
-        sizes = {d: n for d, _, n in s.cells}
-        axes = tuple((d, sizes[d]) for d in order)
-        turned = order[-1] != self.layouts[a.name].order[-1]
-        pad = 4 if turned and axes[-1][1] % 8 == 0 else 0
-        box = Box(self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, pad)
-        kind = STORAGE[a.dtype.name]
-        declared = self.dialect.shared.format(type=kind, name=box.declared)
-        self.shared[box.name] = (declared, box.cells * (a.dtype.bits // 8))
-        return box
-
-    @property
-    def _statement(self) -> Statement:
-        assert self.nest is not None
-        return self.program.statement(self.nest.statement)
-
-    def _named(self, base: str) -> str:
-        name = base
-        while name in self.spelled.values() or name in self.shared or name in self.loop_names:
-            name += "_"
-        return name
-
-    def _copy(self, s: lp.Staged, box: Box) -> list[cgen.Generable]:
-        """All threads copy, neighbours what lies next to each other; cells outside the array are left at zero."""
-        assert self.nest is not None
-        a = self.program.array(s.array)
-        threads = self.nest.plan.threads
-        sizes = dict(box.axes)
-        order = [d for d in self.layouts[a.name].order if sizes[d] > 1]
-        total = prod(sizes.values())
-        names = {d: self._named(f"{self.spell(d)}_at") for d in order}
-        lines: list[cgen.Generable] = []
-        below = 1
-        for d in reversed(order):
-            text = "cell" if below == 1 else f"cell / {below}"
-            text += f" % {sizes[d]}" if below * sizes[d] < total else ""
-            lines.append(cgen.Initializer(cgen.Value(f"const {self.index}", names[d]), text))
-            below *= sizes[d]
-        at = {d: aff.var(names[d]) if d in names else aff.const(0) for d in sizes}
-        index = [(d, box.first[d] + at[d]) for d in a.dim_names]
-        tests = self._inside(a, box, index)
-        target = box.name + "".join(f"[{names.get(d, '0')}]" for d, _ in box.axes)
-        source = self.cell(a.name, index)
-        kind = STORAGE[a.dtype.name]
-        value = f"{self.scalar.condition(tests)} ? {source} : ({kind})0" if tests != aff.TRUE else source
-        text = block([*lines, cgen.Assign(target, value)])
-        made = loop(f"int cell = {self._thread()}", f"cell < {total}", f"cell += {threads}", text)
-        short = -(-total // threads) <= _FEW
-        return [cgen.Line("#pragma unroll"), made] if short else [made]
-
-    def _inside(self, a: Array, box: Box, index: Index) -> Condition:
-        """What must be asked before a cell of a box is read: whether the array has it."""
-        sizes = dict(box.axes)
-        tests: list[Condition] = []
-        for d, i in index:
-            ends = self._range(box.first[d])
-            extent = a.extent(d)
-            if ends is None or ends[0] < 0:
-                tests.append(aff.at_least(i, 0))
-            if ends is None or not extent.is_const or ends[1] + sizes[d] > extent.const:
-                tests.append(aff.at_least(extent - i - 1))
-        return aff.both(*tests)
-
-    def _thread(self) -> str:
-        return self.dialect.thread["x"]
+    def _loop_of(self, n: lp.For, name: str, body: list[cgen.Generable]) -> list[cgen.Generable]:
+        assert isinstance(n.hi, Affine)
+        end = f"{name} < {self.scalar.affine(n.hi + 1)}"
+        return [loop(f"{self.index} {name} = 0", end, f"++{name}", block(body))]
 
     # --- registers ---------------------------------------------------------------------------------------------------
 
@@ -462,3 +342,13 @@ class DeviceEmitter(Emitter):
         declared = self.dialect.shared.format(type=kind, name=f"{name}[{count}]")
         self.shared[name] = (declared, count * array.dtype.bits // 8)
         return name
+
+
+def _chain(n: lp.Staged) -> tuple[list[lp.Staged], lp.Node]:
+    """All that is staged at once, and what is done with it."""
+    staged: list[lp.Staged] = []
+    body: lp.Node = n
+    while isinstance(body, lp.Staged):
+        staged.append(body)
+        body = body.body
+    return staged, body

@@ -151,12 +151,14 @@ def _tiles(
         own = dict(zip(s.kept, r, strict=True))
         limits = [max(1, _power_above(ceil(size[d] / own[d]))) for d in s.kept]
         plans = [
-            BlockPlan(cuts, tuple(sorted(s.kept, key=lambda d: (d == dense, own[d]))), portions, staged)
+            BlockPlan(cuts, lanes, portions, staged, buffers=_buffers(need, size, steps, device))
             for total in TILE_THREADS
             for t in _factors(limits, total, total)
             for cuts in [_cuts(s, t, own)]
+            for lanes in [tuple(sorted(s.kept, key=lambda d: (d == dense, own[d])))]
             for staged in [_worth_staging(known, cuts, own, steps, total)]
-            if _bytes(known, cuts, staged, steps) <= device.shared_block
+            for need in [_bytes(known, cuts, staged, steps)]
+            if need <= device.shared_block
         ]
         yield from (replace(made, cycles=tile_price(s, size, known, made, steps, device).cycles) for made in plans)
         tried[prod(r)] = tried.get(prod(r), 0) + bool(plans)
@@ -178,6 +180,12 @@ def _worth_staging(
 def _bytes(known: Sequence[Operand], cuts: Sequence[Cut], staged: Sequence[str], steps: Mapping[str, int]) -> int:
     box = {c.dim: c.size for c in cuts}
     return sum(o.cells({**box, **steps}) * o.item for o in known if o.array in staged)
+
+
+def _buffers(need: int, size: Mapping[str, int], steps: Mapping[str, int], device: Device) -> int:
+    """Two where copies run by themselves, and there is another portion."""
+    several = any(size[d] > n for d, n in steps.items())
+    return 2 if device.asynchronous and need and several and 2 * need <= device.shared_block else 1
 
 
 def _shared(

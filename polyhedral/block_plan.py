@@ -47,6 +47,8 @@ class BlockPlan:
     staged: tuple[str, ...] = ()
     team: tuple[str, int] | None = None
     cycles: float = 0.0
+    buffers: int = 1
+    """Copies of what is staged: with two, the next portion is on its way while one is used."""
 
     @property
     def threads(self) -> int:

@@ -146,7 +146,7 @@ def tile_price(
         each * plan.rows / _lanes(s, device),
         each * operand_loads / device.warp,
         memory,
-        rounds * waves * WAIT,
+        rounds * waves * WAIT / plan.buffers,
         START * device.clock,
     )
 

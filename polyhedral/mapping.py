@@ -231,7 +231,7 @@ def _staged(
         if box is None or any(not ranges[d].hi.is_const for d in nest.inside):
             notes.append(Remark(f"{array} is not staged", "what a block reads of it is no box of known size", s.name))
             continue
-        need = p.array(array).dtype.bits // 8
+        need = p.array(array).dtype.bits // 8 * plan.buffers
         for c in box:
             need *= c.size
         if need > left:

@@ -27,6 +27,7 @@ from frontend.on_device import OnDevice
 from frontend.options import Options
 from polyhedral import affine as aff
 from polyhedral.device import Device
+from polyhedral.errors import ToolchainError
 from polyhedral.layout import row_major
 from polyhedral.program import Program, Role, specialise
 
@@ -46,7 +47,7 @@ class OnHost:
         if compiler is None:
             pytest.skip("no g++ here")
         entries = "".join(
-            f'extern "C" void run_{s}(void **a, const int *shape, int seed) {{ host::call({s}, a, shape, seed); }}\n'
+            f'extern "C" int run_{s}(void **a, const int *n, int seed) {{ return host::call({s}, a, n, seed); }}\n'
             for s in dict.fromkeys(symbols)
         )
         source, made = self.folder / "kernels.cc", self.folder / "kernels.so"
@@ -78,7 +79,8 @@ class OnHost:
             for a in arguments
         ]
         pointers = (ctypes.c_void_p * max(len(held), 1))(*(ctypes.addressof(h) for h in held))
-        kernel(pointers, (ctypes.c_int * 6)(*grid, *block), self.seed)
+        if kernel(pointers, (ctypes.c_int * 6)(*grid, *block), self.seed):
+            raise ToolchainError("PH522", "a kernel failed")
 
     def finish(self) -> None:
         pass
@@ -100,12 +102,20 @@ def run_on_host(
 ) -> tuple[dict[str, np.ndarray], Built]:
     """Outputs and inouts of a program's CUDA text."""
     built = lowered(program, sizes, target)
+    return executed(built, inputs, sizes, folder), built
+
+
+def executed(
+    built: Built, inputs: Mapping[str, np.ndarray], sizes: Mapping[str, int], folder: Path, text: str | None = None
+) -> dict[str, np.ndarray]:
+    """What the kernels of a source compute, or those of another `text` in their place."""
     source = built.source
     assert isinstance(source, DeviceSource)
     assert built.mapped is not None
     on = OnHost(built.mapped.device, folder)
-    kernels, _ = on.compile(source.text, [k.symbol for k in source.launches], driver.session().cache(built.options))
-    return called(OnDevice(on, source, kernels, built.layouts), built.program, inputs, sizes), built
+    symbols = [k.symbol for k in source.launches]
+    kernels, _ = on.compile(text or source.text, symbols, driver.session().cache(built.options))
+    return called(OnDevice(on, source, kernels, built.layouts), built.program, inputs, sizes)
 
 
 def called(

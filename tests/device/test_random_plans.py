@@ -61,7 +61,8 @@ def drawn(s: Statement, base: BlockPlan, rng: random.Random) -> BlockPlan:
         return BlockPlan(alone, lanes, tuple((d, 0) for d, _ in portions), team=(rng.choice(s.reduced), 4))
     if any(load.array == s.write.array for load in reads(s)):
         return base
-    return replace(plain, staged=tuple(dict.fromkeys(load.array for load in reads(s))))
+    staged = tuple(dict.fromkeys(load.array for load in reads(s)))
+    return replace(plain, staged=staged, buffers=rng.choice((1, 2)))
 
 
 def executed(p: Program, plans: Mapping[str, BlockPlan], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
