@@ -265,7 +265,7 @@ class Emitter:
         """An array on the stack, which a block of the loops around it fills and reads."""
         array = self.program.array(n.array)
         self.first[n.array] = {d: first for d, first, _ in n.cells}
-        cells = max(prod(e.const for _, e in _cut(array, n).dims), 1)
+        cells = max(prod(e.const for _, e in cut(array, n).dims), 1)
         place = f"{STORAGE[array.dtype.name]} {self.spell(n.array)}[{cells}] __attribute__((aligned(64)))"
         return [cgen.Block([cgen.Statement(place), *self.node(n.body, shared=False)])]
 
@@ -298,7 +298,7 @@ class Emitter:
         return [made]
 
 
-def _cut(a: Array, n: lp.Local) -> Array:
+def cut(a: Array, n: lp.Local) -> Array:
     """The array as far as its own memory goes."""
     cells = {d: aff.const(size) for d, _, size in n.cells}
     return replace(a, dims=tuple((d, cells.get(d, e)) for d, e in a.dims))
@@ -339,7 +339,7 @@ def emit(
     """
     symbol = f"ph_{c_name(p.name)}"
     local = {n.array: n for n in lp.walk(root) if isinstance(n, lp.Local)}
-    own = {name: row_major(_cut(p.array(name), n), layouts[name].order) for name, n in local.items()}
+    own = {name: row_major(cut(p.array(name), n), layouts[name].order) for name, n in local.items()}
     layouts = {**layouts, **own}
     strides = tuple(dict.fromkeys(s for a in p.arrays for _, s in layouts[a.name].strides if isinstance(s, str)))
     spelled = c_spellings([*(a.name for a in p.arrays), *p.sizes, *strides])

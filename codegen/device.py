@@ -7,36 +7,32 @@ in `codegen.kernels`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from math import prod
 
 import cgen
 
 from codegen import loops as lp
 from codegen.blocks import block, braced, branch, loop
-from codegen.c import Emitter
-from codegen.dialect import CUDA, Dialect
-from codegen.scalar import STORAGE, Scalar, bare, literal
-from codegen.spelling import Index
+from codegen.c import cut
+from codegen.scalar import STORAGE, Scalar, bare
+from codegen.staging import Box, Staging
+from codegen.teams import Team, unit
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition, Floor, Size, Var
+from polyhedral.affine import Affine, Condition
 from polyhedral.barriers import Step, place
-from polyhedral.block_plan import BlockNest
-from polyhedral.device import GENERIC, Device
-from polyhedral.errors import InternalError
 from polyhedral.instances import Kind
 from polyhedral.program import Array, Statement
 from polyhedral.tree import Run
 
 OWN = (
-    "fault", "cell", "span",
+    "fault", "cell", "span", "other", "moved",
     *(f"{what}_{a}" for what in ("thread", "threads", "block", "blocks") for a in "xyz"),
 )  # fmt: skip
 """Words that kernels declare themselves."""
-_FEW = 64
-"""Instructions of a copy that are written out."""
 
 
 def own_name(word: str) -> str:
@@ -45,67 +41,23 @@ def own_name(word: str) -> str:
 
 
 @dataclass(frozen=True)
-class Box:
-    """A staged array in shared memory: its name, cells along each axis in the order in which they lie there, and where
-    in the array the box begins."""
-
-    name: str
-    axes: tuple[tuple[str, int], ...]
-    first: Mapping[str, Affine]
-    pad: int = 0
-
-    @property
-    def declared(self) -> str:
-        *outer, last = (n for _, n in self.axes)
-        return self.name + "".join(f"[{n}]" for n in (*outer, last + self.pad))
-
-    @property
-    def cells(self) -> int:
-        *outer, last = (n for _, n in self.axes)
-        return prod(outer) * (last + self.pad)
-
-
-@dataclass(frozen=True)
-class DeviceEmitter(Emitter):
+class DeviceEmitter(Staging):
     """Emits kernels of one program; what a kernel declares is collected while it is printed."""
 
-    dialect: Dialect = CUDA
-    device: Device = GENERIC
-    index: str = "int64_t"
-    nest: BlockNest | None = None
-    shared: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
-    """Declarations of memory that a block shares, and their bytes."""
-    boxes: dict[str, Box] = field(default_factory=dict[str, Box])
-    """Arrays that are read from shared memory here."""
     outside: list[Condition] = field(default_factory=list[Condition])
     """What must hold for a load from memory that an instance of a padded tile makes."""
-    trips: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
-    """Least and greatest value of loop variables, where they are numbers."""
     words: dict[str, str] = field(default_factory=dict[str, str])
     """Loops over blocks that are no loops, since there is a block for each iteration: which block this is."""
     strides: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     """Loops whose iterations are shared out in turns: which of those who take part this is, and how many they are."""
-    loop_names: set[str] = field(default_factory=set[str])
-    """Spellings of the loops of this kernel."""
     held: dict[str, str] = field(default_factory=dict[str, str])
     """Arrays whose cell at hand is in a register, and which."""
 
-    def spell(self, name: str) -> str:
-        made = super().spell(name)
-        while made in self.dialect.reserved:
-            made += "_"
-        return made
-
     # --- cells -------------------------------------------------------------------------------------------------------
 
-    def cell(self, array: str, index: Iterable[tuple[str, Affine | str]]) -> str:
-        box = self.boxes.get(array)
-        if box is None:
-            return super().cell(array, index)
-        at = {d: i - box.first[d] for d, i in index if isinstance(i, Affine)}
-        return box.name + "".join(f"[{self.scalar.affine(at[d])}]" for d, _ in box.axes)
-
     def load(self, e: ex.Load, scalar: Scalar) -> str:
+        if e.array in self.held:
+            return self.held[e.array]
         text = super().load(e, scalar)
         if e.array in self.boxes or not self.outside:
             return text
@@ -122,24 +74,73 @@ class DeviceEmitter(Emitter):
         """Statements for what one thread runs."""
         match n:
             case lp.Block(children):
-                return [g for c in children for g in self.kernel(c)]
+                apart = self.nest is not None and self.nest.phases and len({*map(self._phase, children)}) > 1
+                return self._phases(n) if apart else [g for c in children for g in self.kernel(c)]
             case lp.If(condition, then, orelse):
                 first = self.kernel(then)
                 if orelse is None:
                     return [branch(self.scalar.condition(condition), block(first), None)]
                 return [branch(self.scalar.condition(condition), braced(first), block(self.kernel(orelse)))]
-            case lp.For(run=Run.THREAD | Run.TEAM):
-                return self._guarded(n)
             case lp.For():
-                return self._loop(n)
+                return self._guarded(n) if n.run in (Run.THREAD, Run.TEAM) else self._loop(n)
             case lp.Promoted():
                 return self._region(n)
             case lp.Local():
-                raise InternalError("PH999", f"a kernel of a device holds memory of its own for {n.array}") from None
+                return self._local(n)
             case lp.Staged():
                 return self._staged(n)
             case lp.Exec():
                 return self._instance(n)
+
+    # --- phases ------------------------------------------------------------------------------------------------------
+
+    def _phase(self, n: lp.Node) -> str | None:
+        """The statement that a node runs, if it is one alone."""
+        found = {self.families[x.family].statement.name for x in lp.walk(n) if isinstance(x, lp.Exec)}
+        return next(iter(found)) if len(found) == 1 else None
+
+    def _phases(self, n: lp.Block) -> list[cgen.Generable]:
+        """Statements one after another, with barriers where one needs what other threads of the block wrote."""
+        assert self.nest is not None
+        parts = [(name, list(nodes)) for name, nodes in groupby(n.children, self._phase)]
+        made = {s.write.array for s in map(self.program.statement, self.nest.statements)}
+        steps: list[Step] = []
+        for name, _ in parts:
+            assert name is not None
+            s = self.program.statement(name)
+            read = tuple((a, 0) for a in s.touched[1:] if a in made)
+            steps.append(Step(read, ((s.write.array, 0),)))
+        again = any(b in self.strides for b in self.nest.blocks)
+        waits = place(steps) if again else tuple(w for w in place(steps) if w < len(steps) - 1)
+        lines: list[cgen.Generable] = []
+        for at, (name, nodes) in enumerate(parts):
+            lines += self._one_phase(name, nodes)
+            if at in waits:
+                lines.append(cgen.Statement(self.dialect.fence))
+        return lines
+
+    def _one_phase(self, name: str | None, nodes: Sequence[lp.Node]) -> list[cgen.Generable]:
+        """What a phase does in rows that there are, on the threads that have a part in it."""
+        assert self.nest is not None
+        body = [g for c in nodes for g in self.kernel(c)]
+        shared_out = next(x.team for x in self.nest.phases if x.statement == name) is not None
+        if shared_out and any(isinstance(x, lp.Promoted) for c in nodes for x in lp.walk(c)):
+            return body
+        tests = [*self.nest.within]
+        if not shared_out and self.nest.team:
+            tests.append(aff.equal(aff.var(self.nest.team[0])))
+        where = aff.both(*tests)
+        return body if where == aff.TRUE else [branch(self.scalar.condition(where), block(body), None)]
+
+    def _local(self, n: lp.Local) -> list[cgen.Generable]:
+        """Rows that the threads of a block share."""
+        array = self.program.array(n.array)
+        self.first[n.array] = {d: first for d, first, _ in n.cells}
+        cells = max(prod(e.const for _, e in cut(array, n).dims), 1)
+        kind = STORAGE[array.dtype.name]
+        declared = self.dialect.shared.format(type=kind, name=f"{self.spell(n.array)}[{cells}]")
+        self.shared[n.array] = declared, cells * (array.dtype.bits // 8)
+        return self.kernel(n.body)
 
     def _instance(self, n: lp.Exec) -> list[cgen.Generable]:
         return self.execute(n, self.held.get(self.families[n.family].statement.write.array))
@@ -158,6 +159,9 @@ class DeviceEmitter(Emitter):
         return [branch(self.scalar.condition(aff.both(*tests)), block(body), None)]
 
     def _loop(self, n: lp.For) -> list[cgen.Generable]:
+        ahead = self._ahead(n)
+        if ahead is not None:
+            return ahead
         name = self.spell(n.name)
         if n.name in self.words:
             self.known(n)
@@ -179,189 +183,125 @@ class DeviceEmitter(Emitter):
         made = loop(f"{self.index} {name} = {start}", end, step, body)
         return [cgen.Line("#pragma unroll"), made] if n.run is Run.UNROLL else [made]
 
-    def known(self, n: lp.For) -> dict[str, tuple[int, int]]:
-        """The range of a loop's variable, while it runs; what is given back was known of the name before."""
-        before = {n.name: self.trips[n.name]} if n.name in self.trips else {}
-        lo = self._range(n.lo) if isinstance(n.lo, Affine) else None
-        hi = self._range(n.hi) if isinstance(n.hi, Affine) else None
-        if lo and hi:
-            self.trips[n.name] = (lo[0], hi[1])
-        return before
-
-    def _range(self, e: Affine) -> tuple[int, int] | None:
-        """Least and greatest value of an index, where its loops run between numbers."""
-        low = high = e.const
-        for term, c in e.terms:
-            match term:
-                case Var(name):
-                    ends = self.trips.get(name)
-                case Floor(arg, divisor):
-                    inner = self._range(arg)
-                    ends = (inner[0] // divisor, inner[1] // divisor) if inner else None
-                case Size():
-                    ends = None
-            if ends is None:
-                return None
-            a, b = sorted((c * ends[0], c * ends[1]))
-            low, high = low + a, high + b
-        return low, high
-
     # --- shared memory -----------------------------------------------------------------------------------------------
 
     def _staged(self, n: lp.Staged) -> list[cgen.Generable]:
         """All staged arrays of a portion: copies, and what reads them, with barriers where one needs the other."""
-        staged: list[lp.Staged] = []
-        body: lp.Node = n
-        while isinstance(body, lp.Staged):
-            staged.append(body)
-            body = body.body
+        staged, body = _chain(n)
         boxes = {s.array: self._box(s) for s in staged}
         copies = [g for s in staged for g in self._copy(s, boxes[s.array])]
-        self.boxes.update(boxes)
-        used = self.kernel(body)
-        for name in boxes:
-            del self.boxes[name]
+        used = self._reading(boxes, body)
         places = tuple((b.name, 0) for b in boxes.values())
         waits = place((Step(writes=places), Step(reads=places)))
         wait = [cgen.Statement(self.dialect.barrier)]
         return [*copies, *(wait if 0 in waits else []), *used, *(wait if 1 in waits else [])]
 
-    def _box(self, s: lp.Staged) -> Box:
-        """Axes along which a thread's results are next to each other lie densest."""
-        assert self.nest is not None
-        rows = {d for d, _ in self.nest.rows}
-        threads = [d for d, _ in self.nest.threads]
-        a = self.program.array(s.array)
-        loads = [e for e in ex.loads(self._statement.value) if e.array == s.array]
+    def _reading(self, boxes: Mapping[str, Box], body: lp.Node) -> list[cgen.Generable]:
+        """What reads staged arrays."""
+        self.boxes.update(boxes)
+        used = self.kernel(body)
+        for name in boxes:
+            del self.boxes[name]
+        return used
 
-        def rank(axis: str) -> tuple[bool, int]:
-            moved = frozenset[str]().union(
-                *(aff.dims_of(i) for e in loads for d, i in e.index if d == axis and isinstance(i, Affine))
-            )
-            fastest = max((threads.index(d) for d in moved if d in threads), default=-1)
-            return bool(moved & rows), fastest
+    def _ahead(self, n: lp.For) -> list[cgen.Generable] | None:
+        """A loop over portions whose next one is copied while one is used; None where that cannot be told."""
+        plan = self.nest.plan if self.nest else None
+        known = isinstance(n.hi, Affine) and n.hi.is_const and n.lo == aff.const(0) and n.step == 1
+        if plan is None or plan.buffers != 2 or not isinstance(n.body, lp.Staged) or not known:
+            return None
+        assert isinstance(n.hi, Affine)
+        staged, body = _chain(n.body)
+        boxes = {s.array: self._box(s, 2) for s in staged}
+        name, last = self.spell(n.name), n.hi.const
+        _, end, wait = self.dialect.copied if self.device.asynchronous else ("", "", "")
+        before = self.known(n)
+        ended = [cgen.Statement(end)] if end else []
+        ready = [*([cgen.Statement(wait)] if wait else []), cgen.Statement(self.dialect.barrier)]
+        first = [g for s in staged for g in self._copy(s, boxes[s.array].at(n.name, aff.const(0), "[0]"))]
+        self.trips[n.name] = (0, max(last - 1, 0))
+        later = aff.var(n.name) + 1
+        following = [g for s in staged for g in self._copy(s, boxes[s.array].at(n.name, later, f"[({name} + 1) % 2]"))]
+        self.trips[n.name] = (0, last)
+        used = self._reading({a: replace(b, slot=f"[{name} % 2]") for a, b in boxes.items()}, body)
+        self.trips.pop(n.name)
+        self.trips.update(before)
+        places = [(b.name, ahead) for ahead in (0, 1) for b in boxes.values()]
+        now, next_ = tuple(places[: len(boxes)]), tuple(places[len(boxes) :])
+        assert place((Step(writes=next_), Step(reads=now)), 2) == (1,)
+        if last == 0:
+            return [*first, *ended, *ready, *self._loop_of(n, name, [*used, cgen.Statement(self.dialect.barrier)])]
+        copies = branch(f"{name} < {last}", cgen.Block([*following, *ended]), None)
+        return [*first, *ended, *ready, *self._loop_of(n, name, [copies, *used, *ready])]
 
-        order = sorted(self.layouts[a.name].order, key=rank)
-        sizes = {d: n for d, _, n in s.cells}
-        axes = tuple((d, sizes[d]) for d in order)
-        turned = order[-1] != self.layouts[a.name].order[-1]
-        pad = 4 if turned and axes[-1][1] % 8 == 0 else 0
-        box = Box(self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, pad)
-        kind = STORAGE[a.dtype.name]
-        declared = self.dialect.shared.format(type=kind, name=box.declared)
-        self.shared[box.name] = (declared, box.cells * (a.dtype.bits // 8))
-        return box
-
-    @property
-    def _statement(self) -> Statement:
-        assert self.nest is not None
-        return self.program.statement(self.nest.statement)
-
-    def _named(self, base: str) -> str:
-        name = base
-        while name in self.spelled.values() or name in self.shared or name in self.loop_names:
-            name += "_"
-        return name
-
-    def _copy(self, s: lp.Staged, box: Box) -> list[cgen.Generable]:
-        """All threads copy, neighbours what lies next to each other; cells outside the array are left at zero."""
-        assert self.nest is not None
-        a = self.program.array(s.array)
-        threads = self.nest.plan.threads
-        sizes = dict(box.axes)
-        order = [d for d in self.layouts[a.name].order if sizes[d] > 1]
-        total = prod(sizes.values())
-        names = {d: self._named(f"{self.spell(d)}_at") for d in order}
-        lines: list[cgen.Generable] = []
-        below = 1
-        for d in reversed(order):
-            text = "cell" if below == 1 else f"cell / {below}"
-            text += f" % {sizes[d]}" if below * sizes[d] < total else ""
-            lines.append(cgen.Initializer(cgen.Value(f"const {self.index}", names[d]), text))
-            below *= sizes[d]
-        at = {d: aff.var(names[d]) if d in names else aff.const(0) for d in sizes}
-        index = [(d, box.first[d] + at[d]) for d in a.dim_names]
-        tests = self._inside(a, box, index)
-        target = box.name + "".join(f"[{names.get(d, '0')}]" for d, _ in box.axes)
-        source = self.cell(a.name, index)
-        kind = STORAGE[a.dtype.name]
-        value = f"{self.scalar.condition(tests)} ? {source} : ({kind})0" if tests != aff.TRUE else source
-        text = block([*lines, cgen.Assign(target, value)])
-        made = loop(f"int cell = {self._thread()}", f"cell < {total}", f"cell += {threads}", text)
-        short = -(-total // threads) <= _FEW
-        return [cgen.Line("#pragma unroll"), made] if short else [made]
-
-    def _inside(self, a: Array, box: Box, index: Index) -> Condition:
-        """What must be asked before a cell of a box is read: whether the array has it."""
-        sizes = dict(box.axes)
-        tests: list[Condition] = []
-        for d, i in index:
-            ends = self._range(box.first[d])
-            extent = a.extent(d)
-            if ends is None or ends[0] < 0:
-                tests.append(aff.at_least(i, 0))
-            if ends is None or not extent.is_const or ends[1] + sizes[d] > extent.const:
-                tests.append(aff.at_least(extent - i - 1))
-        return aff.both(*tests)
-
-    def _thread(self) -> str:
-        return self.dialect.thread["x"]
+    def _loop_of(self, n: lp.For, name: str, body: list[cgen.Generable]) -> list[cgen.Generable]:
+        assert isinstance(n.hi, Affine)
+        end = f"{name} < {self.scalar.affine(n.hi + 1)}"
+        return [loop(f"{self.index} {name} = 0", end, f"++{name}", block(body))]
 
     # --- registers ---------------------------------------------------------------------------------------------------
 
     def _region(self, n: lp.Promoted) -> list[cgen.Generable]:
-        """Results in registers of a thread: set or loaded first, stored last, those of a team combined in between."""
-        if self.nest is None or any(isinstance(x, lp.Promoted) for x in lp.walk(n.body)):
+        """Results in registers of a thread: set or loaded first, those of an epilogue computed from them, all stored
+        last; those of a team combined in between.
+        """
+        if self.nest is None:
             return self.kernel(n.body)
-        array = self.program.array(n.array)
-        rows = self.nest.rows
-        kind = STORAGE[array.dtype.name]
-        name = self._named(f"acc_{self.spell(n.array)}")
-        held = name + "".join(f"[{self.spell(d)}]" for d, _ in rows)
-        at = self._cell_of(n)
-        target = self.cell(n.array, at)
-        within = aff.both(*self.nest.within) if self.nest.padded else aff.TRUE
-        begins = any(isinstance(x, lp.Exec) and self.families[x.family].kind is Kind.INIT for x in lp.walk(n.body))
-        lines: list[cgen.Generable] = [cgen.Statement(f"{kind} {name}" + "".join(f"[{n}]" for _, n in rows))]
-        s = self._statement
+        regions: list[lp.Promoted] = [n]
+        while isinstance(regions[-1].body, lp.Promoted):
+            regions.append(regions[-1].body)
+        body = regions[-1].body
+        s, rows = self._reduction(body), self.nest.rows
+        team = self.nest.team if any(isinstance(x, lp.For) and x.run is Run.TEAM for x in lp.walk(body)) else None
         assert s.op is not None
-        identity = self.scalar.to_storage(array.dtype, literal(ex.identity(s.op, array.dtype).value, array.dtype))
-        team = self.nest.team
+        array = self.program.array(s.write.array)
+        within = aff.both(*self.nest.within) if self.nest.padded and (team or not self.nest.phases) else aff.TRUE
+        held = {r.array: self._registers(r.array) for r in regions}
+        lines: list[cgen.Generable] = [
+            cgen.Statement(f"{STORAGE[self.program.array(a).dtype.name]} {name}" + "".join(f"[{n}]" for _, n in rows))
+            for a, (name, _) in held.items()
+        ]
+        acc, target = held[array.name][1], self._target(array, body)
+        begins = any(isinstance(x, lp.Exec) and self.families[x.family].kind is Kind.INIT for x in lp.walk(body))
         if not begins:
-            start = identity if team else self._or(within, target, identity)
-            lines += self._each(rows, [cgen.Assign(held, start)])
-        self.held[n.array] = held
+            empty = unit(self.scalar, s.op, array.dtype)
+            lines += self._each(rows, [cgen.Assign(acc, empty if team else self._or(within, target, empty))])
+        self.held.update({a: text for a, (_, text) in held.items()})
         if team:
-            body = self.kernel(n.body)
-            lines += [branch(self.scalar.condition(within), block(body), None)] if within != aff.TRUE else body
-            lines += self._combined(array, s.op, held, team[1])
-            mine = aff.equal(aff.var(team[0]))
-            value = (
-                held
-                if begins
-                else bare(
-                    self.scalar.to_storage(
-                        array.dtype,
-                        self.scalar.combine(
-                            s.op,
-                            array.dtype,
-                            self.scalar.from_storage(array.dtype, target),
-                            self.scalar.from_storage(array.dtype, held),
-                        ),
-                    )
-                )
-            )
-            stored = cgen.Assign(target, value)
-            lines.append(branch(self.scalar.condition(aff.both(within, mine)), stored, None))
+            made = self.kernel(body)
+            lines += [branch(self.scalar.condition(within), block(made), None)] if within != aff.TRUE else made
+            lines += self._combined(array, s.op, acc, team)
+            mine = aff.both(within, aff.equal(aff.var(team[0])))
+            stored = cgen.Assign(target, acc if begins else self._added(array, s.op, target, acc))
+            lines.append(branch(self.scalar.condition(mine), stored, None))
         else:
             self.outside.extend(aff.conjuncts(within))
-            lines += self.kernel(n.body)
+            lines += self.kernel(body)
             self.outside.clear()
-            stored = cgen.Assign(target, held)
-            last = stored if within == aff.TRUE else branch(self.scalar.condition(within), stored, None)
-            lines += self._each(rows, [last])
-        del self.held[n.array]
+            for r in regions:
+                if r.stored:
+                    stored = cgen.Assign(self._target(self.program.array(r.array), body), held[r.array][1])
+                    last = stored if within == aff.TRUE else branch(self.scalar.condition(within), stored, None)
+                    lines += self._each(rows, [last])
+        for r in regions:
+            del self.held[r.array]
         return lines
+
+    def _reduction(self, body: lp.Node) -> Statement:
+        """The reduction whose results a region holds."""
+        ran = (self.families[x.family] for x in lp.walk(body) if isinstance(x, lp.Exec))
+        return next(f.statement for f in ran if f.kind is not Kind.ASSIGN)
+
+    def _registers(self, array: str) -> tuple[str, str]:
+        """The name of the registers that hold an array's cells, and the one at hand."""
+        assert self.nest is not None
+        name = self._named(f"acc_{self.spell(array)}")
+        return name, name + "".join(f"[{self.spell(d)}]" for d, _ in self.nest.rows)
+
+    def _added(self, array: Array, op: str, target: str, held: str) -> str:
+        """What was in memory, with what a team has found."""
+        old, new = (self.scalar.from_storage(array.dtype, v) for v in (target, held))
+        return bare(self.scalar.to_storage(array.dtype, self.scalar.combine(op, array.dtype, old, new)))
 
     def _or(self, within: Condition, text: str, other: str) -> str:
         return text if within == aff.TRUE else f"{self.scalar.condition(within)} ? {text} : {other}"
@@ -374,35 +314,41 @@ class DeviceEmitter(Emitter):
             body = [cgen.Line("#pragma unroll"), made]
         return body
 
-    def _cell_of(self, n: lp.Promoted) -> Index:
-        """The cell of the result at hand, in digits."""
-        ran = next(x for x in lp.walk(n.body) if isinstance(x, lp.Exec))
+    def _target(self, array: Array, body: lp.Node) -> str:
+        """The cell of the result at hand in memory, in digits."""
+        ran = next(
+            x
+            for x in lp.walk(body)
+            if isinstance(x, lp.Exec) and self.families[x.family].statement.write.array == array.name
+        )
         s = self.families[ran.family].statement
-        loops = {x.name for x in lp.walk(n.body) if isinstance(x, lp.For)}
+        loops = {x.name for x in lp.walk(body) if isinstance(x, lp.For)}
         at = {d: e for d, e in ran.at if not aff.dims_of(e) & loops}
-        return [(d, aff.substitute(i, at)) for d, i in s.write.index]
+        return self.cell(array.name, [(d, aff.substitute(i, at)) for d, i in s.write.index])
 
-    def _combined(self, array: Array, op: str, held: str, threads: int) -> list[cgen.Generable]:
-        """The partial results of a team in a tree, through memory that the block shares; the first thread has all."""
+    def _combined(self, array: Array, op: str, held: str, team: tuple[str, int]) -> list[cgen.Generable]:
+        """The partial results of a team in its first thread."""
         assert self.nest is not None
+        name, threads = team
+        return Team(
+            self.scalar, self.dialect, self.device.warp, self.spell(name), threads, self.nest.plan.threads,
+            lambda count: self._team_memory(array, count),
+        ).combined(op, array.dtype, held)  # fmt: skip
+
+    def _team_memory(self, array: Array, count: int) -> str:
+        """Memory that a block shares for so many partial results."""
         name = self._named(f"team_{self.spell(array.name)}")
         kind = STORAGE[array.dtype.name]
-        total = self.nest.plan.threads
-        self.shared[name] = (
-            self.dialect.shared.format(type=kind, name=f"{name}[{total}]"),
-            total * array.dtype.bits // 8,
-        )
-        me = self._thread()
-        a, b = (self.scalar.from_storage(array.dtype, f"{name}[{at}]") for at in (me, f"{me} + span"))
-        step = cgen.Assign(
-            f"{name}[{me}]", self.scalar.to_storage(array.dtype, self.scalar.combine(op, array.dtype, a, b))
-        )
-        assert self.nest.team is not None
-        mine = branch(f"{self.spell(self.nest.team[0])} < span", step, None)
-        wait = cgen.Statement(self.dialect.barrier)
-        return [
-            wait,
-            cgen.Assign(f"{name}[{me}]", held),
-            loop(f"int span = {threads // 2}", "span > 0", "span /= 2", cgen.Block([wait, mine])),
-            cgen.Assign(held, f"{name}[{me}]"),
-        ]
+        declared = self.dialect.shared.format(type=kind, name=f"{name}[{count}]")
+        self.shared[name] = (declared, count * array.dtype.bits // 8)
+        return name
+
+
+def _chain(n: lp.Staged) -> tuple[list[lp.Staged], lp.Node]:
+    """All that is staged at once, and what is done with it."""
+    staged: list[lp.Staged] = []
+    body: lp.Node = n
+    while isinstance(body, lp.Staged):
+        staged.append(body)
+        body = body.body
+    return staged, body

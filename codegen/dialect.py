@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from codegen import support
+from codegen.exponential import SCALAR
 
 _LIBRARY = (
     "exp|exp2|expm1|log|log2|log1p|sqrt|sin|cos|tan|tanh|sinh|cosh|asin|acos|atan|atan2|erf|floor|ceil|rint|trunc|fabs|"
@@ -34,9 +35,26 @@ class Dialect:
     thread: Mapping[str, str]
     threads: Mapping[str, str]
     barrier: str
+    fence: str
+    """A barrier after which the threads of a block see what each other wrote to any memory."""
     atomic: str
+    moved: Mapping[int, str]
+    """Types of so many bytes, that are copied as bits."""
+    zero: str
+    """Of such a type."""
+    at: Mapping[str, str]
+    """A cell as such a type: in `memory`, in what a block has `shared`, or a thread's `own`."""
+    copied: tuple[str, str, str] = ("", "", "")
+    """An asynchronous copy of 4, 8 or 16 bytes, the end of a group of them, and waiting for all; empty where there are
+    none."""
+    own: str = "{type} {name}"
+    """Memory of a thread."""
+    shuffle: str = ""
+    """The value that a thread some places further in a group of so many has; empty where threads have no such way."""
     functions: Mapping[str, str] = field(default_factory=dict[str, str])
     prefix: str = "static inline"
+    includes: tuple[tuple[str, str], ...] = ()
+    """Lines that are needed where a word is used."""
     renamed: tuple[tuple[str, str], ...] = ()
     reserved: frozenset[str] = frozenset()
 
@@ -86,8 +104,16 @@ CUDA = Dialect(
     _axes("threadIdx.{}"),
     _axes("blockDim.{}"),
     "__syncthreads()",
+    "__syncthreads()",
     "atomicExch(fault, site)",
+    {16: "uint4", 8: "uint2", 4: "uint32_t"},
+    "{type}{{}}",
+    {"memory": "*(const {type} *)&{cell}", "shared": "*({type} *)&{cell}", "own": "*({type} *){cell}"},
+    ("__pipeline_memcpy_async(&{to}, &{cell}, {bytes})", "__pipeline_commit()", "__pipeline_wait_prior(0)"),
+    "__align__(16) {type} {name}",
+    "__shfl_down_sync(0xffffffffu, {value}, {span}, {group})",
     {
+        SCALAR: f"static inline float {SCALAR}(float x) {{ return expf(x); }}",
         "gather": _GATHER.format(pointer="int32_t *", atomic="atomicExch(fault, site)"),
         "f16": """\
 static inline float f16_to_f32(uint16_t h) { return __half2float(__ushort_as_half(h)); }
@@ -97,8 +123,9 @@ static inline uint32_t f32_bits(float x) { return __float_as_uint(x); }
 static inline float bits_f32(uint32_t u) { return __uint_as_float(u); }""",
     },
     "static __device__ __forceinline__",
-    ((r"\bNAN\b", "__int_as_float(0x7fffffff)"), (r"\bINFINITY\b", "__int_as_float(0x7f800000)")),
-    frozenset((
+    (("__pipeline_", "#include <cuda_pipeline.h>"),),
+    renamed=((r"\bNAN\b", "__int_as_float(0x7fffffff)"), (r"\bINFINITY\b", "__int_as_float(0x7f800000)")),
+    reserved=frozenset((
         "threadIdx", "blockIdx", "blockDim", "gridDim", "warpSize", "half", "asm", "class", "new", "delete", "this",
         "template", "typename", "namespace", "operator", "private", "public", "protected", "virtual", "friend", "bool",
         "true", "false", "try", "catch", "throw", "using", "explicit", "export", "mutable", "and", "or", "not", "xor",
@@ -114,15 +141,27 @@ OPENCL = Dialect(
     ),
     "__kernel __attribute__((reqd_work_group_size({block})))\nvoid {name}({parameters})",
     "__global {const}{type} *restrict {name}",
-    "__local {type} {name}",
+    "__local {type} {name} __attribute__((aligned(16)))",
     "__constant {type} {name}",
     _numbered("(int)get_group_id({})"),
     _numbered("(int)get_num_groups({})"),
     _numbered("(int)get_local_id({})"),
     _numbered("(int)get_local_size({})"),
     "barrier(CLK_LOCAL_MEM_FENCE)",
+    "barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)",
     "atomic_xchg(fault, site)",
+    {16: "uint4", 8: "uint2", 4: "uint"},
+    "({type})(0)",
     {
+        "memory": "*(const __global {type} *)&{cell}",
+        "shared": "*(__local {type} *)&{cell}",
+        "own": "*({type} *){cell}",
+    },
+    ("", "", ""),
+    "{type} {name} __attribute__((aligned(16)))",
+    "",
+    {
+        SCALAR: f"static inline float {SCALAR}(float x) {{ return exp(x); }}",
         "gather": _GATHER.format(pointer="__global int32_t *", atomic="atomic_xchg(fault, site)"),
         "f16": """\
 static inline float f16_to_f32(uint16_t h) { return vload_half(0, (const half *)&h); }

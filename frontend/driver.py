@@ -37,7 +37,7 @@ from codegen.runtime.nvcc import Compiled, compile_cuda, find_nvcc
 from codegen.runtime.nvcc import resources as resources_of
 from codegen.runtime.opencl import open_device as open_opencl
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
-from frontend.on_device import OnDevice, require_double
+from frontend.on_device import OnDevice, require_double, require_real
 from frontend.options import Options, default_threads, project_options, resolve
 from frontend.scratch import judge, judged, require_memory
 from polyhedral import schedule as scheduling
@@ -250,6 +250,7 @@ def _on_device(program: Program, layouts: Mapping[str, Layout], options: Options
         raise ArgumentError(
             "PH402", f"hints are for processors, not target={options.target!r}", hints=("leave hints= out",)
         )
+    require_real(program, options.target)
     device, language = session().device(options), options.language
     assert language is not None
     dense = {n: row_major(program.array(n), lay.order) for n, lay in layouts.items()}

@@ -18,10 +18,11 @@ from codegen.runtime.device import Driver, Loaded, Memory
 from frontend.buffers import Buffer
 from frontend.memory import Strided
 from polyhedral import affine as aff
+from polyhedral import expr as ex
 from polyhedral.affine import Affine
-from polyhedral.errors import ToolchainError
+from polyhedral.errors import ToolchainError, Unsupported
 from polyhedral.layout import Layout, runtime_stride
-from polyhedral.program import Role
+from polyhedral.program import Program, Role
 
 _UNSURE = 64
 """Blocks for a loop whose bounds the host does not know."""
@@ -116,6 +117,19 @@ def _blocks(axis: Axis, numbers: Mapping[str, int]) -> int:
                 count *= _UNSURE * axis.per
         found.append(count)
     return -(-max(found) // axis.per) if found else 1
+
+
+def require_real(p: Program, target: str) -> None:
+    """PH526 where a program has complex values, which kernels of devices do not compute with."""
+    named = ((s.write.array, n) for s in p.statements for n in ex.walk(s.value))
+    found = next((a.name for a in p.arrays if a.dtype.kind == "c"), None)
+    found = found or next((name for name, n in named if ex.dtype_of(n).kind == "c"), None)
+    if found is not None:
+        raise Unsupported(
+            "PH526",
+            f"{found} has complex values, which target={target!r} does not compute with",
+            hints=("target='cpu'", "real and imaginary parts as arrays of their own"),
+        )
 
 
 def require_double(source: DeviceSource, driver: Driver) -> None:

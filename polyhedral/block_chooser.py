@@ -9,19 +9,18 @@ Only access relations and the device's numbers decide.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, Floor
+from polyhedral.affine import Affine
 from polyhedral.block_plan import BlockPlan, Cut
+from polyhedral.block_prices import UNKNOWN, Operand, extents, operand, price, tile_price
 from polyhedral.device import Device
 from polyhedral.layout import Layout
 from polyhedral.program import Program, Statement, reads
 
-UNKNOWN = 1024
-"""What an extent that is only known at run time is taken for."""
 THREADS = 256
 """Threads of a block where nothing asks for another number."""
 TILE_THREADS = (256, 128)
@@ -31,35 +30,6 @@ DEEP = 16
 """Steps of a reduction whose operands are staged at once."""
 _TRIED = 2
 """Of tiles with equally many results, how many are tried with all numbers of threads: those that load least."""
-_WAIT = 80
-"""Cycles that a block loses at each portion, less those in which others run."""
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One load: per axis the coefficients of the dims that move it, and how far apart cells lie along each axis."""
-
-    array: str
-    axes: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
-    strides: Mapping[str, int]
-    item: int
-
-    def cells(self, extents: Mapping[str, int]) -> int:
-        """How many cells a box of the dims reads, in the hull along each axis."""
-        return prod(1 + sum(abs(c) * (extents.get(d, 1) - 1) for d, c in moved) for _, moved in self.axes)
-
-    def moves(self, dim: str) -> bool:
-        return any(d == dim for _, moved in self.axes for d, _ in moved)
-
-    def step(self, dim: str) -> int:
-        """How far apart in memory neighbours along a dim lie."""
-        return sum(c * self.strides[axis] for axis, moved in self.axes for d, c in moved if d == dim)
-
-
-def extents(s: Statement) -> dict[str, int]:
-    """Of each dim, as far as they are numbers."""
-    spans = {r.dim: r.hi - r.lo for r in s.domain.ranges}
-    return {d: max(e.const, 1) if e.is_const else UNKNOWN for d, e in spans.items()}
 
 
 def regular(s: Statement, dims: Sequence[str]) -> bool:
@@ -75,18 +45,10 @@ def choose_blocks(p: Program, s: Statement, layouts: Mapping[str, Layout], devic
     if s.op is None:
         return _plain(p, s, layouts)
     tile = _tile(p, s, layouts, device)
-    return tile or _team(p, s, layouts, device) or _plain(p, s, layouts)
-
-
-def operand(load: ex.Load, layout: Layout, item: int) -> Operand | None:
-    """A load as the hull of what moves it; None where data does, or a division."""
-    axes: list[tuple[str, tuple[tuple[str, int], ...]]] = []
-    for axis, i in load.index:
-        if not isinstance(i, Affine) or any(isinstance(t, Floor) for t, _ in i.terms):
-            return None
-        axes.append((axis, tuple((t.name, c) for t, c in i.terms if isinstance(t, aff.Var))))
-    strides = {d: st if isinstance(st, int) else UNKNOWN for d, st in layout.strides}
-    return Operand(load.array, tuple(axes), strides, item)
+    if tile is not None:
+        return tile
+    plans = filter(None, (_team(p, s, layouts, device), _plain(p, s, layouts)))
+    return min(plans, key=lambda plan: price(p, s, plan, layouts, device).cycles)
 
 
 # --- one thread a result, or a team ----------------------------------------------------------------------------------
@@ -189,14 +151,16 @@ def _tiles(
         own = dict(zip(s.kept, r, strict=True))
         limits = [max(1, _power_above(ceil(size[d] / own[d]))) for d in s.kept]
         plans = [
-            BlockPlan(cuts, tuple(sorted(s.kept, key=lambda d: (d == dense, own[d]))), portions, staged)
+            BlockPlan(cuts, lanes, portions, staged, buffers=_buffers(need, size, steps, device))
             for total in TILE_THREADS
             for t in _factors(limits, total, total)
             for cuts in [_cuts(s, t, own)]
+            for lanes in [tuple(sorted(s.kept, key=lambda d: (d == dense, own[d])))]
             for staged in [_worth_staging(known, cuts, own, steps, total)]
-            if _bytes(known, cuts, staged, steps) <= device.shared_block
+            for need in [_bytes(known, cuts, staged, steps)]
+            if need <= device.shared_block
         ]
-        yield from (replace(made, cycles=_cycles(s, size, known, made, steps, device)) for made in plans)
+        yield from (replace(made, cycles=tile_price(s, size, known, made, steps, device).cycles) for made in plans)
         tried[prod(r)] = tried.get(prod(r), 0) + bool(plans)
 
 
@@ -218,48 +182,17 @@ def _bytes(known: Sequence[Operand], cuts: Sequence[Cut], staged: Sequence[str],
     return sum(o.cells({**box, **steps}) * o.item for o in known if o.array in staged)
 
 
+def _buffers(need: int, size: Mapping[str, int], steps: Mapping[str, int], device: Device) -> int:
+    """Two where copies run by themselves, and there is another portion."""
+    several = any(size[d] > n for d, n in steps.items())
+    return 2 if device.asynchronous and need and several and 2 * need <= device.shared_block else 1
+
+
 def _shared(
     o: Operand, box: Mapping[str, int], own: Mapping[str, int], steps: Mapping[str, int], threads: int
 ) -> float:
     """How often a cell that a block stages is read by its threads."""
     return threads * o.cells({**own, **steps}) / o.cells({**box, **steps})
-
-
-def _cycles(
-    s: Statement,
-    size: Mapping[str, int],
-    known: Sequence[Operand],
-    plan: BlockPlan,
-    steps: Mapping[str, int],
-    device: Device,
-) -> float:
-    """Cycles of the device: multiply-adds or loads from shared memory, whichever take longer, in whole waves of blocks;
-    or the bytes that blocks read, of which a cache serves those that others read before.
-    """
-    box = {c.dim: c.size for c in plan.cuts}
-    own = {c.dim: c.rows for c in plan.cuts}
-    blocks = prod(ceil(size[d] / box[d]) for d in box)
-    reduced = prod(size[d] for d in s.reduced)
-    operand_loads = sum(_loads(o, plan, own) for o in known)
-    per_step = max(plan.rows / device.lanes, operand_loads / device.warp) * plan.threads
-    registers = plan.rows + sum(o.cells(own) for o in known) + 32
-    resident = max(1, min(device.registers // (registers * plan.threads), device.threads // plan.threads))
-    waves = ceil(blocks / (device.units * resident)) * resident
-    if blocks < device.units * resident:
-        waves = max(1, blocks / device.units)
-    busy = waves * reduced * per_step
-    rounds = reduced / max(prod(steps.values()), 1)
-    moved = blocks * rounds * sum(o.cells({**box, **steps}) * o.item for o in known)
-    first = sum(o.cells({**size}) * o.item for o in known)
-    memory = (first + max(moved - first, 0) / 2) / device.bandwidth * device.clock
-    waiting = rounds * waves * _WAIT
-    return max(busy, memory) + (busy + memory) / 8 + waiting
-
-
-def _loads(o: Operand, plan: BlockPlan, own: Mapping[str, int]) -> float:
-    """Loads of one thread for one step: neighbours along the dim that lies densest come several at once."""
-    run = max((c.inner for c in plan.cuts if o.moves(c.dim)), default=1)
-    return o.cells(own) / (run if o.array in plan.staged else 1)
 
 
 def _portions(s: Statement, size: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from polyhedral.affine import TRUE, Condition
-from polyhedral.tree import Cells
+from polyhedral.tree import Cells, Fold
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class BlockPlan:
     staged: tuple[str, ...] = ()
     team: tuple[str, int] | None = None
     cycles: float = 0.0
+    buffers: int = 1
+    """Copies of what is staged: with two, the next portion is on its way while one is used."""
 
     @property
     def threads(self) -> int:
@@ -60,6 +62,17 @@ class BlockPlan:
 
     def cut(self, dim: str) -> Cut:
         return next(c for c in self.cuts if c.dim == dim)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One statement of those that a block runs one after another on its rows: the digit of the team and the loops of a
+    thread; where there is no such digit the first thread of a team does it.
+    """
+
+    statement: str
+    team: str | None
+    inside: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,11 +92,24 @@ class BlockNest:
     team: tuple[str, int] | None = None
     staged: tuple[tuple[str, tuple[Cells, ...]], ...] = ()
     within: tuple[Condition, ...] = (TRUE,)
+    epilogue: tuple[str, ...] = ()
+    """Statements that are computed on the results of a thread before it stores them."""
+    only: frozenset[str] = frozenset()
+    """Arrays that are in registers, or in memory that a block shares, and nowhere else."""
+    phases: tuple[Phase, ...] = ()
+    """All statements, where they run one after another and the threads of a block meet in between."""
+    kept: tuple[tuple[str, tuple[Fold, ...]], ...] = ()
+    """Arrays of which a block keeps its own rows in memory that its threads share."""
+
+    @property
+    def statements(self) -> frozenset[str]:
+        """All that run in the nest."""
+        return frozenset((self.statement, *self.epilogue))
 
     @property
     def meets(self) -> bool:
         """Whether the threads of a block wait for each other."""
-        return bool(self.staged) or self.team is not None
+        return bool(self.staged) or self.team is not None or bool(self.phases)
 
     @property
     def padded(self) -> bool:

@@ -9,7 +9,7 @@ reduction gets its tile is left to `polyhedral.plan`; that the order is kept, to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log2, prod
 
@@ -47,16 +47,20 @@ class Epilogue:
 
     def only(self, p: Program, s: Statement, plan: RegisterPlan) -> frozenset[str]:
         """The arrays that nothing but the tile of a reduction sees; one that is done in portions is stored between."""
-        tile = {s.name, *self.names}
         portions = any(loop.dim in plan.order for loop in plan.loops)
-        arrays = [e.write.array for e in ((*self.statements,) if portions else (s, *self.statements))]
+        return self.hidden(p, s) - ({s.write.array} if portions else set())
+
+    def hidden(self, p: Program, s: Statement) -> frozenset[str]:
+        """The arrays of a reduction and its epilogue that no other statement sees."""
+        tile = {s.name, *self.names}
+        arrays = (e.write.array for e in (s, *self.statements))
         return frozenset(
             n for n in arrays if p.array(n).role is Role.TEMPORARY and {t.name for t in p.users[n]} <= tile
         )
 
 
 @dataclass
-class _Groups:
+class Groups:
     """Statements that run together, in an order of the whole program: cycles, and tiles with their epilogues."""
 
     program: Program
@@ -118,16 +122,31 @@ def epilogues(
     """For each reduction with a plan, what is computed on its tile; and why what reads one is not.  Statements that run
     `together` stay so.
     """
-    groups = _Groups(p)
+    lanes = {name: _Lanes(p, p.statement(name), c, layouts, target) for name, c in choices.items()}
+    return followers(p, choices, layouts, lambda name, own, held: lanes[name].pays(own, held), constants, together)
+
+
+def followers(
+    p: Program,
+    leaders: Collection[str],
+    layouts: Mapping[str, Layout],
+    pays: Callable[[str, Statement, Collection[str]], bool],
+    constants: frozenset[str] = frozenset(),
+    together: Sequence[Sequence[str]] = (),
+) -> tuple[dict[str, Epilogue], tuple[Remark, ...]]:
+    """What is computed on the tile of each leading reduction, as far as it `pays`, which is asked of its name, of a
+    statement over its dims, and of the arrays that it holds.
+    """
+    groups = Groups(p)
     for first, *rest in together:
         for name in rest:
             groups.join(name, first)
     once = _once(p, constants)
     found: dict[str, Epilogue] = {}
     remarks: dict[str, Remark] = {}
-    for name in sorted((n for n in choices if n not in once), key=groups.rank.__getitem__):
+    for name in sorted((n for n in leaders if n not in once), key=groups.rank.__getitem__):
         s = p.statement(name)
-        tile = _Tile(p, s, choices[name], layouts, target, {s.write.array: s.write.index})
+        tile = _Tile(p, s, layouts, pays, {s.write.array: s.write.index})
         waiting = _readers(p, s)
         while waiting and len(tile.made) < LONGEST:
             waiting.sort(key=groups.place, reverse=True)
@@ -167,13 +186,12 @@ class _Tile:
 
     program: Program
     statement: Statement
-    choice: Choice
     layouts: Mapping[str, Layout]
-    target: Target
+    pays: Callable[[str, Statement, Collection[str]], bool]
     index: dict[str, tuple[tuple[str, Affine], ...]]
     made: list[Statement] = field(default_factory=list[Statement])
 
-    def taken(self, e: Statement, groups: _Groups) -> Statement | str:
+    def taken(self, e: Statement, groups: Groups) -> Statement | str:
         """A statement over the dims of the reduction, or why it is not computed on its tile."""
         reason = self._unsuitable(e)
         if reason:
@@ -183,7 +201,8 @@ class _Tile:
             return own
         if groups.waits([load.array for load in reads(e) if load.array not in self.index], self.statement.name):
             return "what it reads is only there when the whole reduction is"
-        return own if self._pays(own) else "its operands or results do not lie along the lanes of the tile"
+        worth = self.pays(self.statement.name, own, self.index)
+        return own if worth else "its operands or results do not lie along the lanes of the tile"
 
     def _unsuitable(self, e: Statement) -> str | None:
         p, s = self.program, self.statement
@@ -230,7 +249,18 @@ class _Tile:
         domain = Domain(tuple(Range(d, *own[d]) for d in ranges))
         return replace(e, domain=domain, write=write, value=ex.substitute(e.value, at))
 
-    def _pays(self, own: Statement) -> bool:
+
+@dataclass(frozen=True)
+class _Lanes:
+    """A reduction on the vectors of a processor, and what it takes there to compute more on its tile."""
+
+    program: Program
+    statement: Statement
+    choice: Choice
+    layouts: Mapping[str, Layout]
+    target: Target
+
+    def pays(self, own: Statement, held: Collection[str]) -> bool:
         """Whether operands across the lanes, and results stored lane by lane, cost less than a pass of its own."""
         c, lanes = self.choice, self.target.lanes(itemsize(self.statement))
         t = fused(own, self.statement, c)
@@ -240,7 +270,7 @@ class _Tile:
         if {u.name for u in self.program.users[self.statement.write.array]} == {self.statement.name, own.name}:
             more -= self._storing(c.statement, tile, lanes)
         for o in operands(t, self.layouts):
-            if o.load.array in self.index or c.plan.vector not in o.dims or o.dense(c.plan.vector):
+            if o.load.array in held or c.plan.vector not in o.dims or o.dense(c.plan.vector):
                 continue
             more += _loading(o, c.plan, lanes, self.layouts[o.load.array])
         size = array_bytes(self.program.array(self.statement.write.array))

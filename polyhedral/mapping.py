@@ -6,7 +6,7 @@ The tree of each statement is `polyhedral.block_nest`'s; the schedule puts them 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -14,13 +14,17 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition, Floor
 from polyhedral.block_chooser import choose_blocks
-from polyhedral.block_plan import BlockNest, BlockPlan
+from polyhedral.block_plan import BlockNest, BlockPlan, Phase
+from polyhedral.block_rows import Rows, rows_of
 from polyhedral.device import Device
+from polyhedral.epilogue import Epilogue, followers
 from polyhedral.errors import Remark
 from polyhedral.layout import Layout
 from polyhedral.program import Program, Statement, fresh, reads
 from polyhedral.rewrites.strip import Digits, Stripped, strip
-from polyhedral.tree import Cells
+from polyhedral.tree import Cells, Fold
+
+NOTHING = Epilogue()
 
 
 @dataclass(frozen=True)
@@ -36,33 +40,61 @@ def divide(p: Program, layouts: Mapping[str, Layout], device: Device, alone: fro
     """The program in the digits of plans for the statements that do not depend on themselves, `alone`; all others stay
     as they are.
     """
-    statements: list[Statement] = []
-    nests: dict[str, BlockNest] = {}
     remarks: list[Remark] = []
+    plans: dict[str, BlockPlan] = {}
     for s in p.statements:
         plan = choose_blocks(p, s, layouts, device) if s.name in alone else None
         if plan is None:
             why = "it depends on itself" if s.name not in alone else "its dims are tied, or their order is given"
             remarks.append(Remark("no blocks of its own", why, s.name))
+        else:
+            plans[s.name] = plan
+    leaders = [n for n, plan in plans.items() if p.statement(n).op and not p.statement(n).accumulate and not plan.team]
+    after, notes = followers(p, leaders, layouts, _always)
+    remarks += notes
+    inside = {e for epilogue in after.values() for e in epilogue.names}
+    rows = rows_of(p, plans, layouts, device, {*after, *inside})
+    inside |= {e.name for company in rows.values() for e in company.statements[1:]}
+    statements: list[Statement] = []
+    nests: dict[str, BlockNest] = {}
+    for s in p.statements:
+        if s.name in inside:
+            continue
+        if s.name not in plans:
             statements.append(s)
             continue
-        made, nest, notes = divide_statement(p, s, plan, device)
-        statements.append(made)
+        if s.name in rows:
+            made, nest = divide_rows(p, rows[s.name], plans[s.name])
+            statements += made
+            nests[s.name] = nest
+            continue
+        made, nest, notes = divide_statement(p, s, plans[s.name], device, after.get(s.name, NOTHING))
+        statements += made
         nests[s.name] = nest
         remarks += notes
     return Divided(replace(p, statements=tuple(statements)), nests, tuple(remarks))
 
 
+def _always(leader: str, own: Statement, held: Collection[str]) -> bool:
+    """A pass over memory that is saved is worth what a thread of a device computes more."""
+    return True
+
+
 def divide_statement(
-    p: Program, s: Statement, plan: BlockPlan, device: Device
-) -> tuple[Statement, BlockNest, tuple[Remark, ...]]:
-    """A statement in the digits of its plan, and the nest over them; what does not fit in shared memory stays out."""
+    p: Program, s: Statement, plan: BlockPlan, device: Device, after: Epilogue = NOTHING
+) -> tuple[tuple[Statement, ...], BlockNest, tuple[Remark, ...]]:
+    """A statement and its epilogue in the digits of its plan, and the nest over them; what does not fit in shared
+    memory stays out.
+    """
     taken = {*s.dims, *p.sizes, *(a.name for a in p.arrays)}
     parts = _parts(s, plan, taken)
-    made = strip(s, {d: Digits(tuple(digits.values())) for d, digits in parts.items()})
+    digits = {d: Digits(tuple(own.values())) for d, own in parts.items()}
+    made = strip(s, digits)
     nest = _nest(s, plan, parts, made)
     staged, notes = _staged(p, made.statement, plan, nest, device)
-    return made.statement, replace(nest, staged=staged), notes
+    nest = replace(nest, staged=staged, epilogue=after.names, only=after.hidden(p, s) if after.names else frozenset())
+    tail = (strip(e, {d: n for d, n in digits.items() if d in e.dims}).statement for e in after.statements)
+    return (made.statement, *tail), nest, notes
 
 
 class _Part(Enum):
@@ -78,6 +110,50 @@ class _Part(Enum):
 
 _Parts = Mapping[str, Mapping[_Part, tuple[str, int | None]]]
 """The digits of each dim that is cut, from the most significant to the least: a name, and how many values."""
+
+
+def divide_rows(p: Program, rows: Rows, plan: BlockPlan) -> tuple[tuple[Statement, ...], BlockNest]:
+    """Statements that a block runs one after another in digits, those of rows and of the team the same for all."""
+    assert plan.team is not None
+    first = rows.statements[0]
+    taken = {*(d for s in rows.statements for d in s.dims), *p.sizes, *(a.name for a in p.arrays)}
+    parts = _parts(first, plan, taken)
+    digit = parts[plan.team[0]][_Part.THREAD]
+    kept = {d: Digits(tuple(own.values())) for d, own in parts.items() if d in first.kept}
+    made: list[Statement] = []
+    phases: list[Phase] = []
+    portions = {plan.team[0]: parts[plan.team[0]][_Part.PORTION][0]}
+    for s, team in zip(rows.statements, rows.teams, strict=True):
+        own = dict(kept)
+        loops = [d for d in s.dims if d not in first.kept]
+        if team is not None:
+            portion = portions.get(team) or fresh(f"{team}_{_Part.PORTION.value}", taken)
+            portions[team] = portion
+            own[team] = Digits(((portion, None), digit))
+            loops[loops.index(team)] = portion
+        cut = strip(s, own)
+        made.append(cut.statement)
+        phases.append(Phase(s.name, digit[0] if team is not None else None, tuple(loops)))
+    nest = _nest(first, plan, parts, strip(first, kept))
+    arrays = {s.write.array: s.write.index for s in rows.statements}
+    folds = tuple((array, _folds(arrays[array], plan, nest, parts)) for array in rows.kept)
+    names = tuple(s.name for s in rows.statements[1:])
+    only = frozenset(rows.kept)
+    return tuple(made), replace(nest, inside=(), epilogue=names, only=only, phases=tuple(phases), kept=folds)
+
+
+def _folds(index: Sequence[tuple[str, Affine]], plan: BlockPlan, nest: BlockNest, parts: _Parts) -> tuple[Fold, ...]:
+    """The rows that a block has of an array, by its loops."""
+    rows = {c.dim: c.size for c in plan.cuts}
+    found: list[Fold] = []
+    for axis, i in index:
+        dim = i.as_var()
+        if dim not in rows:
+            continue
+        loop = parts[dim][_Part.BLOCK][0] if dim in parts and _Part.BLOCK in parts[dim] else dim
+        if loop in nest.blocks:
+            found.append(Fold(axis, rows[dim], len(nest.blocks) - nest.blocks.index(loop)))
+    return tuple(found)
 
 
 def _parts(s: Statement, plan: BlockPlan, taken: set[str]) -> _Parts:
@@ -155,7 +231,7 @@ def _staged(
         if box is None or any(not ranges[d].hi.is_const for d in nest.inside):
             notes.append(Remark(f"{array} is not staged", "what a block reads of it is no box of known size", s.name))
             continue
-        need = p.array(array).dtype.bits // 8
+        need = p.array(array).dtype.bits // 8 * plan.buffers
         for c in box:
             need *= c.size
         if need > left:
@@ -203,5 +279,5 @@ def _hull(boxes: list[tuple[Cells, ...] | None]) -> tuple[Cells, ...] | None:
 
 def dropped(nests: Mapping[str, BlockNest], statement: str) -> tuple[Condition, ...]:
     """The conditions that a padded nest does not test around its loops."""
-    nest = nests.get(statement)
+    nest = next((n for n in nests.values() if statement in n.statements), None)
     return nest.within if nest is not None and nest.padded else ()

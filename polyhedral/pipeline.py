@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from polyhedral.assignment import Assignment, assign
 from polyhedral.block_plan import BlockNest
+from polyhedral.block_shares import share_out
 from polyhedral.chooser import Chooser
 from polyhedral.cluster import components
 from polyhedral.dependences import Dependences, analyse
@@ -164,13 +165,18 @@ def map_onto(
     none = frozenset(a.name for a in p.arrays)  # blocks share no memory that a later kernel sees
     fewer = recompute(p, device.as_target(), small, never=none)
     p = _stored(fewer.program)
-    layouts = choose(p, given)
-    deps = analyze(p).dependences
-    clusters = components([s.name for s in p.statements], deps.edges)
-    alone = frozenset(c[0] for c in clusters if len(c) == 1 and (c[0], c[0]) not in deps.edges)
-    divided = divide(p, layouts, device, alone)
+    shared = share_out(p, choose(p, given), device, _alone(p))
+    p, layouts = shared.program, choose(shared.program, shared.layouts)
+    divided = divide(p, layouts, device, _alone(p))
     options = replace(options, local=False, device=True)
     analyzed = analyze(divided.program)
     made = schedule(analyzed.frame, analyzed.dependences, layouts, options, blocks=divided.nests)
-    remarks = (*simpler, *fewer.remarks, *divided.remarks, *made.remarks)
+    remarks = (*simpler, *fewer.remarks, *shared.remarks, *divided.remarks, *made.remarks)
     return Mapped(Scheduled(analyzed, layouts, replace(made, remarks=remarks)), divided.nests, device)
+
+
+def _alone(p: Program) -> frozenset[str]:
+    """The statements that do not depend on themselves, through others neither."""
+    edges = analyze(p).dependences.edges
+    clusters = components([s.name for s in p.statements], edges)
+    return frozenset(c[0] for c in clusters if len(c) == 1 and (c[0], c[0]) not in edges)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polyhedral import affine as aff
-from polyhedral.block_nest import block_nest, spread
+from polyhedral.block_nest import block_nest, row_nest, spread
 from polyhedral.block_plan import BlockNest
 from polyhedral.cluster import components
 from polyhedral.dependences import Dependences
@@ -85,7 +85,8 @@ def schedule(
         following.setdefault(pair.first.id, []).append(pair)
     trees: dict[str, Tree] = {}
     plans = {name: plan for name, plan in (plans or {}).items() if name in own}
-    clusters = components(order, deps.edges | _held_together(plans))
+    followed = {n: plan.epilogue for n, plan in plans.items()} | {n: b.epilogue for n, b in (blocks or {}).items()}
+    clusters = components(order, deps.edges | _held_together(followed))
     shape = Shape() if target is None else Shape(threads=BUSY * target.cores)
     shape = Shape(serial_below=0) if options.device else shape
     for cluster in clusters:
@@ -111,9 +112,9 @@ def schedule(
     return Schedule(tree, tuple(remarks))
 
 
-def _held_together(plans: Mapping[str, RegisterPlan]) -> set[tuple[str, str]]:
+def _held_together(followed: Mapping[str, Sequence[str]]) -> set[tuple[str, str]]:
     """Pairs, both ways, that make one cluster of a reduction and the statements that are computed on its tile."""
-    pairs = [(name, e) for name, plan in plans.items() for e in plan.epilogue]
+    pairs = [(name, e) for name, epilogue in followed.items() for e in epilogue]
     return {*pairs, *((e, name) for name, e in pairs)}
 
 
@@ -141,9 +142,16 @@ def _cluster(
         place = {n: k for k, n in enumerate((tiled, *plan.epilogue))}
         inside = sorted(fs, key=lambda f: place[f.statement.name])
         rungs.append(("a register tile", lambda: _unparallel(register_nest(inside, plan), options)))
-    if alone and fs[0].statement.name in blocks:
-        planned = blocks[fs[0].statement.name]
-        rungs.append(("a nest of blocks", lambda: _unparallel(block_nest(fs, planned), options)))
+    planned = next((n for n in blocks.values() if set(n.statements) == names), None)
+    if planned is not None:
+        order = {n: k for k, n in enumerate((planned.statement, *planned.epilogue))}
+        own = sorted(fs, key=lambda f: order[f.statement.name])
+        rungs.append(
+            (
+                "a nest of blocks",
+                lambda: _unparallel((row_nest if planned.phases else block_nest)(own, planned), options),
+            )
+        )
     if alone and not recursive:
         rungs.append(("a nest ordered by strides", lambda: _unparallel(nest(fs, layouts, shape), options)))
     else:

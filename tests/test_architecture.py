@@ -23,10 +23,8 @@ PACKAGES = ("polyhedral", "frontend", "codegen")
 
 ISL = {"polyhedral/isl.py", "polyhedral/isl_schedule.py", "polyhedral/dependences.py", "codegen/lower.py"}
 """Positions, alignment and callbacks stay here; everyone else speaks names."""
-CGEN = {
-    f"codegen/{name}.py"
-    for name in ("blocks", "c", "crossed", "device", "kernels", "partials", "reads", "registers", "strips", "writes")
-}
+_PRINTING = "blocks c crossed device kernels partials reads registers staging strips teams writes"
+CGEN = {f"codegen/{name}.py" for name in _PRINTING.split()}
 ENVIRONMENT = {"frontend/driver.py"}
 OPTIONAL = {"torch", "jax", "xarray", "matplotlib", "pycuda", "pyopencl", "graphviz", "ml_dtypes"}
 """Packages that may be imported inside a function, because most users do without them."""

@@ -61,7 +61,8 @@ def drawn(s: Statement, base: BlockPlan, rng: random.Random) -> BlockPlan:
         return BlockPlan(alone, lanes, tuple((d, 0) for d, _ in portions), team=(rng.choice(s.reduced), 4))
     if any(load.array == s.write.array for load in reads(s)):
         return base
-    return replace(plain, staged=tuple(dict.fromkeys(load.array for load in reads(s))))
+    staged = tuple(dict.fromkeys(load.array for load in reads(s)))
+    return replace(plain, staged=staged, buffers=rng.choice((1, 2)))
 
 
 def executed(p: Program, plans: Mapping[str, BlockPlan], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -69,7 +70,7 @@ def executed(p: Program, plans: Mapping[str, BlockPlan], inputs: Mapping[str, np
     on = driver.session().driver(TARGET)
     layouts = choose(p, {})
     made = [divide_statement(p, s, plans[s.name], on.device) if s.name in plans else None for s in p.statements]
-    cut = replace(p, statements=tuple(m[0] if m else s for m, s in zip(made, p.statements, strict=True)))
+    cut = replace(p, statements=tuple(m[0][0] if m else s for m, s in zip(made, p.statements, strict=True)))
     nests = {m[1].statement: m[1] for m in made if m}
     a = analyze(cut)
     planned = schedule(a.frame, a.dependences, layouts, Choice(local=False, device=True), blocks=nests)

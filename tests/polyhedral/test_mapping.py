@@ -43,7 +43,7 @@ def test_digits_change_no_value(name: str):
     """Each statement in digits drawn at random, at sizes that they do not divide."""
     case, rng = CASES[name], random.Random(name)
     p = specialise(case.program, case.sizes)
-    statements = [divide_statement(p, s, drawn(s, rng), GENERIC)[0] for s in p.statements]
+    statements = [divide_statement(p, s, drawn(s, rng), GENERIC)[0][0] for s in p.statements]
     cut = replace(p, statements=tuple(statements))
     inputs = inputs_for(case.program, case.sizes)
     for got, want in zip(run(cut, inputs, {}).values(), run(p, inputs, {}).values(), strict=True):
@@ -62,7 +62,7 @@ def test_mapped_trees_are_legal(name: str):
 def contraction() -> tuple[Program, BlockNest, Tree]:
     p = specialise(CASES["matmul"].program, {"A.i": 20, "A.k": 7, "B.j": 10})
     plan = BlockPlan((Cut("i", 4, 1, 2), Cut("j", 2, 2, 2)), ("i", "j"), (("k", 4),), ("A", "B"))
-    s, nest, _ = divide_statement(p, p.statements[0], plan, GENERIC)
+    (s,), nest, _ = divide_statement(p, p.statements[0], plan, GENERIC)
     p = replace(p, statements=(s,))
     return p, nest, block_nest(families(p), nest)
 
@@ -128,7 +128,7 @@ def test_a_team_may_share_out_a_relaxed_sum_but_no_strict_one():
         p = specialise(CASES["matmul"].program, {"A.i": 3, "A.k": 64, "B.j": 2})
         s = replace(p.statements[0], strict=strict)
         plan = BlockPlan((Cut("i"), Cut("j")), ("i", "j"), (("k", 0),), team=("k", 16))
-        s, nest, _ = divide_statement(p, s, plan, GENERIC)
+        (s,), nest, _ = divide_statement(p, s, plan, GENERIC)
         q = replace(p, statements=(s,))
         assert (violation(q, block_nest(families(q), nest)) is not None) is strict
 

@@ -50,7 +50,7 @@ def eager(rng: random.Random) -> Iterator[None]:
         stack.enter_context(patch.object(pipeline, "simplify", lambda p, *_: (p, ())))
         stack.enter_context(patch.object(pipeline, "recompute", lambda p, *_, **__: Recomputed(p)))
         stack.enter_context(patch.object(crossed, "LEAST", 2))
-        stack.enter_context(patch.object(epilogue._Tile, "_pays", lambda *_: True))
+        stack.enter_context(patch.object(epilogue._Lanes, "pays", lambda *_: True))
         yield
 
 

@@ -6,53 +6,58 @@ static __device__ __forceinline__ int floord(int a, int b) { return a >= 0 ? a /
 static __device__ __forceinline__ double fmax_f64(double a, double b) { return a > b || a != a ? a : b; }
 
 extern "C" __global__ void __launch_bounds__(256)
-ph_softmax_0_S0(const double *__restrict__ X, double *__restrict__ m) {
-  __shared__ __align__(16) double team_m[256];
+ph_softmax_0_S0(const double *__restrict__ X, double *__restrict__ out) {
+  __shared__ __align__(16) double s[1];
+  __shared__ __align__(16) double m[1];
+  __shared__ __align__(16) double team_m[8];
+  __shared__ __align__(16) double team_s[8];
   const int k_thread = threadIdx.x;
   const int i = blockIdx.x;
   double acc_m;
   acc_m = -__int_as_float(0x7f800000);
   for (int k_part = 0; k_part < -floord(k_thread + 24, 256) + 4; ++k_part)
     acc_m = fmax_f64(acc_m, X[1000 * i + 256 * k_part + k_thread]);
-  __syncthreads();
-  team_m[threadIdx.x] = acc_m;
-  for (int span = 128; span > 0; span /= 2) {
-    __syncthreads();
-    if (k_thread < span)
-      team_m[threadIdx.x] = fmax_f64(team_m[threadIdx.x], team_m[threadIdx.x + span]);
+  #pragma unroll
+  for (int span = 16; span > 0; span /= 2) {
+    const double other = __shfl_down_sync(0xffffffffu, acc_m, span, 32);
+    acc_m = fmax_f64(acc_m, other);
   }
-  acc_m = team_m[threadIdx.x];
+  __syncthreads();
+  if (k_thread % 32 == 0)
+    team_m[threadIdx.x / 32] = acc_m;
+  __syncthreads();
+  acc_m = k_thread < 8 ? team_m[k_thread] : -__int_as_float(0x7f800000);
+  #pragma unroll
+  for (int span = 4; span > 0; span /= 2) {
+    const double other = __shfl_down_sync(0xffffffffu, acc_m, span, 32);
+    acc_m = fmax_f64(acc_m, other);
+  }
   if (k_thread == 0)
-    m[i] = acc_m;
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-ph_softmax_1_S2(const double *__restrict__ X, const double *__restrict__ m, double *__restrict__ s) {
-  __shared__ __align__(16) double team_s[256];
-  const int k_thread = threadIdx.x;
-  const int i = blockIdx.x;
+    m[0] = acc_m;
+  __syncthreads();
   double acc_s;
   acc_s = 0.0;
   for (int k_part = 0; k_part < -floord(k_thread + 24, 256) + 4; ++k_part)
-    acc_s += exp(X[1000 * i + 256 * k_part + k_thread] - m[i]);
-  __syncthreads();
-  team_s[threadIdx.x] = acc_s;
-  for (int span = 128; span > 0; span /= 2) {
-    __syncthreads();
-    if (k_thread < span)
-      team_s[threadIdx.x] = team_s[threadIdx.x] + team_s[threadIdx.x + span];
+    acc_s += exp(X[1000 * i + 256 * k_part + k_thread] - m[0]);
+  #pragma unroll
+  for (int span = 16; span > 0; span /= 2) {
+    const double other = __shfl_down_sync(0xffffffffu, acc_s, span, 32);
+    acc_s = acc_s + other;
   }
-  acc_s = team_s[threadIdx.x];
+  __syncthreads();
+  if (k_thread % 32 == 0)
+    team_s[threadIdx.x / 32] = acc_s;
+  __syncthreads();
+  acc_s = k_thread < 8 ? team_s[k_thread] : 0.0;
+  #pragma unroll
+  for (int span = 4; span > 0; span /= 2) {
+    const double other = __shfl_down_sync(0xffffffffu, acc_s, span, 32);
+    acc_s = acc_s + other;
+  }
   if (k_thread == 0)
-    s[i] = acc_s;
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-ph_softmax_2_S3(const double *__restrict__ X, const double *__restrict__ m, const double *__restrict__ s, double *__restrict__ out) {
-  const int k_thread = threadIdx.x;
-  const int i = blockIdx.y;
-  const int k_block = blockIdx.x;
-  if (k_thread >= 0 && 255 >= k_thread && 999 >= 256 * k_block + k_thread)
-    out[1000 * i + 256 * k_block + k_thread] = exp(X[1000 * i + 256 * k_block + k_thread] - m[i]) / s[i];
+    s[0] = acc_s;
+  __syncthreads();
+  for (int k_part = 0; k_part < -floord(k_thread + 24, 256) + 4; ++k_part)
+    out[1000 * i + 256 * k_part + k_thread] = exp(X[1000 * i + 256 * k_part + k_thread] - m[0]) / s[0];
 }
 

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""Staging: boxes of arrays in memory that a block shares, and the copies of all its threads that fill them.
+
+Cells that lie next to each other in both places are copied several at once, asynchronously where a device can.  What is
+staged is the plan's; barriers around copies are placed by `codegen.device`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import cgen
+
+from codegen import loops as lp
+from codegen.blocks import block, branch, loop
+from codegen.c import Emitter
+from codegen.dialect import CUDA, Dialect
+from codegen.scalar import STORAGE
+from codegen.spelling import Index
+from polyhedral import affine as aff
+from polyhedral import expr as ex
+from polyhedral.affine import Affine, Condition, Floor, Size, Var
+from polyhedral.block_plan import BlockNest
+from polyhedral.device import GENERIC, Device
+from polyhedral.program import Array, Statement
+
+_FEW = 64
+"""Instructions of a copy that are written out."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A staged array in shared memory: its name, cells along each axis in the order in which they lie there, and where
+    in the array the box begins."""
+
+    name: str
+    axes: tuple[tuple[str, int], ...]
+    first: Mapping[str, Affine]
+    pad: int = 0
+    copies: int = 1
+    slot: str = ""
+    """Which of the copies is meant."""
+
+    @property
+    def declared(self) -> str:
+        *outer, last = (n for _, n in self.axes)
+        several = (self.copies,) if self.copies > 1 else ()
+        return self.name + "".join(f"[{n}]" for n in (*several, *outer, last + self.pad))
+
+    @property
+    def cells(self) -> int:
+        *outer, last = (n for _, n in self.axes)
+        return self.copies * prod(outer) * (last + self.pad)
+
+    def at(self, dim: str, value: Affine, slot: str) -> Box:
+        """What the box is in another iteration of a loop."""
+        first = {d: aff.substitute(e, {dim: value}) for d, e in self.first.items()}
+        return replace(self, first=first, slot=slot)
+
+
+@dataclass(frozen=True)
+class Staging(Emitter):
+    """Emits copies, and reads what was copied."""
+
+    dialect: Dialect = CUDA
+    device: Device = GENERIC
+    index: str = "int64_t"
+    nest: BlockNest | None = None
+    shared: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    """Declarations of memory that a block shares, and their bytes."""
+    boxes: dict[str, Box] = field(default_factory=dict[str, Box])
+    """Arrays that are read from shared memory here."""
+    trips: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """Least and greatest value of loop variables, where they are numbers."""
+    loop_names: set[str] = field(default_factory=set[str])
+    """Spellings of the loops of this kernel."""
+
+    def spell(self, name: str) -> str:
+        made = super().spell(name)
+        while made in self.dialect.reserved:
+            made += "_"
+        return made
+
+    def cell(self, array: str, index: Iterable[tuple[str, Affine | str]]) -> str:
+        box = self.boxes.get(array)
+        if box is None:
+            return super().cell(array, index)
+        at = {d: i - box.first[d] for d, i in index if isinstance(i, Affine)}
+        return box.name + box.slot + "".join(f"[{self.scalar.affine(at[d])}]" for d, _ in box.axes)
+
+    def known(self, n: lp.For) -> dict[str, tuple[int, int]]:
+        """The range of a loop's variable, while it runs; what is given back was known of the name before."""
+        before = {n.name: self.trips[n.name]} if n.name in self.trips else {}
+        lo = self._range(n.lo) if isinstance(n.lo, Affine) else None
+        hi = self._range(n.hi) if isinstance(n.hi, Affine) else None
+        if lo and hi:
+            self.trips[n.name] = (lo[0], hi[1])
+        return before
+
+    def _range(self, e: Affine) -> tuple[int, int] | None:
+        """Least and greatest value of an index, where its loops run between numbers."""
+        low = high = e.const
+        for term, c in e.terms:
+            match term:
+                case Var(name):
+                    ends = self.trips.get(name)
+                case Floor(arg, divisor):
+                    inner = self._range(arg)
+                    ends = (inner[0] // divisor, inner[1] // divisor) if inner else None
+                case Size():
+                    ends = None
+            if ends is None:
+                return None
+            a, b = sorted((c * ends[0], c * ends[1]))
+            low, high = low + a, high + b
+        return low, high
+
+    def _box(self, s: lp.Staged, copies: int = 1) -> Box:
+        """Axes along which a thread's results are next to each other lie densest."""
+        assert self.nest is not None
+        rows = {d for d, _ in self.nest.rows}
+        threads = [d for d, _ in self.nest.threads]
+        a = self.program.array(s.array)
+        loads = [e for e in ex.loads(self._statement.value) if e.array == s.array]
+
+        def rank(axis: str) -> tuple[bool, int]:
+            moved = frozenset[str]().union(
+                *(aff.dims_of(i) for e in loads for d, i in e.index if d == axis and isinstance(i, Affine))
+            )
+            fastest = max((threads.index(d) for d in moved if d in threads), default=-1)
+            return bool(moved & rows), fastest
+
+        order = sorted(self.layouts[a.name].order, key=rank)
+        sizes = {d: n for d, _, n in s.cells}
+        axes = tuple((d, sizes[d]) for d in order)
+        turned = order[-1] != self.layouts[a.name].order[-1]
+        pad = 4 if turned and axes[-1][1] % 8 == 0 else 0
+        box = Box(self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, pad, copies)
+        kind = STORAGE[a.dtype.name]
+        declared = self.dialect.shared.format(type=kind, name=box.declared)
+        self.shared[box.name] = (declared, box.cells * (a.dtype.bits // 8))
+        return box
+
+    @property
+    def _statement(self) -> Statement:
+        assert self.nest is not None
+        return self.program.statement(self.nest.statement)
+
+    def _named(self, base: str) -> str:
+        name = base
+        while name in self.spelled.values() or name in self.shared or name in self.loop_names:
+            name += "_"
+        return name
+
+    def _copy(self, s: lp.Staged, box: Box) -> list[cgen.Generable]:
+        """All threads copy, neighbours what lies next to each other; cells outside the array are left at zero."""
+        assert self.nest is not None
+        a = self.program.array(s.array)
+        threads = self.nest.plan.threads
+        sizes = dict(box.axes)
+        order = [d for d in self.layouts[a.name].order if sizes[d] > 1]
+        width = self._width(a, box, order)
+        total = prod(sizes.values()) // width
+        names = {d: self._named(f"{self.spell(d)}_at") for d in order}
+        lines: list[cgen.Generable] = []
+        below = 1
+        for d in reversed(order):
+            n = sizes[d] // width if d == order[-1] else sizes[d]
+            text = "cell" if below == 1 else f"cell / {below}"
+            text += f" % {n}" if below * n < total else ""
+            text = f"{text} * {width}" if d == order[-1] and width > 1 else text
+            lines.append(cgen.Initializer(cgen.Value(f"const {self.index}", names[d]), text))
+            below *= n
+        at = {d: aff.var(names[d]) if d in names else aff.const(0) for d in sizes}
+        index = [(d, box.first[d] + at[d]) for d in a.dim_names]
+        tests = self._inside(a, box, index)
+        source = self.cell(a.name, index)
+        text = block([*lines, *self._move(a, box, names, source, tests, width)])
+        made = loop(f"int cell = {self._thread()}", f"cell < {total}", f"cell += {threads}", text)
+        short = -(-total // threads) <= _FEW
+        return [cgen.Line("#pragma unroll"), made] if short else [made]
+
+    def _move(
+        self, a: Array, box: Box, names: Mapping[str, str], source: str, tests: Condition, width: int
+    ) -> list[cgen.Generable]:
+        """One copy of `width` cells, which may have to be spread."""
+        dense = self.layouts[a.name].order[-1]
+        item = a.dtype.bits // 8
+
+        def place(k: int = 0) -> str:
+            ends = (names.get(d, "0") + (f" + {k}" if k and d == dense else "") for d, _ in box.axes)
+            return box.name + box.slot + "".join(f"[{e}]" for e in ends)
+
+        kind, where = STORAGE[a.dtype.name], self.scalar.condition(tests)
+        spread = width > 1 and box.axes[-1][0] != dense
+        begun = self.dialect.copied[0] if box.copies > 1 and self.device.asynchronous else ""
+        if begun and not spread and item * width >= 4:
+            copy = cgen.Statement(begun.format(to=place(), cell=source, bytes=item * width))
+            vector = self.dialect.moved.get(item * width, kind)
+            zero = self.dialect.zero.format(type=vector) if width > 1 else f"({kind})0"
+            to = self.dialect.at["shared"].format(type=vector, cell=place()) if width > 1 else place()
+            return [copy] if tests == aff.TRUE else [branch(where, copy, cgen.Assign(to, zero))]
+        if width == 1:
+            return [cgen.Assign(place(), source if tests == aff.TRUE else f"{where} ? {source} : ({kind})0")]
+        vector = self.dialect.moved[item * width]
+        cells = self.dialect.at["memory"].format(type=vector, cell=source)
+        value = cells if tests == aff.TRUE else f"{where} ? {cells} : {self.dialect.zero.format(type=vector)}"
+        if not spread:
+            return [cgen.Assign(self.dialect.at["shared"].format(type=vector, cell=place()), value)]
+        own = self.dialect.at["own"].format(type=vector, cell="moved")
+        return [
+            cgen.Statement(self.dialect.own.format(type=kind, name=f"moved[{width}]")),
+            cgen.Assign(own, value),
+            *(cgen.Assign(place(k), f"moved[{k}]") for k in range(width)),
+        ]
+
+    def _width(self, a: Array, box: Box, order: list[str]) -> int:
+        """How many cells lie next to each other in memory, aligned, in any box, and are all in the array or none."""
+        layout, item, sizes = self.layouts[a.name], a.dtype.bits // 8, dict(box.axes)
+        dense = layout.order[-1] if layout.order else None
+        if self.checked or dense is None or dense not in order or layout.stride(dense) != 1:
+            return 1
+        others = [layout.stride(d) for d in layout.order[:-1]]
+        first, extent = box.first[dense], a.extent(dense)
+        if not extent.is_const or any(not isinstance(n, int) for n in others):
+            return 1
+        last = box.axes[-1][1] + box.pad if box.axes[-1][0] == dense else 0
+        parts = [sizes[dense], extent.const, first.const, last, *(c for _, c in first.terms), *map(int, others)]
+        return next((n // item for n in (16, 8, 4) if n > item and all(k % (n // item) == 0 for k in parts)), 1)
+
+    def _inside(self, a: Array, box: Box, index: Index) -> Condition:
+        """What must be asked before a cell of a box is read: whether the array has it."""
+        sizes = dict(box.axes)
+        tests: list[Condition] = []
+        for d, i in index:
+            ends = self._range(box.first[d])
+            extent = a.extent(d)
+            if ends is None or ends[0] < 0:
+                tests.append(aff.at_least(i, 0))
+            if ends is None or not extent.is_const or ends[1] + sizes[d] > extent.const:
+                tests.append(aff.at_least(extent - i - 1))
+        return aff.both(*tests)
+
+    def _thread(self) -> str:
+        return self.dialect.thread["x"]
