@@ -46,6 +46,7 @@ def partial_region(r: Registers, node: lp.Promoted) -> list[cgen.Generable]:
     """A promoted reduction whose partial results are combined where the region ends."""
     array = r.program.array(node.array)
     r.begin(array)
+    r.reads.ahead = dict(node.ahead)
     ops = [f.statement.op for n in lp.walk(node.body) if isinstance(n, lp.Exec) for f in (r.families[n.family],)]
     assert ops[0] is not None
     partials = _Partials(array, ops[0], node.partials)

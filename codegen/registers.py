@@ -121,6 +121,7 @@ class Registers:
         size = 4 if value_type(array.dtype) == "float" else array.dtype.bits // 8
         self.c.vectors.lanes = max(1, self.vector_bytes // size)
         self.reads.open = [Open("", aff.const(0), aff.const(0))]
+        self.reads.ahead, self.reads.cells = {}, {}
 
     def _node(self, n: lp.Node, env: Env, key: tuple[int, ...], region: _Region) -> list[cgen.Generable]:
         match n:

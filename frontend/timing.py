@@ -20,9 +20,9 @@ from codegen.runtime.native import Native
 from codegen.runtime.roof import Meter, Roof
 from frontend import driver
 
-TURN = 1e-2
+TURN = 2e-2
 """Seconds that a contestant's turn should take at least: short calls are repeated within it."""
-WARM = 3e-3
+WARM = 1e-2
 """Seconds of calls before a turn counts: a core that has slept is slower for a while."""
 PAUSE = 0.03
 """Seconds between turns: the idle threads of a library keep a core busy for up to twenty milliseconds."""

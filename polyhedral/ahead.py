@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from math import prod
 
 from polyhedral.affine import TRUE
-from polyhedral.cycles import ask
+from polyhedral.cycles import PAGE, ask
 from polyhedral.layout import Layout
 from polyhedral.operands import Operand, extents_of, operands
-from polyhedral.program import Array, Statement
+from polyhedral.program import Array, Role, Statement
 from polyhedral.register_plan import RegisterPlan
 from polyhedral.target import Target
 
@@ -36,9 +36,16 @@ def ahead(
         apart = [*((d, extents[d]) for d in plan.order), *plan.rows]
         runs = prod(n for d, n in apart if abs(o.stride(d) or 0) * o.itemsize > target.line)
         step = _step(o, plan, extents, target, runs)
-        if step and ask(runs, target.line, target):
+        if step and (ask(runs, target.line, target) or (a.role is not Role.TEMPORARY and _short(o, plan, extents))):
             found[a.name] = step
     return tuple(found.items())
+
+
+def _short(o: Operand, plan: RegisterPlan, extents: Mapping[str, int]) -> bool:
+    """Whether a row that is reduced along the lanes is over before the hardware has fetched far ahead: it follows a run
+    of lines within its page.
+    """
+    return plan.partials > 1 and extents[plan.vector] * o.itemsize <= 2 * PAGE
 
 
 def _in_runs(o: Operand, plan: RegisterPlan) -> bool:

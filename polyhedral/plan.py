@@ -92,6 +92,7 @@ def plan_program(
     remarks += notes
     elsewhere = {name for e in after.values() for name in e.names}
     names: dict[str, list[str]] = {}
+    asked: set[tuple[str, int]] = set()
     for s in p.statements:
         if s.name in elsewhere:
             continue
@@ -107,7 +108,9 @@ def plan_program(
         choice, within = found[s.name].plan, found[s.name].within
         if isinstance(choice, RegisterPlan):
             statements.append(s)
-            plans[s.name] = choice
+            far = ahead(s, choice, {a.name: a for a in arrays}, every, target)
+            plans[s.name] = replace(choice, ahead=tuple(x for x in far if x not in asked))
+            asked.update(far)
             continue
         if isinstance(choice, str):
             remarks.append(Remark("no register tile", choice, s.name))

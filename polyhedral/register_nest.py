@@ -57,7 +57,7 @@ def _along_lanes(init: Family, main: Family, rows: Sequence[str], plan: Register
     start = Band(unrolled(init), Leaf(), True) if rows else Leaf()
     update = Band((*steps, lanes, *unrolled(main)), Leaf(), True)
     body = InOrder((Filter((init.id,), start), Filter((main.id,), update)))
-    held = Promote(main.statement.write.array, body, plan.streams, plan.partials)
+    held = Promote(main.statement.write.array, body, plan.streams, plan.partials, ahead=plan.ahead)
     return Band(tuple(_tile_loops((init, main), plan)), held, True) if plan.loops else held
 
 
