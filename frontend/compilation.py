@@ -56,7 +56,7 @@ def trace(f: Traceable, given: Mapping[str, Spec], static: Mapping[str, Any]) ->
     temporaries: dict[str, set[str]] = {}
     program = assemble(recording, summaries, temporaries)
     held = frozenset(n for h in recording.held for n in temporaries.get(h, {h}))
-    program = resolve(program, recording.promises, held)
+    program = resolve(program, recording.promises, held, recording.rules)
     assembled = time.perf_counter()
     checked = check(program)
     end = time.perf_counter()

@@ -14,7 +14,8 @@ from frontend.autodiff.expansion import expand, touches_memory
 from frontend.autodiff.forward import Forward, Moved
 from frontend.autodiff.order import in_order
 from frontend.autodiff.reverse import Reverse, Wanted
-from frontend.recorded import Gradient, Promise
+from frontend.autodiff.rules import without
+from frontend.recorded import Gradient, Promise, Rule
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
@@ -22,7 +23,9 @@ from polyhedral.program import Access, Domain, Program, Range, Statement
 from polyhedral.rewrites.share_parts import share_parts
 
 
-def resolve(p: Program, promises: Sequence[Promise], held: frozenset[str] = frozenset()) -> Program:
+def resolve(
+    p: Program, promises: Sequence[Promise], held: frozenset[str] = frozenset(), rules: Sequence[Rule] = ()
+) -> Program:
     """The program with a definition for every promised array that it reads or returns; `held` arrays are constants.
 
     What a derivative goes through is not updated in place: such a program is expanded first, whose `initial` arrays
@@ -35,7 +38,7 @@ def resolve(p: Program, promises: Sequence[Promise], held: frozenset[str] = froz
             continue
         alike = aff.same_sizes(aff.both(*p.assumptions))
         p = _one_spelling(p, alike)
-        if not initial and touches_memory(p, _way(p, g, held)):
+        if not initial and touches_memory(p, _way(p, g, held, rules)):
             expanded = expand(p)
             p, initial = expanded.program, dict(expanded.initial)
             held |= initial.keys()  # the copies in the end are made for the caller alone
@@ -43,7 +46,7 @@ def resolve(p: Program, promises: Sequence[Promise], held: frozenset[str] = froz
         taken = known | {a.name for a in p.arrays} | {s.name for s in p.statements}
         if isinstance(g, Gradient):
             by = {initial.get(w, w): r for w, r in zip(g.wrt, g.results, strict=True) if r in known}
-            mode = Reverse(p, Wanted(g.outputs, by, g.along, alike, held, g.location), taken)
+            mode = Reverse(p, Wanted(g.outputs, by, g.along, alike, held, rules, g.location), taken)
         else:
             outputs = tuple((o, r) for o, r in zip(g.outputs, g.results, strict=True) if r in known)
             moved = {initial.get(w, w): t for w, t in g.wrt}
@@ -51,12 +54,12 @@ def resolve(p: Program, promises: Sequence[Promise], held: frozenset[str] = froz
         mode.run()
         p = replace(p, arrays=(*p.arrays, *mode.arrays.values()), statements=(*p.statements, *mode.statements))
         p = in_order(p)
-    return p
+    return without(p, [n for rule in rules for n in rule.cotangents]) if rules else p
 
 
-def _way(p: Program, g: Promise, held: frozenset[str]) -> frozenset[str]:
+def _way(p: Program, g: Promise, held: frozenset[str], rules: Sequence[Rule]) -> frozenset[str]:
     """The arrays that a derivative passes through."""
-    f = flow(p, held)
+    f = flow(p, held, rules)
     outputs = [o for o, _ in g.outputs] if isinstance(g, Gradient) else g.outputs
     wrt = g.wrt if isinstance(g, Gradient) else [w for w, _ in g.wrt]
     return frozenset[str]().union(*(active(f, outputs, w, g.location) for w in wrt))
