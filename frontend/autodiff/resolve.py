@@ -7,7 +7,7 @@ The program afterwards is one program for the optimiser, forward and backward al
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from frontend.autodiff.active import active, flow
 from frontend.autodiff.expansion import expand, touches_memory
@@ -19,19 +19,29 @@ from frontend.recorded import Gradient, Promise, Rule
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
+from polyhedral.errors import Remark
 from polyhedral.program import Access, Domain, Program, Range, Statement
 from polyhedral.rewrites.share_parts import share_parts
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """A program with its derivatives, and what of them is slow or large by nature."""
+
+    program: Program
+    remarks: tuple[Remark, ...] = ()
+
+
 def resolve(
     p: Program, promises: Sequence[Promise], held: frozenset[str] = frozenset(), rules: Sequence[Rule] = ()
-) -> Program:
+) -> Resolved:
     """The program with a definition for every promised array that it reads or returns; `held` arrays are constants.
 
     What a derivative goes through is not updated in place: such a program is expanded first, whose `initial` arrays
     stand for what arguments held when they came.
     """
     initial: dict[str, str] = {}
+    remarks: dict[Remark, None] = {}
     for g in promises:
         known = {a.name for a in p.arrays}
         if not known & set(g.results):
@@ -41,6 +51,7 @@ def resolve(
         if not initial and touches_memory(p, _way(p, g, held, rules)):
             expanded = expand(p)
             p, initial = expanded.program, dict(expanded.initial)
+            remarks |= dict.fromkeys(expanded.remarks)
             held |= initial.keys()  # the copies in the end are made for the caller alone
         p = share_parts(p)
         taken = known | {a.name for a in p.arrays} | {s.name for s in p.statements}
@@ -52,9 +63,11 @@ def resolve(
             moved = {initial.get(w, w): t for w, t in g.wrt}
             mode = Forward(p, Moved(outputs, moved, held, g.location), taken)
         mode.run()
+        remarks |= dict.fromkeys(mode.remarks)
         p = replace(p, arrays=(*p.arrays, *mode.arrays.values()), statements=(*p.statements, *mode.statements))
         p = in_order(p)
-    return without(p, [n for rule in rules for n in rule.cotangents]) if rules else p
+    p = without(p, [n for rule in rules for n in rule.cotangents]) if rules else p
+    return Resolved(p, tuple(remarks))
 
 
 def _way(p: Program, g: Promise, held: frozenset[str], rules: Sequence[Rule]) -> frozenset[str]:

@@ -25,7 +25,7 @@ from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition
 from polyhedral.derivatives import Branch, Terms, add, cast, constant, gradients, selected
 from polyhedral.dtypes import DType, accumulator
-from polyhedral.errors import Location, Unsupported
+from polyhedral.errors import Location, Remark, Unsupported
 from polyhedral.expr import Expr
 from polyhedral.instances import branch_conditions
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
@@ -81,6 +81,7 @@ class Reverse:
     arrays: dict[str, Array] = field(default_factory=dict[str, Array])
     statements: list[Statement] = field(default_factory=list[Statement])
     adjoints: dict[str, Adjoint] = field(default_factory=dict[str, Adjoint])
+    remarks: list[Remark] = field(default_factory=list[Remark])
     open: set[str] = field(default_factory=set[str])
     circular: set[str] = field(default_factory=set[str])
     carriers: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
@@ -317,6 +318,8 @@ class Reverse:
         found: list[Contribution] = []
         for load in dict.fromkeys(r for r in ex.loads(s.value) if r.array == name):
             index, tests = self._cell(s, load, more)
+            if tests:
+                self.remarks.append(_searched(s, load))
             inv = inverse(domain, index, dict(dims), (*s.kept, *(f"{d}'" for d in more)))
             terms = self._terms(s, load, more, sums=bool(inv.ranges))
             found += [self._contribution(s, inv, path, value, tests) for path, value in terms.items()]
@@ -349,6 +352,7 @@ class Reverse:
             self.reduced[s.name] = (winner if s.op in ("max", "min") else others)(self.program, original, self.taken)
             self.arrays[self.reduced[s.name].array.name] = self.reduced[s.name].array
             self._emit(self.reduced[s.name].statement)
+            self.remarks += self.reduced[s.name].remarks
         return self.reduced[s.name].share(s, seed)
 
     def _contribution(
@@ -367,6 +371,14 @@ class Reverse:
         dtype = accumulator(self.program.array(s.write.array).dtype)
         whole = ex.substitute(selected(tuple(branches), _widened(value, dtype)), inv.at)
         return Contribution(inv.ranges, inv.further(aff.both(*within)), whole, s)
+
+
+def _searched(s: Statement, load: ex.Load) -> Remark:
+    return Remark(
+        f"the derivative by {load.array} tests every read of {s.name} for each cell",
+        "data decides which cell is read, and nothing is scattered",
+        s.name,
+    )
 
 
 def _together(parts: list[Contribution], cells: list[str]) -> list[Contribution]:
