@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from frontend.arguments import Parameter
@@ -56,9 +56,11 @@ def trace(f: Traceable, given: Mapping[str, Spec], static: Mapping[str, Any]) ->
     temporaries: dict[str, set[str]] = {}
     program = assemble(recording, summaries, temporaries)
     held = frozenset(n for h in recording.held for n in temporaries.get(h, {h}))
-    program = resolve(program, recording.promises, held)
+    resolved = resolve(program, recording.promises, held, recording.rules)
+    program = resolved.program
     assembled = time.perf_counter()
     checked = check(program)
+    checked = replace(checked, remarks=(*resolved.remarks, *checked.remarks))
     end = time.perf_counter()
     steps = (("trace", traced - start), ("assemble", assembled - traced), ("check", end - assembled))
     names = tuple(p.name for p in f.parameters if p.name in given)

@@ -33,13 +33,14 @@ from frontend.arguments import (
 from frontend.arrays import Array, names_of
 from frontend.deferred import Deferred
 from frontend.lang import current, is_recording
+from frontend.lang.rules import ruled
 from frontend.lang.statements import constant
 from frontend.memory import Strided
 from frontend.options import Options
 from frontend.results import finished
 from frontend.specs import Spec
 from frontend.svg import bundle
-from polyhedral.errors import ArgumentError, UserError
+from polyhedral.errors import ArgumentError, Unsupported, UserError
 
 if TYPE_CHECKING:
     from frontend import compilation, interop, plot
@@ -72,6 +73,7 @@ class Function:
         inout: tuple[str, ...] = (),
         returns: tuple[tuple[str, ...], ...] = (),
         bound: Mapping[str, Any] | None = None,
+        rule: Callable[..., Any] | None = None,
     ) -> None:
         functools.update_wrapper(self, python)
         self.python = python
@@ -81,6 +83,7 @@ class Function:
         self.inout = inout
         self.returns = returns
         self.axes = dict(axes)
+        self.rule = rule
         self._modules: dict[_Key, tuple[Module, Timings]] = {}
         self._executables: dict[_Key, Executable] = {}
         self._seen: dict[str, list[int]] = {}
@@ -131,9 +134,38 @@ class Function:
                 return constant(recorder, recorder.unique(p.name), v.data, " ".join(v.axes))
             return v
 
-        return self.python(
+        return self.body(
             **{p.name: inline(p, v) for p, v in zip(self.parameters, self.arguments.values(args, kwargs), strict=True)}
         )
+
+    # --- derivatives -------------------------------------------------------------------------------------------------
+
+    def defvjp(self, backward: Callable[..., Any]) -> Callable[..., Any]:
+        """Say how calls of this function are differentiated, as a decorator of the function that goes back:
+
+            @f.defvjp
+            def backward(X, W, out, dout): return {"X": ..., "W": ...}
+
+        It asks by name for arguments, results (`out`; `out0`, `out1` of a tuple; keys of a dict) and their cotangents
+        (`d` and the name of the result), and returns the cotangents of the float arguments: by name, where one that is
+        left out has no derivative, or in their order.  It is written for one example; cotangents are summed over the
+        dims that a call is lifted over.  Define it before programs that call `f` are traced.  PH053 and PH054 where it
+        asks for something else or returns something else.
+        """
+        _require_function(backward)
+        if self.inout:
+            raise Unsupported(
+                "PH900",
+                f"{self.name} updates {', '.join(self.inout)} in place, and cannot have a rule of its own",
+                hints=("return the new value instead of updating an argument",),
+            )
+        self.rule = backward
+        return backward
+
+    @property
+    def body(self) -> Callable[..., Any]:
+        """What a program that calls this function records, its own rule of differentiation included."""
+        return self.python if self.rule is None else ruled(self.python, self.rule, self.axes)
 
     # --- specialisation ----------------------------------------------------------------------------------------------
 
@@ -244,7 +276,7 @@ class Function:
                 raise ArgumentError("PH045", f"{self.name} has no argument {n!r}", hints=(self.arguments.usage(),))
         by_name = {p.name: p for p in self.parameters}
         kept = {n: self._kept(by_name[n], v) for n, v in constants.items()}
-        return Function(self.python, self.axes, self.inout, self.returns, {**self.arguments.bound, **kept})
+        return Function(self.python, self.axes, self.inout, self.returns, {**self.arguments.bound, **kept}, self.rule)
 
     def derived(
         self, python: Callable[..., Any], axes: Mapping[str, tuple[str, ...]], returns: tuple[tuple[str, ...], ...]

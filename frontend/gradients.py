@@ -63,7 +63,7 @@ def _function(f: Function, wrt: Any, what: str, result: Callable[[Any, Any], Any
                 continue  # by what it holds when it comes
             arguments[n] = stored(recorder, must_lift(arguments[n], n), n)
         added = (must_lift(arguments[n]).dims - frozenset(axes) for n, axes in f.axes.items() if n in arguments)
-        loss: object = f.python(**arguments)
+        loss: object = f.body(**arguments)
         if lift(loss) is None:
             raise ArgumentError(
                 "PH050",

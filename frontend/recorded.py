@@ -141,6 +141,22 @@ Promise = Gradient | Tangent
 
 
 @dataclass(frozen=True)
+class Rule:
+    """How one call is differentiated, as the user of its function says: as a whole.
+
+    `results` are the cotangents of `inputs` (None: it has none), made of arrays and of `cotangents`, which stand for
+    those of the `outputs`.  `lifted` are the dims that the call added: of these a rule knows nothing.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    cotangents: tuple[str, ...]
+    results: tuple[str | None, ...]
+    lifted: frozenset[str] = frozenset()
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
 class Recording:
     """What a trace knows so far.  Extents of arguments are the symbolic sizes `X.c`; those of lets and vars affine.
 
@@ -155,6 +171,7 @@ class Recording:
     sizes: tuple[str, ...] = ()
     assumptions: tuple[Condition, ...] = ()
     promises: tuple[Promise, ...] = ()
+    rules: tuple[Rule, ...] = ()
     held: frozenset[str] = frozenset()
     equations: tuple[Condition, ...] = ()
 

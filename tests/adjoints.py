@@ -61,7 +61,7 @@ def promised(p: Program, outputs: list[str], wrt: list[str], forward: bool) -> P
         given = [like(f"weight_{o}", o, Role.INPUT) for o in outputs]
         made = [like(f"d_{w}", w, Role.OUTPUT) for w in wrt]
         ask = Gradient(tuple((o, f"weight_{o}") for o in outputs), tuple(wrt), tuple(a.name for a in made))
-    return resolve(replace(p, arrays=(*p.arrays, *given, *made)), [ask])
+    return resolve(replace(p, arrays=(*p.arrays, *given, *made)), [ask]).program
 
 
 def products(

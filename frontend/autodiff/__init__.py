@@ -4,6 +4,6 @@
 `resolve` defines the arrays that a trace promised; what a user asks for is recorded by `frontend.lang`.
 """
 
-from frontend.autodiff.resolve import resolve
+from frontend.autodiff.resolve import Resolved, resolve
 
-__all__ = ["resolve"]
+__all__ = ["Resolved", "resolve"]

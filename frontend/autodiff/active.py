@@ -6,9 +6,10 @@ Where the only way leads through integers or through operators without a derivat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from frontend.recorded import Rule
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
@@ -43,8 +44,8 @@ class Flow:
         return frozenset(found)
 
 
-def flow(p: Program, held: frozenset[str] = frozenset()) -> Flow:
-    """`held` arrays are constants: nothing leads to them."""
+def flow(p: Program, held: frozenset[str] = frozenset(), rules: Sequence[Rule] = ()) -> Flow:
+    """`held` arrays are constants: nothing leads to them; through `rules` their inputs alone lead to their outputs."""
     smooth: dict[str, frozenset[str]] = {}
     every: dict[str, frozenset[str]] = {}
     for s in p.statements:
@@ -53,6 +54,9 @@ def flow(p: Program, held: frozenset[str] = frozenset()) -> Flow:
             continue
         smooth[n] = smooth.get(n, frozenset()) | {r.array for r in smooth_reads(s)}
         every[n] = every.get(n, frozenset()) | {r.array for r in reads(s)}
+    for rule in rules:
+        for n in rule.outputs:
+            smooth[n] = every[n] = frozenset(rule.inputs)
     return Flow(p, smooth, every)
 
 
@@ -104,17 +108,18 @@ def _obstacle(s: Statement) -> str:
     return "integers"
 
 
-def carried(p: Program, through: frozenset[str], outputs: Iterable[str], dim: str) -> frozenset[str]:
+def carried(p: Program, through: frozenset[str], dim: str, rules: Sequence[Rule] = ()) -> frozenset[str]:
     """The arrays that have a dim of independent examples as one of their own: no statement mixes its points.
 
     The greatest such set: a statement that writes one at an index which is not a dim of its own, or reads one at the
-    point of another example, takes that array out.
+    point of another example, takes that array out; and so does a rule that was not lifted over the dim.
     """
+    by_rule = {n for rule in rules for n in rule.outputs}
     kept = {n for n in through if dim in p.array(n).dim_names}
     while True:
         bad: set[str] = set()
         for s in p.statements:
-            if s.write.array not in through:
+            if s.write.array not in through or s.write.array in by_rule:
                 continue
             own = dict(s.write.index).get(dim)
             mine = own.as_var() if own is not None and s.write.array in kept else None
@@ -124,6 +129,10 @@ def carried(p: Program, through: frozenset[str], outputs: Iterable[str], dim: st
                 at = dict(r.index).get(dim)
                 if r.array in kept and (mine is None or not (isinstance(at, Affine) and at == aff.var(mine))):
                     bad.add(r.array)
+        for rule in rules:
+            mixed = dim not in rule.lifted or any(n in through and n not in kept for n in rule.outputs)
+            bad |= {n for n in rule.inputs if mixed} | {n for n in rule.outputs if dim not in rule.lifted}
+        bad &= kept
         if not bad:
             return frozenset(kept)
         kept -= bad

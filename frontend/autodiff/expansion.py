@@ -23,7 +23,7 @@ from polyhedral.affine import Affine, Condition
 from polyhedral.bounds import verdicts
 from polyhedral.checks import require_order
 from polyhedral.derivatives import cast
-from polyhedral.errors import Unsupported
+from polyhedral.errors import Remark, Unsupported
 from polyhedral.expr import Expr
 from polyhedral.instances import Family, Kind, guarded_loads, precedes
 from polyhedral.isl import NamedSet, named
@@ -39,6 +39,7 @@ class Expanded:
 
     program: Program
     initial: Mapping[str, str]
+    remarks: tuple[Remark, ...] = ()
 
 
 def touches_memory(p: Program, through: frozenset[str]) -> bool:
@@ -105,10 +106,14 @@ class _Expansion:
             if self.versions[name]:
                 self._finally(p.array(name))
         arrays = (*p.arrays, *self.arrays)
-        return Expanded(
-            replace(p, arrays=arrays, statements=tuple(self.statements)),
-            {name: first.name for name, first in self.initial.items()},
+        why = "a derivative goes through them"
+        remarks = tuple(
+            Remark(f"{v.array.name} keeps every value that {name} is given", why, v.array.name)
+            for name, versions in self.versions.items()
+            for v in versions
         )
+        initial = {name: first.name for name, first in self.initial.items()}
+        return Expanded(replace(p, arrays=arrays, statements=tuple(self.statements)), initial, remarks)
 
     # arrays of values -----------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from frontend.autodiff.reductions import Reduced, others, winner
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.derivatives import add, cast, constant, gradients, selected, times
-from polyhedral.errors import Location
+from polyhedral.errors import Location, Remark
 from polyhedral.expr import Expr
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
 
@@ -44,6 +44,7 @@ class Forward:
     through: frozenset[str] = frozenset()
     arrays: dict[str, Array] = field(default_factory=dict[str, Array])
     statements: list[Statement] = field(default_factory=list[Statement])
+    remarks: list[Remark] = field(default_factory=list[Remark])
     tangents: dict[str, Array] = field(default_factory=dict[str, Array])
     reduced: dict[str, Reduced] = field(default_factory=dict[str, Reduced])
 
@@ -108,6 +109,7 @@ class Forward:
             self.reduced[s.name] = made
             self.arrays[made.array.name] = made.array
             self.statements.append(made.statement)
+            self.remarks += made.remarks
         return replace(s, name=name, write=write, value=self.reduced[s.name].share(s, value), op="sum")
 
     def _value(self, s: Statement) -> Expr:

@@ -19,6 +19,7 @@ from polyhedral import expr as ex
 from polyhedral.affine import Affine
 from polyhedral.derivatives import Branch, selected, times
 from polyhedral.dtypes import i64
+from polyhedral.errors import Remark
 from polyhedral.expr import Expr
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
 
@@ -30,6 +31,7 @@ class Reduced:
     array: Array
     statement: Statement
     share: Callable[[Statement, Expr], Expr]
+    remarks: tuple[Remark, ...] = ()
 
 
 def winner(p: Program, s: Statement, taken: set[str]) -> Reduced:
@@ -99,4 +101,9 @@ def others(p: Program, s: Statement, taken: set[str]) -> Reduced:
         mapped = dict(zip(s.dims, here.dims, strict=True))
         return times(seed, ex.Load(name, cell(here, mapped), dtype))
 
-    return Reduced(array, statement, share)
+    slow = Remark(
+        f"the derivative of {s.name} multiplies all pairs of factors",
+        "each factor gets the product of all others, which a quotient would not give where one is zero",
+        s.name,
+    )
+    return Reduced(array, statement, share, (slow,))

@@ -11,19 +11,21 @@ accesses `inverse`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from frontend.autodiff.active import active, carried, flow
 from frontend.autodiff.inverse import Inverse, inverse
 from frontend.autodiff.naming import apart, fresh
 from frontend.autodiff.reductions import Reduced, others, winner
+from frontend.autodiff.rules import Copy, copied
+from frontend.recorded import Rule
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition
 from polyhedral.derivatives import Branch, Terms, add, cast, constant, gradients, selected
 from polyhedral.dtypes import DType, accumulator
-from polyhedral.errors import Location, Unsupported
+from polyhedral.errors import Location, Remark, Unsupported
 from polyhedral.expr import Expr
 from polyhedral.instances import branch_conditions
 from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
@@ -36,7 +38,8 @@ INLINE = 24
 class Wanted:
     """What to differentiate by what: as `frontend.recorded.Gradient`, but only what the program reads or returns.
 
-    `alike` spells sizes that are assumed equal in one way; `held` arrays count as constants.
+    `alike` spells sizes that are assumed equal in one way; `held` arrays count as constants; calls that `rules` tell of
+    are differentiated as these say.
     """
 
     outputs: tuple[tuple[str, str | None], ...]
@@ -44,6 +47,7 @@ class Wanted:
     along: tuple[tuple[str, Affine], ...]
     alike: Mapping[str, Affine] = field(default_factory=dict[str, Affine])
     held: frozenset[str] = frozenset()
+    rules: Sequence[Rule] = ()
     location: Location | None = None
 
 
@@ -77,19 +81,21 @@ class Reverse:
     arrays: dict[str, Array] = field(default_factory=dict[str, Array])
     statements: list[Statement] = field(default_factory=list[Statement])
     adjoints: dict[str, Adjoint] = field(default_factory=dict[str, Adjoint])
+    remarks: list[Remark] = field(default_factory=list[Remark])
     open: set[str] = field(default_factory=set[str])
     circular: set[str] = field(default_factory=set[str])
     carriers: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    copies: dict[int, Copy] = field(default_factory=dict[int, Copy])
     reduced: dict[str, Reduced] = field(default_factory=dict[str, Reduced])
 
     def run(self) -> None:
         """Define every result."""
-        f = flow(self.program, self.wanted.held)
+        f = flow(self.program, self.wanted.held, self.wanted.rules)
         outputs = tuple(o for o, _ in self.wanted.outputs)
         for name in self.wanted.by:
             self.through |= active(f, outputs, name, self.wanted.location)
         for d, _ in self.wanted.along:
-            self.carriers[d] = carried(self.program, self.through, outputs, d)
+            self.carriers[d] = carried(self.program, self.through, d, self.wanted.rules)
         for name in self.wanted.by:
             self._require_apart(name)
             self._result(name)
@@ -226,10 +232,70 @@ class Reverse:
         for output, cotangent in self.wanted.outputs:
             if output == name:
                 found.append(self._seed(name, cotangent))
+        by_rule = {n for rule in self.wanted.rules for n in rule.outputs}
+        for n, rule in enumerate(self.wanted.rules):
+            if not self.through.isdisjoint(rule.outputs):
+                found += self._by_rule(n, name)
         for s in self.program.statements:
-            if s.write.array in self.through and any(r.array == name for r in ex.loads(s.value)):
+            if s.write.array in self.through - by_rule and any(r.array == name for r in ex.loads(s.value)):
                 found += self._from(s, name, dims)
         return found
+
+    def _by_rule(self, n: int, name: str) -> list[Contribution]:
+        """What a call with a rule contributes: its result, at the example of the cell, or summed over examples."""
+        rule, own, extra = self.wanted.rules[n], self.program.array(name), self.extra(name)
+        returned = [self.program.array(y) for y in rule.outputs if y in self.through]
+        lifted = {d: e for y in returned for d, e in y.dims if d in rule.lifted and d not in own.dim_names}
+        found: list[Contribution] = []
+        for result in [r for x, r in zip(rule.inputs, rule.results, strict=True) if x == name and r is not None]:
+            copy = self._copy(n)
+            over = {e: d for e, d in copy.over.items() if result in copy.names}
+            summed = [d for d in lifted if d not in extra or d in copy.over]
+            at = {d: aff.var(d) for d in own.dim_names}
+            at |= {d: aff.var(f"{d}'") for d in summed}
+            at |= {d: aff.var(extra[d]) for d in lifted if d not in summed}
+            at |= {d: aff.var(extra[e]) for e, d in over.items()}
+            mine = [aff.equal(at[e], aff.var(d)) for e, d in extra.items() if e in own.dim_names and e not in copy.over]
+            array = self.program.array(result)
+            index = tuple((d, at[d]) for d in (*over.values(), *array.dim_names))
+            value = ex.Load(copy.names.get(result, result), index, array.dtype)
+            ranges = tuple(Range(f"{d}'", aff.const(0), lifted[d]) for d in summed)
+            found.append(Contribution(ranges, aff.both(*mine), cast(value, accumulator(array.dtype))))
+        return found
+
+    def _copy(self, n: int) -> Copy:
+        """The copy of a rule, made when it is first asked for: its cotangents are the adjoints of what was returned."""
+        if n in self.copies:
+            return self.copies[n]
+        rule = self.wanted.rules[n]
+        returned = [y for y in rule.outputs if y in self.through]
+        missing = [set(self.extra(y)) for y in returned]
+        if any(each != missing[0] for each in missing):
+            raise Unsupported(
+                "PH900",
+                f"{' and '.join(returned)} come from one call with a rule, and only some of them are of each example",
+                hints=("call the function apart for what all examples have in common",),
+                location=rule.location or self.wanted.location,
+            )
+        examples = [(d, e) for d, e in self.wanted.along if d in missing[0]]
+        copy = self.copies[n] = copied(self.program, rule, examples, self.taken)
+        self.arrays |= {a.name: a for a in copy.arrays}
+        self.statements += copy.statements
+        for y, cotangent in zip(rule.outputs, rule.cotangents, strict=True):
+            if cotangent in copy.names:
+                self._cotangent(copy, y, self.arrays[copy.names[cotangent]], rule.location)
+        return copy
+
+    def _cotangent(self, copy: Copy, output: str, into: Array, location: Location | None) -> None:
+        """The adjoint of what a call returned, under the name that the copy reads."""
+        value: Expr = constant(0.0, into.dtype)
+        if output in self.through:
+            at = {d: aff.var(d) for d in self.program.array(output).dim_names}
+            at |= {own: aff.var(copy.over[d]) for d, own in self.extra(output).items()}
+            value = cast(self.load(output, at, stored=True), into.dtype)
+        box = Domain(tuple(Range(d, aff.const(0), e) for d, e in into.dims))
+        write = Access(into.name, tuple((d, aff.var(d)) for d in into.dim_names))
+        self._emit(Statement(into.name, box, write, value, location=location))
 
     def _seed(self, name: str, cotangent: str | None) -> Contribution:
         dtype = accumulator(self.program.array(name).dtype)
@@ -252,6 +318,8 @@ class Reverse:
         found: list[Contribution] = []
         for load in dict.fromkeys(r for r in ex.loads(s.value) if r.array == name):
             index, tests = self._cell(s, load, more)
+            if tests:
+                self.remarks.append(_searched(s, load))
             inv = inverse(domain, index, dict(dims), (*s.kept, *(f"{d}'" for d in more)))
             terms = self._terms(s, load, more, sums=bool(inv.ranges))
             found += [self._contribution(s, inv, path, value, tests) for path, value in terms.items()]
@@ -284,6 +352,7 @@ class Reverse:
             self.reduced[s.name] = (winner if s.op in ("max", "min") else others)(self.program, original, self.taken)
             self.arrays[self.reduced[s.name].array.name] = self.reduced[s.name].array
             self._emit(self.reduced[s.name].statement)
+            self.remarks += self.reduced[s.name].remarks
         return self.reduced[s.name].share(s, seed)
 
     def _contribution(
@@ -302,6 +371,14 @@ class Reverse:
         dtype = accumulator(self.program.array(s.write.array).dtype)
         whole = ex.substitute(selected(tuple(branches), _widened(value, dtype)), inv.at)
         return Contribution(inv.ranges, inv.further(aff.both(*within)), whole, s)
+
+
+def _searched(s: Statement, load: ex.Load) -> Remark:
+    return Remark(
+        f"the derivative by {load.array} tests every read of {s.name} for each cell",
+        "data decides which cell is read, and nothing is scattered",
+        s.name,
+    )
 
 
 def _together(parts: list[Contribution], cells: list[str]) -> list[Contribution]:

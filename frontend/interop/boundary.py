@@ -44,6 +44,8 @@ class Traced(Protocol):
     @property
     def python(self) -> Callable[..., Any]: ...
     @property
+    def body(self) -> Callable[..., Any]: ...
+    @property
     def parameters(self) -> tuple[Parameter, ...]: ...
     @property
     def arguments(self) -> Arguments: ...
@@ -107,7 +109,7 @@ class Boundary:
                 f"{f.name} updates {', '.join(f.inout)} in place, and operators of other libraries may not",
                 hints=("return the new value instead of updating an argument", f"call {f.name} itself on arrays"),
             )
-        self.f = f.derived(f.python, f.axes, returns)
+        self.f = f.derived(f.body, f.axes, returns)
         self.axes = axes
         self.operands = tuple(_operands(f, axes))
         self._kernels: dict[Any, Callable[[list[Strided], list[Strided]], None]] = {}

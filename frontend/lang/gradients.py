@@ -14,6 +14,7 @@ from frontend.lang.access import braces, spoken
 from frontend.lang.handles import Expr, Tensor, as_handle
 from frontend.lang.location import here
 from frontend.lang.recorder import Recorder, current
+from frontend.lang.rules import record_rules
 from frontend.lang.value import Value, coerce, must_lift
 from frontend.recorded import Gradient
 from frontend.recorded import Tangent as Asked
@@ -98,7 +99,8 @@ def jvp(outputs: Expr | Several, wrt: Expr | Several, tangents: object) -> Tenso
             location=here(),
         )
     outs = [stored(recorder, must_lift(y, "an output of ph.jvp"), "output") for y in several]
-    if any((must_lift(v).dims - w.dims) & recorder.examples for w, v in zip(by, moved, strict=True)):
+    several_each = any((must_lift(v).dims - w.dims) & recorder.examples for w, v in zip(by, moved, strict=True))
+    if several_each or recorder.calls or recorder.rules:
         made = _many_tangents(recorder, outs, by, moved)
     else:
         along = tuple((w.name, _weight(recorder, w, v, "tangent").name) for w, v in zip(by, moved, strict=True))
@@ -123,7 +125,8 @@ def _changes(recorder: Recorder, outs: Sequence[Tensor], along: tuple[tuple[str,
 def _many_tangents(
     recorder: Recorder, outs: Sequence[Tensor], by: tuple[Tensor, ...], moved: Sequence[object]
 ) -> tuple[Tensor, ...]:
-    """Several tangents for the same tensor, one for each example that it does not have: the adjoint of the adjoint.
+    """The adjoint of the adjoint: for several tangents of the same tensor, one for each example that it does not have,
+    and for rules of users, which say what the adjoint is.
 
     A vector-Jacobian product is linear in its cotangents, whose values do not matter.
     """
@@ -229,6 +232,7 @@ def _promised(
     along: frozenset[str],
 ) -> tuple[Tensor, ...]:
     """Declare the results, and ask for them."""
+    record_rules(recorder)
     examples: dict[str, Affine] = {}
     for name, _ in outputs:
         array = recorder.arrays[name]

@@ -17,7 +17,7 @@ from typing import Literal, Self, cast
 
 from frontend.lang.location import here
 from frontend.lang.value import Span, Value, Weak
-from frontend.recorded import Definition, Loop, Promise, Recorded, Recording, Reduction, Settled, unsided
+from frontend.recorded import Definition, Loop, Promise, Recorded, Recording, Reduction, Rule, Settled, unsided
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition
@@ -75,6 +75,9 @@ class Recorder:
         self.sizes: list[str] = []
         self.assumptions: list[Condition] = []
         self.promises: list[Promise] = []
+        self.rules: list[Rule] = []
+        self.calls: list[Callable[[], Rule]] = []
+        self.within: frozenset[Callable[..., object]] = frozenset()
         self.held: set[str] = set()
         self.equations: dict[object, Condition] = {}
         self.variables: set[str] = set()
@@ -166,6 +169,7 @@ class Recorder:
             tuple(self.sizes),
             tuple(self.assumptions),
             tuple(self.promises),
+            tuple(self.rules),
             frozenset(self.held),
             tuple(self.equations.values()),
         )

@@ -160,6 +160,19 @@ def test_reads_through_data_are_summed_where_they_went():
     np.testing.assert_array_equal(got, [0, 4, 0, 6, 0])
 
 
+def test_what_is_slow_by_nature_is_said():
+    def remarks(python, **axes):
+        return [str(r) for r in ph.grad(ph.function(**axes)(python), wrt="A").trace().checked.remarks]
+
+    assert remarks(lambda A: (A * A).sum(i), A="i") == []
+    (product,) = remarks(lambda A: A.prod(i), A="i")
+    assert "multiplies all pairs of factors" in product
+    at = ph.function(A="i", at="m")(lambda A, at: A(i=at).sum(m))
+    (search,) = ph.grad(at, wrt="A").lower(A="f32[i:4]", at="i64[m:3]").remarks[:1]
+    assert "the derivative by A tests every read of loss for each cell" in str(search)
+    assert "nothing is scattered" in search.because
+
+
 def test_a_branch_that_is_not_taken_adds_nothing():
     safe = ph.grad(ph.function(A="i")(lambda A: ph.where(A > 0, ph.log(A), 0).sum(i)), wrt="A")
     np.testing.assert_array_equal(np.asarray(safe(np.array([2.0, 0.0, -1.0]))), [0.5, 0, 0])

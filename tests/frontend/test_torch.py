@@ -250,3 +250,12 @@ def test_what_is_said_without_the_package(monkeypatch):
         conv.torch()
     with pytest.raises(ImportError, match=r"pip install 'polyhedral-loops\[jax\]'"):
         conv.jax()
+
+
+@needed
+def test_a_rule_of_the_user_is_the_derivative_of_the_operator():
+    f = ph.function(X="i", returns="i")(lambda X: X * 1)
+    f.defvjp(lambda X, dout: 3 * X * dout)
+    X = torch.arange(4.0, requires_grad=True)
+    f.torch()(X).sum().backward()
+    torch.testing.assert_close(X.grad, 3 * X.detach())
