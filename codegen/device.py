@@ -17,11 +17,11 @@ import cgen
 from codegen import loops as lp
 from codegen.blocks import block, braced, branch, loop
 from codegen.c import cut
-from codegen.scalar import STORAGE, Scalar, bare
-from codegen.staging import Box, Staging
+from codegen.scalar import STORAGE, bare
+from codegen.staging import Box
 from codegen.teams import Team, unit
+from codegen.tiles import Tiles
 from polyhedral import affine as aff
-from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition
 from polyhedral.barriers import Step, place
 from polyhedral.instances import Kind
@@ -41,32 +41,15 @@ def own_name(word: str) -> str:
 
 
 @dataclass(frozen=True)
-class DeviceEmitter(Staging):
+class DeviceEmitter(Tiles):
     """Emits kernels of one program; what a kernel declares is collected while it is printed."""
 
-    outside: list[Condition] = field(default_factory=list[Condition])
-    """What must hold for a load from memory that an instance of a padded tile makes."""
     words: dict[str, str] = field(default_factory=dict[str, str])
     """Loops over blocks that are no loops, since there is a block for each iteration: which block this is."""
     strides: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     """Loops whose iterations are shared out in turns: which of those who take part this is, and how many they are."""
-    held: dict[str, str] = field(default_factory=dict[str, str])
-    """Arrays whose cell at hand is in a register, and which."""
 
     # --- cells -------------------------------------------------------------------------------------------------------
-
-    def load(self, e: ex.Load, scalar: Scalar) -> str:
-        if e.array in self.held:
-            return self.held[e.array]
-        text = super().load(e, scalar)
-        if e.array in self.boxes or not self.outside:
-            return text
-        moved = frozenset[str]().union(*(aff.dims_of(i) for _, i in e.index if isinstance(i, Affine)))
-        tests = [c for c in self.outside if aff.condition_dims(c) & moved]
-        if not tests:
-            return text
-        t = self.program.array(e.array).dtype
-        return f"({scalar.condition(aff.both(*tests))} ? {text} : ({STORAGE[t.name]})0)"
 
     # --- loops -------------------------------------------------------------------------------------------------------
 
@@ -159,9 +142,10 @@ class DeviceEmitter(Staging):
         return [branch(self.scalar.condition(aff.both(*tests)), block(body), None)]
 
     def _loop(self, n: lp.For) -> list[cgen.Generable]:
-        ahead = self._ahead(n)
-        if ahead is not None:
-            return ahead
+        known = self.tiled(n)
+        known = self._ahead(n) if known is None else known
+        if known is not None:
+            return known
         name = self.spell(n.name)
         if n.name in self.words:
             self.known(n)
@@ -251,6 +235,8 @@ class DeviceEmitter(Staging):
         while isinstance(regions[-1].body, lp.Promoted):
             regions.append(regions[-1].body)
         body = regions[-1].body
+        if self.nest.plan.matrix:
+            return self.results(regions, body, self.kernel(body))
         s, rows = self._reduction(body), self.nest.rows
         team = self.nest.team if any(isinstance(x, lp.For) and x.run is Run.TEAM for x in lp.walk(body)) else None
         assert s.op is not None
@@ -261,11 +247,11 @@ class DeviceEmitter(Staging):
             cgen.Statement(f"{STORAGE[self.program.array(a).dtype.name]} {name}" + "".join(f"[{n}]" for _, n in rows))
             for a, (name, _) in held.items()
         ]
-        acc, target = held[array.name][1], self._target(array, body)
+        acc, target = held[array.name][1], self.target(array, body)
         begins = any(isinstance(x, lp.Exec) and self.families[x.family].kind is Kind.INIT for x in lp.walk(body))
         if not begins:
             empty = unit(self.scalar, s.op, array.dtype)
-            lines += self._each(rows, [cgen.Assign(acc, empty if team else self._or(within, target, empty))])
+            lines += self.each(rows, [cgen.Assign(acc, empty if team else self._or(within, target, empty))])
         self.held.update({a: text for a, (_, text) in held.items()})
         if team:
             made = self.kernel(body)
@@ -280,9 +266,9 @@ class DeviceEmitter(Staging):
             self.outside.clear()
             for r in regions:
                 if r.stored:
-                    stored = cgen.Assign(self._target(self.program.array(r.array), body), held[r.array][1])
+                    stored = cgen.Assign(self.target(self.program.array(r.array), body), held[r.array][1])
                     last = stored if within == aff.TRUE else branch(self.scalar.condition(within), stored, None)
-                    lines += self._each(rows, [last])
+                    lines += self.each(rows, [last])
         for r in regions:
             del self.held[r.array]
         return lines
@@ -305,26 +291,6 @@ class DeviceEmitter(Staging):
 
     def _or(self, within: Condition, text: str, other: str) -> str:
         return text if within == aff.TRUE else f"{self.scalar.condition(within)} ? {text} : {other}"
-
-    def _each(self, rows: Sequence[tuple[str, int]], body: list[cgen.Generable]) -> list[cgen.Generable]:
-        """A loop over all results of a thread, unrolled."""
-        for d, n in reversed(rows):
-            name = self.spell(d)
-            made = loop(f"{self.index} {name} = 0", f"{name} < {n}", f"++{name}", block(body))
-            body = [cgen.Line("#pragma unroll"), made]
-        return body
-
-    def _target(self, array: Array, body: lp.Node) -> str:
-        """The cell of the result at hand in memory, in digits."""
-        ran = next(
-            x
-            for x in lp.walk(body)
-            if isinstance(x, lp.Exec) and self.families[x.family].statement.write.array == array.name
-        )
-        s = self.families[ran.family].statement
-        loops = {x.name for x in lp.walk(body) if isinstance(x, lp.For)}
-        at = {d: e for d, e in ran.at if not aff.dims_of(e) & loops}
-        return self.cell(array.name, [(d, aff.substitute(i, at)) for d, i in s.write.index])
 
     def _combined(self, array: Array, op: str, held: str, team: tuple[str, int]) -> list[cgen.Generable]:
         """The partial results of a team in its first thread."""

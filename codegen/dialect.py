@@ -97,7 +97,7 @@ CUDA = Dialect(
     ("#include <stdint.h>", "#include <cuda_fp16.h>"),
     'extern "C" __global__ void __launch_bounds__({threads})\n{name}({parameters})',
     "{const}{type} *__restrict__ {name}",
-    "__shared__ __align__(16) {type} {name}",
+    "__shared__ __align__(32) {type} {name}",
     "__device__ const {type} {name}",
     _axes("blockIdx.{}"),
     _axes("gridDim.{}"),
@@ -123,7 +123,11 @@ static inline uint32_t f32_bits(float x) { return __float_as_uint(x); }
 static inline float bits_f32(uint32_t u) { return __uint_as_float(u); }""",
     },
     "static __device__ __forceinline__",
-    (("__pipeline_", "#include <cuda_pipeline.h>"),),
+    (
+        ("__nv_bfloat16", "#include <cuda_bf16.h>"),
+        ("__pipeline_", "#include <cuda_pipeline.h>"),
+        ("nvcuda::wmma", "#include <mma.h>"),
+    ),
     renamed=((r"\bNAN\b", "__int_as_float(0x7fffffff)"), (r"\bINFINITY\b", "__int_as_float(0x7f800000)")),
     reserved=frozenset((
         "threadIdx", "blockIdx", "blockDim", "gridDim", "warpSize", "half", "asm", "class", "new", "delete", "this",

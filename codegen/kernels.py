@@ -24,7 +24,7 @@ from codegen.scalar import STORAGE, c_name
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
-from polyhedral.block_plan import BlockNest
+from polyhedral.block_plan import WARP, BlockNest
 from polyhedral.device import Device
 from polyhedral.instances import families, references
 from polyhedral.isl_schedule import Frame
@@ -234,7 +234,7 @@ def _planned(
     """The kernel of a plan: digits of the thread first, blocks along the axes of the grid, the last fastest."""
     digits = [*nest.threads, *([nest.team] if nest.team else [])]
     head: list[cgen.Generable] = []
-    below = 1
+    below = WARP if nest.plan.matrix else 1
     lines: list[cgen.Generable] = []
     total = nest.plan.threads
     for name, n in reversed(digits):

@@ -7,7 +7,7 @@ staged is the plan's; barriers around copies are placed by `codegen.device`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -17,7 +17,7 @@ from codegen import loops as lp
 from codegen.blocks import block, branch, loop
 from codegen.c import Emitter
 from codegen.dialect import CUDA, Dialect
-from codegen.scalar import STORAGE
+from codegen.scalar import STORAGE, Scalar
 from codegen.spelling import Index
 from polyhedral import affine as aff
 from polyhedral import expr as ex
@@ -72,10 +72,14 @@ class Staging(Emitter):
     """Declarations of memory that a block shares, and their bytes."""
     boxes: dict[str, Box] = field(default_factory=dict[str, Box])
     """Arrays that are read from shared memory here."""
+    outside: list[Condition] = field(default_factory=list[Condition])
+    """What must hold for a load from memory that an instance of a padded tile makes."""
     trips: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """Least and greatest value of loop variables, where they are numbers."""
     loop_names: set[str] = field(default_factory=set[str])
     """Spellings of the loops of this kernel."""
+    held: dict[str, str] = field(default_factory=dict[str, str])
+    """Arrays whose cell at hand is in a register, and which."""
 
     def spell(self, name: str) -> str:
         made = super().spell(name)
@@ -89,6 +93,27 @@ class Staging(Emitter):
             return super().cell(array, index)
         at = {d: i - box.first[d] for d, i in index if isinstance(i, Affine)}
         return box.name + box.slot + "".join(f"[{self.scalar.affine(at[d])}]" for d, _ in box.axes)
+
+    def load(self, e: ex.Load, scalar: Scalar) -> str:
+        if e.array in self.held:
+            return self.held[e.array]
+        text = super().load(e, scalar)
+        if e.array in self.boxes or not self.outside:
+            return text
+        moved = frozenset[str]().union(*(aff.dims_of(i) for _, i in e.index if isinstance(i, Affine)))
+        tests = [c for c in self.outside if aff.condition_dims(c) & moved]
+        if not tests:
+            return text
+        t = self.program.array(e.array).dtype
+        return f"({scalar.condition(aff.both(*tests))} ? {text} : ({STORAGE[t.name]})0)"
+
+    def each(self, rows: Sequence[tuple[str, int]], body: list[cgen.Generable]) -> list[cgen.Generable]:
+        """A loop over all results of a thread, unrolled."""
+        for d, n in reversed(rows):
+            name = self.spell(d)
+            made = loop(f"{self.index} {name} = 0", f"{name} < {n}", f"++{name}", block(body))
+            body = [cgen.Line("#pragma unroll"), made]
+        return body
 
     def known(self, n: lp.For) -> dict[str, tuple[int, int]]:
         """The range of a loop's variable, while it runs; what is given back was known of the name before."""
@@ -133,10 +158,14 @@ class Staging(Emitter):
             return bool(moved & rows), fastest
 
         order = sorted(self.layouts[a.name].order, key=rank)
+        matrix = self.nest.plan.matrix
+        last = matrix.spread(a.name).last if matrix else order[-1]
+        order = [*(d for d in self.layouts[a.name].order if d != last), last] if matrix else order
         sizes = {d: n for d, _, n in s.cells}
         axes = tuple((d, sizes[d]) for d in order)
         turned = order[-1] != self.layouts[a.name].order[-1]
         pad = 4 if turned and axes[-1][1] % 8 == 0 else 0
+        pad = matrix.pad(a.dtype.bits // 8) if matrix else pad
         box = Box(self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, pad, copies)
         kind = STORAGE[a.dtype.name]
         declared = self.dialect.shared.format(type=kind, name=box.declared)

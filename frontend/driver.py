@@ -110,6 +110,9 @@ class Session:
 
     def device(self, options: Options) -> Device:
         """What plans for a target assume: the architecture that it names, or the device that is here."""
+        return replace(self._named(options), tf32=options.tf32)
+
+    def _named(self, options: Options) -> Device:
         if options.architecture is not None:
             return replace(BY_ARCHITECTURE.get(options.architecture, GENERIC), architecture=options.architecture)
         try:

@@ -34,7 +34,8 @@ class Options:
     scheduled bands (0 for none); `plan_above` the number of instances from which a reduction gets a register tile, and
     of cells from which a temporary may be recomputed (-1 for never); `sizes` "auto" or "exact"; `layouts` "global" for
     results and intermediates that lie as is best for the whole program, or "greedy" for each as the statement likes
-    that meets it first; `memory` the most that intermediate results may take, as bytes or "512MB", None for any."""
+    that meets it first; `memory` the most that intermediate results may take, as bytes or "512MB", None for any; `tf32`
+    whether matrix units of a device may round operands in f32 to 10 bits."""
 
     target: str = "cpu"
     threads: int | None = None
@@ -46,6 +47,7 @@ class Options:
     sizes: str = "auto"
     layouts: str = "global"
     memory: int | str | None = None
+    tf32: bool = False
     cache_dir: str | None = None
 
     @property
@@ -109,6 +111,7 @@ _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("sizes", (str,), "'auto' or 'exact'"),
     ("layouts", (str,), "'global' or 'greedy'"),
     ("memory", (int, str, _NONE), "a number of bytes"),
+    ("tf32", (bool,), "True or False"),
     ("cache_dir", (str, _NONE), "a folder"),
 )
 

@@ -15,6 +15,7 @@ from math import ceil, prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine
+from polyhedral.block_matrix import choose_matrix
 from polyhedral.block_plan import BlockPlan, Cut
 from polyhedral.block_prices import UNKNOWN, Operand, extents, operand, price, tile_price
 from polyhedral.device import Device
@@ -44,7 +45,8 @@ def choose_blocks(p: Program, s: Statement, layouts: Mapping[str, Layout], devic
         return None if s.ordered or not regular(s, s.kept) else _single(p, s, layouts, device)
     if s.op is None:
         return _plain(p, s, layouts)
-    tile = _tile(p, s, layouts, device)
+    tiles = filter(None, (_tile(p, s, layouts, device), choose_matrix(p, s, layouts, device)))
+    tile = min(tiles, key=lambda plan: plan.cycles, default=None)
     if tile is not None:
         return tile
     plans = filter(None, (_team(p, s, layouts, device), _plain(p, s, layouts)))

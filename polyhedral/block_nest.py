@@ -36,7 +36,9 @@ def block_nest(fs: Sequence[Family], nest: BlockNest) -> Tree:
 def _reduction(fs: Sequence[Family], nest: BlockNest) -> Tree:
     at = next(n for n, f in enumerate(fs) if f.kind is Kind.UPDATE)
     init, main, after = fs[:at], fs[at], fs[at + 1 :]
-    update = _points(main, nest)
+    update = _points(
+        main, nest, (Member(nest.depth, ((main.id, aff.var(nest.depth)),), True, Run.MATRIX),) if nest.depth else ()
+    )
     update = _band([main], nest.inside, Run.SERIAL, update)
     for array, cells in reversed(nest.staged):
         update = Stage(array, cells, update)
@@ -50,8 +52,9 @@ def _reduction(fs: Sequence[Family], nest: BlockNest) -> Tree:
     return body
 
 
-def _points(f: Family, nest: BlockNest) -> Tree:
-    return _band([f], [d for d, _ in nest.rows], Run.UNROLL, Leaf())
+def _points(f: Family, nest: BlockNest, deeper: tuple[Member, ...] = ()) -> Tree:
+    inner: Tree = Band(deeper, Leaf(), True) if deeper else Leaf()
+    return _band([f], [d for d, _ in nest.rows], Run.UNROLL, inner)
 
 
 def _band(fs: Sequence[Family], dims: Sequence[str], run: Run, child: Tree) -> Tree:

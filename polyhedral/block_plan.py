@@ -12,6 +12,11 @@ from math import prod
 from polyhedral.affine import TRUE, Condition
 from polyhedral.tree import Cells, Fold
 
+SIDE = 16
+"""Rows and columns of a tile of matrix units."""
+WARP = 32
+"""Threads that compute a tile of matrix units together."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -34,6 +39,39 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How an operand of matrix units lies in shared memory: its last axis is `along` one of the dims of the tile, rows
+    are apart along the `other`.
+    """
+
+    array: str
+    last: str
+    along: str
+    other: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Tiles of 16 results along `m` and `n` in one instruction, of `depth` terms along `k`, of operands as `kind`; the
+    first operand moves along m, the second along n.
+    """
+
+    m: str
+    n: str
+    k: str
+    depth: int
+    kind: str
+    operands: tuple[Spread, Spread]
+
+    def spread(self, array: str) -> Spread:
+        return next(o for o in self.operands if o.array == array)
+
+    def pad(self, item: int) -> int:
+        """Cells after each row in shared memory: rows begin at multiples of 32 bytes."""
+        return 32 // item
+
+
+@dataclass(frozen=True)
 class BlockPlan:
     """Kept dims from the slowest block to the fastest, `lanes` the dims of threads from the slowest to the fastest;
     reduced dims in the order of their loops with the portion whose operands are staged at once (0 for all of a dim);
@@ -49,11 +87,13 @@ class BlockPlan:
     cycles: float = 0.0
     buffers: int = 1
     """Copies of what is staged: with two, the next portion is on its way while one is used."""
+    matrix: Matrix | None = None
+    """The tiles of matrix units, each of which 32 threads compute."""
 
     @property
     def threads(self) -> int:
         """Of a block."""
-        return prod(c.threads for c in self.cuts) * (self.team[1] if self.team else 1)
+        return prod(c.threads for c in self.cuts) * (self.team[1] if self.team else WARP if self.matrix else 1)
 
     @property
     def rows(self) -> int:
@@ -100,6 +140,8 @@ class BlockNest:
     """All statements, where they run one after another and the threads of a block meet in between."""
     kept: tuple[tuple[str, tuple[Fold, ...]], ...] = ()
     """Arrays of which a block keeps its own rows in memory that its threads share."""
+    depth: str | None = None
+    """The digit of a reduced dim that one matrix instruction sums over."""
 
     @property
     def statements(self) -> frozenset[str]:

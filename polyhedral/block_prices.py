@@ -13,7 +13,7 @@ from math import ceil, log2, prod
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Floor
-from polyhedral.block_plan import BlockPlan
+from polyhedral.block_plan import SIDE, BlockPlan
 from polyhedral.device import Device
 from polyhedral.layout import Layout
 from polyhedral.prices import work
@@ -31,6 +31,8 @@ IN_FLIGHT = 16
 """Bytes that one thread has under way while it reads along a loop."""
 STEP = 8.0
 """Cycles from one step of a thread's reduction to the next, at least."""
+SHARED_RATE = 128.0
+"""Bytes a cycle that a unit reads from shared memory."""
 SECTOR = 32
 """Bytes that memory moves at once."""
 
@@ -112,10 +114,40 @@ def price(p: Program, s: Statement, plan: BlockPlan, layouts: Mapping[str, Layou
     found = [operand(r, layouts[r.array], p.array(r.array).dtype.bits // 8) for r in reads(s)]
     known = [o for o in found if o is not None]
     size = extents(s)
+    if plan.matrix:
+        return matrix_price(s, size, known, plan, device)
     if plan.rows > 1 and len(known) == len(found):
         steps = {d: n or size[d] for d, n in plan.portions}
         return tile_price(s, size, known, plan, steps, device)
     return _streamed(p, s, size, found, plan, layouts, device)
+
+
+def matrix_price(
+    s: Statement, size: Mapping[str, int], operands: Sequence[Operand], plan: BlockPlan, device: Device
+) -> BlockPrice:
+    """Multiply-adds of matrix units, what tiles read from shared memory, and the bytes that blocks read."""
+    assert plan.matrix is not None
+    box = {c.dim: c.size for c in plan.cuts}
+    steps = {d: n or size[d] for d, n in plan.portions}
+    m, n = plan.cut(plan.matrix.m), plan.cut(plan.matrix.n)
+    blocks = prod(ceil(size[d] / box[d]) for d in box)
+    reduced = prod(size[d] for d in s.reduced)
+    registers = 8 * m.outer * n.outer + 8 * (m.outer + n.outer) + 48
+    resident = max(1, min(device.registers // (registers * plan.threads), device.threads // plan.threads))
+    each = waves(blocks, resident, device) * reduced
+    item = operands[0].item
+    rate = device.matrix / (item / 2)
+    read = m.threads * n.threads * (m.outer + n.outer) * SIDE * item
+    rounds = reduced / prod(steps.values())
+    moved = blocks * rounds * sum(o.cells({**box, **steps}) * o.item for o in operands)
+    first = sum(o.cells({**size}) * o.item for o in operands)
+    written = prod(size[d] for d in s.kept) * 4
+    memory = (first + written + max(moved - first, 0) / 3) / device.bandwidth * device.clock
+    waiting = rounds * waves(blocks, resident, device) * WAIT / plan.buffers
+    hidden = min(resident, blocks / device.units) if blocks > device.units else 1.0
+    return BlockPrice(
+        each * m.size * n.size / rate, each * read / SHARED_RATE, memory, waiting / hidden, START * device.clock
+    )
 
 
 def tile_price(
@@ -136,8 +168,8 @@ def tile_price(
     operand_loads = sum(_loads(o, plan, own) for o in known)
     registers = plan.rows + sum(o.cells(own) for o in known) + 32
     resident = max(1, min(device.registers // (registers * plan.threads), device.threads // plan.threads))
-    waves = _waves(blocks, resident, device)
-    each = waves * reduced * plan.threads
+    many = waves(blocks, resident, device)
+    each = many * reduced * plan.threads
     rounds = reduced / max(prod(steps.values()), 1)
     moved = blocks * rounds * sum(o.cells({**box, **steps}) * o.item for o in known)
     first = sum(o.cells({**size}) * o.item for o in known)
@@ -146,7 +178,7 @@ def tile_price(
         each * plan.rows / _lanes(s, device),
         each * operand_loads / device.warp,
         memory,
-        rounds * waves * WAIT / plan.buffers,
+        rounds * many * WAIT / plan.buffers,
         START * device.clock,
     )
 
@@ -156,7 +188,7 @@ def _lanes(s: Statement, device: Device) -> float:
     return device.lanes * (device.ratio64 or 1.0 if ex.dtype_of(s.value).bits == 64 else 1.0)
 
 
-def _waves(blocks: int, resident: int, device: Device) -> float:
+def waves(blocks: int, resident: int, device: Device) -> float:
     """How many blocks one unit runs one after another."""
     if blocks < device.units * resident:
         return max(1.0, blocks / device.units)
@@ -181,10 +213,10 @@ def _streamed(
     """One thread or team for each result: memory gives its bandwidth where enough threads ask for it."""
     blocks = prod(ceil(size[c.dim] / c.size) for c in plan.cuts)
     resident = max(1, min(device.threads // plan.threads, 32))
-    waves = _waves(blocks, resident, device)
+    many = waves(blocks, resident, device)
     team = plan.team[1] if plan.team else 1
     steps = plan.rows * prod(size[d] for d in s.reduced) / team
-    arithmetic = waves * plan.threads * steps * (work(s.value) + 1) / _lanes(s, device)
+    arithmetic = many * plan.threads * steps * (work(s.value) + 1) / _lanes(s, device)
     instances = prod(size.values())
     fast = plan.team[0] if plan.team else plan.lanes[-1] if plan.lanes else None
     first = again = 0.0
@@ -199,7 +231,7 @@ def _streamed(
     first += prod(size[d] for d in s.kept) * written
     asked = blocks * plan.threads * IN_FLIGHT / (device.bandwidth * LATENCY)
     memory = (first + again / 3) / device.bandwidth * device.clock / min(1.0, asked)
-    waiting = (log2(team) + 2) * WAIT / 2 * waves if team > 1 else 0.0
+    waiting = (log2(team) + 2) * WAIT / 2 * many if team > 1 else 0.0
     return BlockPrice(max(arithmetic, steps * STEP), 0.0, memory, waiting, START * device.clock)
 
 
@@ -211,17 +243,17 @@ def _spread(o: Operand, fast: str | None) -> float:
 
 def rows_price(p: Program, statements: Sequence[Statement], blocks: int, threads: int, device: Device) -> BlockPrice:
     """Statements that blocks run one after another on their rows: memory gives each byte once, a cache again."""
-    waves = _waves(blocks, max(1, min(device.threads // threads, 32)), device)
+    many = waves(blocks, max(1, min(device.threads // threads, 32)), device)
     asked = min(1.0, blocks * threads * IN_FLIGHT / (device.bandwidth * LATENCY))
     busy = moved = 0.0
     seen = set[str]()
     for s in statements:
         instances = prod(extents(s).values())
         steps = instances / (blocks * threads)
-        busy += waves * max(steps * threads * (work(s.value) + 1) / _lanes(s, device), steps * STEP)
+        busy += many * max(steps * threads * (work(s.value) + 1) / _lanes(s, device), steps * STEP)
         for array in s.touched:
             size = min(instances, prod(max(e.const, 1) if e.is_const else UNKNOWN for _, e in p.array(array).dims))
             moved += size * (p.array(array).dtype.bits // 8) * (1 / 8 if array in seen else 1.0)
             seen.add(array)
     memory = moved / device.bandwidth * device.clock / asked
-    return BlockPrice(busy, 0.0, memory, len(statements) * WAIT * waves, START * device.clock)
+    return BlockPrice(busy, 0.0, memory, len(statements) * WAIT * many, START * device.clock)

@@ -19,7 +19,8 @@ class Device:
     `threads` at most at once, `registers` of 4 bytes, and bytes of `shared` memory, of which a block may take
     `shared_block`.  A block has at most `block` threads, which run in groups of `warp`.  Rates in 1e9: cycles a second,
     bytes of memory a second; `cache` in bytes; `ratio64` f64 per f32; `grid` the most blocks along x, and along y and
-    z.  `asynchronous` copies to shared memory bypass registers.
+    z.  `asynchronous` copies to shared memory bypass registers.  `matrix`: multiply-adds of
+    f16 that the matrix units of one do a cycle, 0 without; `tf32` whether f32 may be rounded to 10 bits for them.
     """
 
     name: str = "generic"
@@ -38,6 +39,8 @@ class Device:
     grid: tuple[int, int] = ((1 << 31) - 1, 65535)
     asynchronous: bool = False
     architecture: str = "sm_80"
+    matrix: float = 0.0
+    tf32: bool = False
 
     @property
     def peak(self) -> float:
@@ -54,14 +57,17 @@ class Device:
 
 
 GENERIC = Device()
-A100 = Device("A100", 108, 64, 1.41, 1555, 40 << 20, 2048, shared=164 << 10, ratio64=1 / 2, asynchronous=True)
+A100 = Device(
+    "A100", 108, 64, 1.41, 1555, 40 << 20, 2048, shared=164 << 10, ratio64=1 / 2, asynchronous=True, matrix=1024
+)
 H100 = Device(
     "H100", 132, 128, 1.98, 3350, 50 << 20, 2048, shared=228 << 10, ratio64=1 / 2, asynchronous=True,
-    architecture="sm_90",
+    architecture="sm_90", matrix=1280,
 )  # fmt: skip
 H200 = Device(
     "H200", 132, 128, 1.98, 4800, 50 << 20, 2048, shared=228 << 10, ratio64=1 / 2, asynchronous=True,
-    architecture="sm_90",
+    architecture="sm_90", matrix=1280,
 )  # fmt: skip
+"""Warp-level matrix instructions reach about 62% of what Hopper's units can do (Luo et al. 2024, arXiv:2402.13499)."""
 BY_ARCHITECTURE: Mapping[str, Device] = {"sm_80": A100, "sm_90": H100}
 """The device that a plan for an architecture assumes."""

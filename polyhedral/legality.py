@@ -34,6 +34,10 @@ PRIME = "'"
 _ONE_BY_ONE = (Run.SERIAL, Run.WRITTEN)
 _APART = (Run.PARALLEL, Run.VECTOR, Run.BLOCK, Run.THREAD)
 """Iterations of these run at the same time."""
+_COMBINED_LATER = (Run.LANES, Run.TEAM)
+"""Iterations of these too, but each with a partial result, which are combined where the registers that hold it end."""
+_PARTIAL = (*_COMBINED_LATER, Run.MATRIX)
+"""A matrix instruction has combined its own when it ends."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +297,7 @@ def _not_copied(p: Program, r: Reference, node: Stage, around: Mapping[str, Memb
     for box in node.cells:
         names = aff.dims_of(box.first)
         why = f"{box.size} of its cells along {box.axis} were copied, from {box.first} on"
-        own = {around[d].run for d in names if d in around} & {Run.THREAD, Run.TEAM, Run.LANES}
+        own = {around[d].run for d in names if d in around} & {Run.THREAD, *_PARTIAL}
         at = index.get(box.axis)
         if at is None or own or not names <= around.keys():
             return _alone(r, domain, why)
@@ -394,7 +398,7 @@ def _other_register(
     """Whether two instances of one execution that share a cell would not share its register: through a read from
     memory, or through a register for each of several unrolled iterations.  `a` and `b` are their times inside.
     """
-    partial = any(run in (Run.LANES, Run.TEAM) for _, run in (*a, *b))
+    partial = any(run in _COMBINED_LATER for _, run in (*a, *b))
     if not _combines(pair) and (partial or is_memory(p, pair.array) or p.array(pair.array).planes):
         why = f"{pair.array} is held in registers, and {pair.then.shown} would read it from memory"
         return _explain(pair, pair.points, why)
@@ -424,7 +428,7 @@ def _broken(pair: Pairs, a: tuple[Component, ...], b: tuple[Component, ...]) -> 
         later = prime(tb, pair.then.dims) - ta
         if later.is_const and later.const > 0 and run in _ONE_BY_ONE and not pair.relaxed:
             return None
-        apart = run in _APART or (run in (Run.LANES, Run.TEAM) and not pair.relaxed)
+        apart = run in _APART or (run in _PARTIAL and not pair.relaxed)
         if apart and later != aff.const(0):
             crossing = _first_nonempty(left, aff.at_least(later, 1), aff.at_least(-later, 1))
             if crossing is not None:

@@ -106,6 +106,7 @@ class _Part(Enum):
     ROW = "row"
     PORTION = "part"
     INSIDE = "in"
+    STEP = "step"
 
 
 _Parts = Mapping[str, Mapping[_Part, tuple[str, int | None]]]
@@ -173,6 +174,9 @@ def _parts(s: Statement, plan: BlockPlan, taken: set[str]) -> _Parts:
     for d, n in plan.portions:
         if plan.team and plan.team[0] == d:
             cut(d, (_Part.PORTION, None), (_Part.THREAD, plan.team[1]))
+        elif plan.matrix and plan.matrix.k == d:
+            depth = plan.matrix.depth
+            cut(d, (_Part.PORTION, None), (_Part.INSIDE, n // depth), (_Part.STEP, depth))
         elif n > 1:
             cut(d, (_Part.PORTION, None), (_Part.INSIDE, n))
     return found
@@ -210,6 +214,7 @@ def _nest(s: Statement, plan: BlockPlan, parts: _Parts, made: Stripped) -> Block
         tuple(inside),
         (parts[plan.team[0]][_Part.THREAD][0], plan.team[1]) if plan.team else None,
         within=tuple(c for d, c in made.within.items() if c != TRUE and d in kept),
+        depth=parts[plan.matrix.k][_Part.STEP][0] if plan.matrix else None,
     )
 
 
@@ -220,7 +225,7 @@ def _staged(
     inner = {**dict(nest.threads), **dict(nest.rows)}
     ranges = {r.dim: r for r in s.domain.ranges}
     moving = {d: (0, n - 1) for d, n in inner.items()}
-    for d in nest.inside:
+    for d in (*nest.inside, *([nest.depth] if nest.depth else [])):
         moving[d] = (ranges[d].lo.const, (ranges[d].hi - 1).const) if ranges[d].hi.is_const else (0, 0)
     found: list[tuple[str, tuple[Cells, ...]]] = []
     notes: list[Remark] = []
@@ -231,9 +236,11 @@ def _staged(
         if box is None or any(not ranges[d].hi.is_const for d in nest.inside):
             notes.append(Remark(f"{array} is not staged", "what a block reads of it is no box of known size", s.name))
             continue
-        need = p.array(array).dtype.bits // 8 * plan.buffers
+        item = p.array(array).dtype.bits // 8
+        last = plan.matrix.spread(array).last if plan.matrix else None
+        need = item * plan.buffers
         for c in box:
-            need *= c.size
+            need *= c.size + (plan.matrix.pad(item) if plan.matrix and c.axis == last else 0)
         if need > left:
             why = f"that takes {need} bytes of shared memory, and {left} are left"
             notes.append(Remark(f"{array} is not staged", why, s.name))

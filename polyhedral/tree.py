@@ -35,6 +35,8 @@ class Run(Enum):
     """On the threads of a block."""
     TEAM = "team"
     """On the threads of a block, each with a partial result, combined at the end."""
+    MATRIX = "matrix"
+    """In one instruction of matrix units, with partial results, in any order."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ PACKAGES = ("polyhedral", "frontend", "codegen")
 
 ISL = {"polyhedral/isl.py", "polyhedral/isl_schedule.py", "polyhedral/dependences.py", "codegen/lower.py"}
 """Positions, alignment and callbacks stay here; everyone else speaks names."""
-_PRINTING = "blocks c crossed device kernels partials reads registers staging strips teams writes"
+_PRINTING = "blocks c crossed device kernels partials reads registers staging strips teams tiles writes"
 CGEN = {f"codegen/{name}.py" for name in _PRINTING.split()}
 ENVIRONMENT = {"frontend/driver.py"}
 OPTIONAL = {"torch", "jax", "xarray", "matplotlib", "pycuda", "pyopencl", "graphviz", "ml_dtypes"}

@@ -48,7 +48,7 @@ def described(name: str, major: int, minor: int, units: int, clock: float, share
     base = BY_ARCHITECTURE.get(architecture, GENERIC)
     return Device(
         name, units, base.lanes, clock, base.bandwidth, base.cache, base.threads, base.registers, shared,
-        base.shared_block, base.block, base.warp, base.ratio64, base.grid, major >= 8, architecture,
+        base.shared_block, base.block, base.warp, base.ratio64, base.grid, major >= 8, architecture, base.matrix,
     )  # fmt: skip
 
 

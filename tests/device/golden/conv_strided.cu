@@ -5,8 +5,8 @@
 
 extern "C" __global__ void __launch_bounds__(128)
 ph_conv_strided_0_S0_blocks(const float *__restrict__ X, const float *__restrict__ W, float *__restrict__ S0_blocks) {
-  __shared__ __align__(16) float X_block[2][1][9][9];
-  __shared__ __align__(16) float W_block[2][1][3][3][68];
+  __shared__ __align__(32) float X_block[2][1][9][9];
+  __shared__ __align__(32) float W_block[2][1][3][3][68];
   const int y_thread = threadIdx.x / 32;
   const int o_thread = threadIdx.x / 2 % 16;
   const int x_thread = threadIdx.x % 2;

@@ -5,8 +5,8 @@
 
 extern "C" __global__ void __launch_bounds__(128)
 ph_matmul_0_S0(const float *__restrict__ A, const float *__restrict__ B, float *__restrict__ out) {
-  __shared__ __align__(16) float A_block[2][16][68];
-  __shared__ __align__(16) float B_block[2][16][128];
+  __shared__ __align__(32) float A_block[2][16][68];
+  __shared__ __align__(32) float B_block[2][16][128];
   const int i_thread = threadIdx.x / 16;
   const int j_thread = threadIdx.x % 16;
   const int i_block = blockIdx.y;

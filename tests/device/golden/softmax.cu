@@ -7,10 +7,10 @@ static __device__ __forceinline__ double fmax_f64(double a, double b) { return a
 
 extern "C" __global__ void __launch_bounds__(256)
 ph_softmax_0_S0(const double *__restrict__ X, double *__restrict__ out) {
-  __shared__ __align__(16) double s[1];
-  __shared__ __align__(16) double m[1];
-  __shared__ __align__(16) double team_m[8];
-  __shared__ __align__(16) double team_s[8];
+  __shared__ __align__(32) double s[1];
+  __shared__ __align__(32) double m[1];
+  __shared__ __align__(32) double team_m[8];
+  __shared__ __align__(32) double team_s[8];
   const int k_thread = threadIdx.x;
   const int i = blockIdx.x;
   double acc_m;

@@ -199,3 +199,49 @@ inline __half __float2half_rn(float x) {
   int m = std::nearbyint(std::ldexp(a, 10 - e));
   return {uint16_t(sign + ((e + 14) << 10) + m)};
 }
+
+// --- matrix units: every thread of a warp has the whole tile ------------------------------------------------------------
+
+inline float to_float(__half v) { return __half2float(v); }
+inline float to_float(__nv_bfloat16 v) { return __uint_as_float((unsigned)v.bits << 16); }
+inline float to_float(float v) { return v; }
+
+namespace nvcuda::wmma {
+struct matrix_a {}; struct matrix_b {}; struct accumulator {}; struct row_major {}; struct col_major {};
+namespace precision { struct tf32 {}; }
+enum layout_t { mem_row_major, mem_col_major };
+inline float __float_to_tf32(float x) { return __uint_as_float((__float_as_uint(x) + 0x1000) & 0xffffe000u); }
+
+template <class Use, int M, int N, int K, class T, class Order = void> struct fragment {
+  static constexpr int rows = std::is_same_v<Use, matrix_b> ? K : M, columns = std::is_same_v<Use, matrix_a> ? K : N;
+  static constexpr int num_elements = rows * columns;
+  float x[rows * columns];
+};
+template <class F> void fill_fragment(F &f, float v) { for (float &e : f.x) e = v; }
+template <class Use, int M, int N, int K, class T, class Order, class P>
+void load_matrix_sync(fragment<Use, M, N, K, T, Order> &f, const P *from, unsigned apart) {
+  if ((uintptr_t)from % 32 || apart * sizeof(P) % 16) host::fail("a tile that is not aligned");
+  if (host::exchanged(from, 0) != from) host::fail("threads of a warp load different tiles");
+  for (int r = 0; r < f.rows; ++r)
+    for (int c = 0; c < f.columns; ++c)
+      f.x[r * f.columns + c] = to_float(from[std::is_same_v<Order, row_major> ? r * apart + c : c * apart + r]);
+}
+template <class D, class A, class B, class C> void mma_sync(D &d, const A &a, const B &b, const C &c) {
+  D sum = c;
+  for (int m = 0; m < d.rows; ++m)
+    for (int n = 0; n < d.columns; ++n)
+      for (int k = 0; k < a.columns; ++k)
+        sum.x[m * d.columns + n] += a.x[m * a.columns + k] * b.x[k * b.columns + n];
+  d = sum;
+  host::wait(host::State::Warp, -3);
+}
+template <class F> void store_matrix_sync(float *to, const F &f, unsigned apart, layout_t order) {
+  if ((uintptr_t)to % 32 || apart % 4) host::fail("a tile that is not aligned");
+  host::wait(host::State::Warp, -4);
+  int lane = host::current % 32;  // each thread stores its share, so that who reads before all have is seen
+  for (int e = lane; e < f.num_elements; e += 32) {
+    int r = e / f.columns, c = e % f.columns;
+    to[order == mem_row_major ? r * apart + c : c * apart + r] = f.x[e];
+  }
+}
+}  // namespace nvcuda::wmma
