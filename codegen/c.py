@@ -349,7 +349,7 @@ def emit(
     apart = {*local, *(n.array for n in lp.walk(root) if isinstance(n, lp.Promoted) and not n.stored)}
     arrays = [a for a in p.arrays if a.role is not Role.CONSTANT and a.name not in apart]
     made: list[list[units.Piece]] = []
-    for part in phases(root, emitter.families, shared or Sharing()):
+    for part in phases(root, emitter.families, Sharing() if shared is None else shared):
         every = emitter.pieces(part.root, shared=parallel)
         fence = () if parallel else tuple(line for g in emitter.fence(part.root) for line in g.generate())
         made.append([*every, units.Piece(fence, frozenset())] if fence else every)

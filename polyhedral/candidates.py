@@ -18,7 +18,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE
 from polyhedral.cycles import Prediction, Stream, predict
-from polyhedral.layout import Layout, row_major
+from polyhedral.layout import Layout
 from polyhedral.operands import Operand, along, box, extents_of, operands, tied, typical
 from polyhedral.program import Program, Statement
 from polyhedral.register_plan import Loop, RegisterPlan
@@ -193,7 +193,8 @@ class _Forms:
         self.written = written(self.every, order, self.extents, t.vector, t.blocks, dict(t.rows), q.target)
         self.direct = {o: load_cost(q, o, t.vector, self.lanes) if t.vector in o.dims else 0.0 for o in self.every}
         self.groups = _alike(self.every)
-        self.forms: dict[tuple[Operand, tuple[str, ...]], list[Form]] = {}
+        self.box = box(t.statement.domain)
+        self.forms: dict[tuple[int, tuple[str, ...]], list[Form]] = {}
 
     def choices(
         self, visits: Callable[[Statement, RegisterPlan, Layout, int], Iterable[tuple[Loop, ...]]], below: float | None
@@ -232,13 +233,13 @@ class _Forms:
         """The plan with one form for each group of operands; None where it does not take fewer cycles than `below`."""
         chosen = [[forms[n] for forms in group] for n, group in zip(which, alike, strict=True)]
         relaid = tuple(r for group in chosen for made, _, _ in group for r in made)
-        streams = [replace(group[0][1], count=len(group)) for group in chosen]
+        streams = [group[0][1] if len(group) == 1 else replace(group[0][1], count=len(group)) for group in chosen]
         copies = sum(group[0][2] for group in chosen)  # one copy serves all that are alike
         found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor, below)
         return None if found is None else Choice(self.s, plan, relaid, found)
 
     def _forms(self, o: Operand, order: Sequence[str]) -> list[Form]:
-        key = o, tuple(d for d in order if d in o.dims)
+        key = id(o), tuple(d for d in order if d in o.dims)  # operands live as long as this
         if key not in self.forms:
             self.forms[key] = list(self._made(o, key[1]))
         return self.forms[key]
@@ -250,7 +251,7 @@ class _Forms:
         here = _stream(o, 2.0 * self.lanes if direct is None else direct, far=_far(self.q, o))
         here = replace(here, guard=frozenset() if plan.vector in guard and direct else guard)
         dims = [plan.vector] if plan.vector in o.dims else [d for d, r in plan.rows if d in o.dims and r > 2]
-        made = relaid(self.q, self.s, o, box(self.s.domain), dims[0], plan.tile(dims[0]), order) if dims else None
+        made = relaid(self.q, self.s, o, self.box, dims[0], plan.tile(dims[0]), order) if dims else None
         if made is None or direct is not None:
             yield (), here, 0.0
         if made is not None:
@@ -312,10 +313,8 @@ def _combined(
 
 def _copied(made: Relaid, d: str, plan: RegisterPlan, itemsize: int) -> Stream:
     """The stream of a copy whose panels along `d` are dense."""
-    layout = row_major(made.array)
-    found = {v: along(made.load.index, v, layout) for v in ex.dims_of(made.load)}
-    strides = {v: itemsize if v == d else (st if st is not None else 1) * itemsize for v, st in found.items()}
+    strides = {v: itemsize if v == d else (st if st is not None else 1) * itemsize for v, st in made.strides.items()}
     panels: dict[str, tuple[int, int]] = {}
-    if found[d] is None:
-        panels[d] = plan.tile(d), itemsize * max(st for _, st in layout.strides if isinstance(st, int))
+    if made.strides[d] is None:
+        panels[d] = plan.tile(d), itemsize * max(st for _, st in made.layout.strides if isinstance(st, int))
     return Stream(strides, 1.0 if d == plan.vector else 0.0, itemsize, panels)

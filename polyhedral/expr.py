@@ -39,12 +39,17 @@ _T = TypeVar("_T")
 
 
 class _Hashed:
-    """Expressions are shared graphs: the hash of a node is computed once."""
+    """Expressions are shared graphs: the hash of a node is computed once, and what is asked of it often."""
 
     @cached_property
     def _hash(self) -> int:
         names = cast("Any", self).__dataclass_fields__
         return hash((type(self).__name__, *(getattr(self, f) for f in names)))
+
+    @cached_property
+    def dims(self) -> frozenset[str]:
+        """The iteration dims that it mentions."""
+        return _dims(cast("Expr", self))
 
     def __hash__(self) -> int:
         return self._hash
@@ -244,6 +249,10 @@ def substitute(e: Expr, dims: Mapping[str, Affine], sizes: Mapping[str, Affine] 
 
 def dims_of(e: Expr) -> frozenset[str]:
     """The iteration dims that an expression mentions."""
+    return e.dims
+
+
+def _dims(e: Expr) -> frozenset[str]:
     found: set[str] = set()
     for node in walk(e):
         match node:

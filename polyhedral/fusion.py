@@ -63,8 +63,23 @@ class _Facts:
             )
         return found
 
+    def operands(self, name: str) -> tuple[tuple[str, frozenset[str], float], ...]:
+        """The arrays that a statement reads, the dims along which any read of it moves, and bytes."""
+        found = self._operands.get(name)
+        if found is None:
+            moving: dict[str, frozenset[str]] = {}
+            for load in reads(self.program.statement(name)):
+                moving[load.array] = moving.get(load.array, frozenset()) | _moving(load)
+            sizes = ((n, dims, array_bytes(self.program.array(n))) for n, dims in moving.items())
+            found = self._operands[name] = tuple(sizes)
+        return found
+
     @cached_property
     def _accesses(self) -> dict[str, tuple[tuple[str, frozenset[str], float], ...]]:
+        return {}
+
+    @cached_property
+    def _operands(self) -> dict[str, tuple[tuple[str, frozenset[str], float], ...]]:
         return {}
 
     @cached_property
@@ -343,11 +358,8 @@ def _again(q: _Facts, names: Sequence[str], loops: Sequence[Shared]) -> float:
     blocks = prod(-(-_extent(q, dict(loop.dims)) // loop.size) for loop in loops)
     total = 0.0
     for name in names:
-        s = q.program.statement(name)
         mine = {dict(loop.dims)[name] for loop in loops}
-        for array in {load.array for load in reads(s)}:
-            moving = frozenset[str]().union(*(_moving(load) for load in reads(s) if load.array == array))
-            size = array_bytes(q.program.array(array))
+        for _, moving, size in q.operands(name):
             if not mine & moving and size > FULL * q.target.l1:
                 total += (blocks - 1) * size / rate(size, q.target)
     return total

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import inf, prod
 
@@ -60,6 +60,8 @@ class Setting:
     target: Target
     constants: frozenset[str]
     within: Within
+    copies: dict[object, Relaid | None] = field(default_factory=dict[object, "Relaid | None"], compare=False)
+    """Of operands, for each dim, panel and order of dims that was asked about."""
 
 
 @dataclass(frozen=True)
@@ -169,12 +171,12 @@ def _sketches(along: _Along, every: Sequence[Operand]) -> Iterator[_Sketch]:
     """Tiles whose accumulators and vector operands fit the registers."""
     q, s, vector, lanes = along.q, along.s, along.vector, along.lanes
     extents = typical(s)
-    rows = [d for d in s.kept if d != vector]
-    free = [d for d in rows if d not in tied(s)]
+    free = [d for d in s.kept if d != vector and d not in tied(s)]
     ranges = box(s.domain)
     vectors = [o.dims for o in every if vector in o.dims]
     loads = [(o, _gathers(q, s, o, vector, lanes, ranges)) for o in every]
     order = reduce_order(s, every, vector)
+    whole = prod(extents[d] for d in s.kept)
     number = 0
     for blocks in BLOCKS:
         if blocks > 1 and (blocks - 1) * lanes >= extents[vector]:
@@ -184,19 +186,19 @@ def _sketches(along: _Along, every: Sequence[Operand]) -> Iterator[_Sketch]:
         for tile in _row_tiles(free, extents, q.target.registers - SPARE - blocks, blocks):
             accumulators = blocks * prod(tile.values())
             rest = q.target.registers - SPARE - accumulators
-            seen = [(dims, prod(r for d, r in tile.items() if d in dims)) for dims in vectors]
-            if sum(blocks * n if tile.keys() - dims else 1 for dims, n in seen) > rest:
+            seen = [prod(r for d, r in tile.items() if d in dims) for dims in vectors]
+            if sum(blocks * n if tile.keys() - dims else 1 for dims, n in zip(vectors, seen, strict=True)) > rest:
                 continue
             sizes = {vector: blocks * lanes, **tile}
             if any(extents[d] % min(sizes.get(d, 1), extents[d]) for d in q.within.whole):
                 continue
-            full = blocks * sum(n for _, n in seen) > rest
+            full = blocks * sum(seen) > rest
             fill = {d: filled(extents[d], n, lanes if d == vector else 1) for d, n in sizes.items()}
             steps = {d: extents[d] for d in written(every, order, extents, vector, blocks, tile, q.target)}
             busy = _step_cycles(
                 [(o.dims, g, _read(o, tile, steps)) for o, g in loads], vector, tile, blocks, fill, q.target
             )
-            tiles = prod(-(-extents[d] // sizes.get(d, 1)) for d in (vector, *rows))
+            tiles = whole // prod(extents[d] for d in sizes) * prod(-(-extents[d] // n) for d, n in sizes.items())
             results = accumulators * prod(fill.values())
             least = along.all(along.work(tiles, busy, results, 1.0), along.floor)
             yield _Sketch(number, blocks, tile, full, tiles, busy, results, least)
@@ -291,11 +293,12 @@ def relaid(
     panel: int,
     order: Sequence[str],
 ) -> Relaid | None:
-    return (
-        None
-        if o.load.array in q.within.still
-        else relay(q.program.array(o.load.array), o, ranges, d, panel, order, "copy")
-    )
+    """The copy of an operand for a panel along a dim, if there can be one."""
+    key = o, d, panel, tuple(order)
+    if key not in q.copies:
+        still = o.load.array in q.within.still
+        q.copies[key] = None if still else relay(q.program.array(o.load.array), o, ranges, d, panel, order, "copy")
+    return q.copies[key]
 
 
 def copying(q: Setting, o: Operand, made: Relaid, dim: str, panel: int) -> float:

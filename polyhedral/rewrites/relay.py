@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Compare, Condition
-from polyhedral.operands import Interval, Operand, interval
+from polyhedral.layout import Layout, row_major
+from polyhedral.operands import Interval, Operand, along, interval
 from polyhedral.program import Access, Array, Domain, Range, Role, Statement
 
 
@@ -36,9 +38,19 @@ class Relaid:
     load: ex.Load
     of: ex.Expr
 
-    @property
+    @cached_property
     def cells(self) -> int:
         return prod(e.const for _, e in self.array.dims)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The copy as it lies in memory."""
+        return row_major(self.array)
+
+    @cached_property
+    def strides(self) -> Mapping[str, int | None]:
+        """Of the load that replaces the operand, in elements, along each of its dims."""
+        return {d: along(self.load.index, d, self.layout) for d in ex.dims_of(self.load)}
 
 
 @dataclass(frozen=True)
