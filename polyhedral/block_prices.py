@@ -16,7 +16,7 @@ from polyhedral.affine import Affine, Floor
 from polyhedral.block_plan import SIDE, BlockPlan
 from polyhedral.device import Device
 from polyhedral.layout import Layout
-from polyhedral.prices import work
+from polyhedral.prices import LOAD, work
 from polyhedral.program import Program, Statement, reads
 
 UNKNOWN = 1024
@@ -175,12 +175,18 @@ def tile_price(
     first = sum(o.cells({**size}) * o.item for o in known)
     memory = (first + max(moved - first, 0) / 2) / device.bandwidth * device.clock
     return BlockPrice(
-        each * plan.rows / _lanes(s, device),
+        each * plan.rows * _terms(s) / _lanes(s, device),
         each * operand_loads / device.warp,
         memory,
         rounds * many * WAIT / plan.buffers,
         START * device.clock,
     )
+
+
+def _terms(s: Statement) -> float:
+    """Instructions of one term: a product that is added is one; least and greatest keep NaN, by two more."""
+    own = 0.0 if s.op == "sum" and isinstance(s.value, ex.Binary) and s.value.op == "*" else 1.0
+    return own + (2.0 if s.op in ("max", "min") else 0.0) + work(s.value) - LOAD * len(s.loads)
 
 
 def _lanes(s: Statement, device: Device) -> float:
