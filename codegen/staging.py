@@ -23,6 +23,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Floor, Size, Var
 from polyhedral.block_plan import BlockNest
+from polyhedral.block_prices import padding
 from polyhedral.device import GENERIC, Device
 from polyhedral.program import Array, Statement
 
@@ -108,6 +109,15 @@ class Staging(Emitter):
             return text
         t = self.program.array(e.array).dtype
         return f"({scalar.condition(aff.both(*tests))} ? {text} : ({STORAGE[t.name]})0)"
+
+    def valued(self, value: ex.Expr) -> ex.Expr:
+        """Zero padding of what is staged was copied as zeros, and is not asked for again."""
+
+        def f(e: ex.Expr) -> ex.Expr:
+            load = padding(self.program, e)
+            return e if load is None or load.array not in self.boxes else load
+
+        return ex.rewrite(value, f) if self.boxes else value
 
     def each(self, rows: Sequence[tuple[str, int]], body: list[cgen.Generable]) -> list[cgen.Generable]:
         """A loop over all results of a thread, unrolled."""
