@@ -17,9 +17,9 @@ CHUNK = 16
 """Rows of a max-plus product that are done at once: what is broadcast then stays within the second cache."""
 
 
-def forms(torch: Any, case: Case, arrays: Arrays) -> Iterator[Form]:
+def forms(torch: Any, case: Case, arrays: Arrays, device: str = "cpu") -> Iterator[Form]:
     """The first is the plainest; none where torch has no reasonable one."""
-    t = {n: torch.from_numpy(v) for n, v in arrays.items()}
+    t = {n: torch.from_numpy(v).to(device) for n, v in arrays.items()}
     f = torch.nn.functional
     n = case.numbers
     match case.family:

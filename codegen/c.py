@@ -182,12 +182,16 @@ class Emitter:
                     self.scalar.to_storage(array.dtype, literal(ex.identity(s.op, array.dtype).value, array.dtype)),
                 )
             ]
-        value = ex.substitute(s.value, at)
+        value = ex.substitute(self.valued(s.value), at)
         lines, names = self._shared(value)
         self.scalar.names.update(names)
         lines.append(self._store(family, array, target, value))
         self.scalar.names.clear()
         return [cgen.Block(lines)] if len(lines) > 1 else lines
+
+    def valued(self, value: ex.Expr) -> ex.Expr:
+        """What is computed for a value, which may be the same in a simpler form where operands lie in other memory."""
+        return value
 
     def _store(self, family: Family, array: Array, target: str, value: ex.Expr) -> cgen.Generable:
         s = family.statement

@@ -26,6 +26,7 @@ from polyhedral import expr as ex
 from polyhedral.affine import Affine
 from polyhedral.block_plan import WARP, BlockNest
 from polyhedral.device import Device
+from polyhedral.errors import InternalError
 from polyhedral.instances import families, references
 from polyhedral.isl_schedule import Frame
 from polyhedral.layout import Layout, row_major
@@ -211,7 +212,10 @@ def _kernel(made: _Kernels, work: _Work) -> Launch:
         threads=threads, block=", ".join(map(str, block)), name=symbol, parameters=", ".join(parameters)
     )
     made.texts.append(f"{opened} {lines}\n")
-    return Launch(symbol, arrays, numbers, grid, block, sum(b for _, b in e.shared.values()), fault)
+    shared = sum(b for _, b in e.shared.values())
+    if shared > made.device.shared_block:
+        raise InternalError("PH999", f"{symbol} takes {shared} bytes of shared memory, of {made.device.shared_block}")
+    return Launch(symbol, arrays, numbers, grid, block, shared, fault)
 
 
 def _dense(p: Program, n: lp.Local, layout: Layout) -> Layout:

@@ -23,6 +23,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import Affine, Condition, Floor, Size, Var
 from polyhedral.block_plan import BlockNest
+from polyhedral.block_prices import padding
 from polyhedral.device import GENERIC, Device
 from polyhedral.program import Array, Statement
 
@@ -70,6 +71,8 @@ class Staging(Emitter):
     nest: BlockNest | None = None
     shared: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     """Declarations of memory that a block shares, and their bytes."""
+    padded: list[Box] = field(default_factory=list[Box])
+    """Boxes of this kernel."""
     boxes: dict[str, Box] = field(default_factory=dict[str, Box])
     """Arrays that are read from shared memory here."""
     outside: list[Condition] = field(default_factory=list[Condition])
@@ -106,6 +109,15 @@ class Staging(Emitter):
             return text
         t = self.program.array(e.array).dtype
         return f"({scalar.condition(aff.both(*tests))} ? {text} : ({STORAGE[t.name]})0)"
+
+    def valued(self, value: ex.Expr) -> ex.Expr:
+        """Zero padding of what is staged was copied as zeros, and is not asked for again."""
+
+        def f(e: ex.Expr) -> ex.Expr:
+            load = padding(self.program, e)
+            return e if load is None or load.array not in self.boxes else load
+
+        return ex.rewrite(value, f) if self.boxes else value
 
     def each(self, rows: Sequence[tuple[str, int]], body: list[cgen.Generable]) -> list[cgen.Generable]:
         """A loop over all results of a thread, unrolled."""
@@ -165,12 +177,25 @@ class Staging(Emitter):
         axes = tuple((d, sizes[d]) for d in order)
         turned = order[-1] != self.layouts[a.name].order[-1]
         pad = 4 if turned and axes[-1][1] % 8 == 0 else 0
-        pad = matrix.pad(a.dtype.bits // 8) if matrix else pad
+        pad = matrix.pad(a.dtype.bits // 8) if matrix else pad if self._spare(pad, axes, copies) else 0
         box = Box(self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, pad, copies)
+        self.padded.append(box)
         kind = STORAGE[a.dtype.name]
         declared = self.dialect.shared.format(type=kind, name=box.declared)
         self.shared[box.name] = (declared, box.cells * (a.dtype.bits // 8))
         return box
+
+    def _spare(self, pad: int, axes: Sequence[tuple[str, int]], copies: int) -> bool:
+        """Whether a block has room for cells after each row, beside all that it stages."""
+        assert self.nest is not None
+        buffers = self.nest.plan.buffers
+        staged = sum(prod(c.size for c in cells) * self._item(array) for array, cells in self.nest.staged)
+        padded = sum(b.pad * prod(n for _, n in b.axes[:-1]) * b.copies for b in self.padded) * 8
+        more = pad * prod(n for _, n in axes[:-1]) * copies * 8
+        return staged * buffers + padded + more <= self.device.shared_block
+
+    def _item(self, array: str) -> int:
+        return self.program.array(array).dtype.bits // 8
 
     @property
     def _statement(self) -> Statement:

@@ -7,7 +7,8 @@ What happens between is `frontend.on_device`'s.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from math import nan
+from typing import Any, cast
 
 from codegen.launch import DeviceSource
 from codegen.runtime.build import BuildInfo
@@ -40,6 +41,8 @@ class DeviceExecutable(Executable):
         self._written = frozenset(b.name for b in self._buffers if b.role in (Role.OUTPUT, Role.INOUT))
         self._inout = any(b.role is Role.INOUT for b in self._buffers)
         self._kept: dict[str, Strided] = {}
+        self._seconds: list[float] | None = None
+        self._repeat = 0
 
     def _temporaries(self, sizes: Mapping[str, int]) -> dict[str, Strided]:
         """None here: they stay on the device."""
@@ -50,9 +53,27 @@ class DeviceExecutable(Executable):
         if built.lives and built.options.budget is not None:
             require_memory(built.program, built.placement(sizes), built.options.budget)
         buffers, given = (*self._buffers, *self._between), (*arrays, *(None for _ in self._between))
-        fault = self.loaded.run(buffers, given, sizes)
+        fault = self.loaded.run(buffers, given, sizes, self._seconds, self._repeat)
         if fault:
             raise self._fault(fault)
+
+    def timed(self, repeat: int, /, **arguments: Any) -> tuple[Any, tuple[float, ...]]:
+        """The results of a call whose results were poison before, and the seconds of so many runs after it, without
+        what is copied to the device and back.
+        """
+        self._seconds, self._repeat = [], repeat
+        try:
+            made = self(**arguments)
+            return made, tuple(self._seconds)
+        finally:
+            self._seconds, self._repeat = None, 0
+
+    @property
+    def predicted(self) -> float:
+        """Seconds of one call, as plans predict them: NaN where they do not; of kernels, not of copies."""
+        mapped = self.lowered.built.mapped
+        assert mapped is not None
+        return sum(nan if p is None else p.whole for _, p in mapped.prices) / mapped.device.clock / 1e9
 
     def cost(self) -> Cost:
         """Operations, bytes, intensity and footprint of one call, and what each kernel takes, where that is known."""

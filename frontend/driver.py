@@ -385,13 +385,15 @@ def load_device(built: Built) -> tuple[OnDevice, BuildInfo, Timings]:
 
 
 def resources(built: Built) -> tuple[Resources, ...]:
-    """What the kernels of a CUDA source take; nothing is known of others, or without nvcc."""
+    """What the kernels of a CUDA source take; nothing is known of others, or where there is no nvcc."""
     source = built.source
     if not isinstance(source, DeviceSource) or source.language != "cuda" or built.mapped is None:
         return ()
     try:
         made = compiled_cuda(built, "cubin")
-    except ToolchainError:
+    except ToolchainError as error:
+        if error.code != "PH525":
+            raise
         return ()
     return resources_of(made.said, [k.symbol for k in source.launches])
 

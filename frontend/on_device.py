@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,17 @@ class OnDevice:
     kernels: Mapping[str, Loaded]
     layouts: Mapping[str, Layout]
 
-    def run(self, buffers: Sequence[Buffer], arrays: Sequence[Strided | None], sizes: Mapping[str, int]) -> int:
+    def run(
+        self,
+        buffers: Sequence[Buffer],
+        arrays: Sequence[Strided | None],
+        sizes: Mapping[str, int],
+        seconds: list[float] | None = None,
+        repeat: int = 0,
+    ) -> int:
         """Run once: what was written is in the arrays afterwards; temporaries have none.  Gives the number of the
-        statement that met a wrong index, or 0.
+        statement that met a wrong index, or 0.  With `seconds` all results and temporaries are poison before, and as
+        many further runs as `repeat` says are timed after.
         """
         held: dict[str, Memory] = {}
         numbers = dict(sizes)
@@ -57,6 +66,8 @@ class OnDevice:
                     dense[b.name] = np.ascontiguousarray(a.transpose([b.axes.index(d) for d in order]))
                     if b.role is not Role.OUTPUT and a.size:
                         self.driver.upload(held[b.name], dense[b.name])
+                if seconds is not None and b.role in (Role.OUTPUT, Role.TEMPORARY):
+                    self.driver.upload(held[b.name], np.full(max(steps, 1) * b.dtype.itemsize, 0xFF, np.uint8))
             held["\0fault"] = self.driver.allocate(4)
             fault = np.zeros(1, np.int32)
             self.driver.upload(held["\0fault"], fault)
@@ -68,6 +79,9 @@ class OnDevice:
                     self.driver.download(held[b.name], dense[b.name])
                     a.transpose([b.axes.index(d) for d in order])[...] = dense[b.name]
             self.driver.download(held["\0fault"], fault)
+            if seconds is not None and not fault[0]:
+                again = partial(self._steps, self.source.steps, held, numbers)
+                seconds += [self.driver.seconds(again) for _ in range(repeat)]
             return int(fault[0])
         finally:
             for memory in held.values():

@@ -134,12 +134,17 @@ def _tile(p: Program, s: Statement, layouts: Mapping[str, Layout], device: Devic
         return None
     if len({o.array for o in known}) < 2 or prod(size[d] for d in s.kept) < 256 or prod(size[d] for d in s.reduced) < 8:
         return None
-    found = min(_tiles(s, size, known, layouts, device), key=lambda plan: plan.cycles, default=None)
+    found = min(_tiles(p, s, size, known, layouts, device), key=lambda plan: plan.cycles, default=None)
     return None if found is None or found.rows < 4 else found
 
 
 def _tiles(
-    s: Statement, size: Mapping[str, int], known: Sequence[Operand], layouts: Mapping[str, Layout], device: Device
+    p: Program,
+    s: Statement,
+    size: Mapping[str, int],
+    known: Sequence[Operand],
+    layouts: Mapping[str, Layout],
+    device: Device,
 ) -> Iterator[BlockPlan]:
     dense = _dense(s, layouts)
     rows = list(_factors([min(8, _power_above(size[d])) for d in s.kept], 8, ROWS))
@@ -162,7 +167,7 @@ def _tiles(
             for need in [_bytes(known, cuts, staged, steps)]
             if need <= device.shared_block
         ]
-        yield from (replace(made, cycles=tile_price(s, size, known, made, steps, device).cycles) for made in plans)
+        yield from (replace(made, cycles=tile_price(p, s, size, known, made, steps, device).cycles) for made in plans)
         tried[prod(r)] = tried.get(prod(r), 0) + bool(plans)
 
 

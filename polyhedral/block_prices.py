@@ -12,11 +12,11 @@ from math import ceil, log2, prod
 
 from polyhedral import affine as aff
 from polyhedral import expr as ex
-from polyhedral.affine import Affine, Floor
+from polyhedral.affine import Affine, Compare, Condition, Floor
 from polyhedral.block_plan import SIDE, BlockPlan
 from polyhedral.device import Device
 from polyhedral.layout import Layout
-from polyhedral.prices import work
+from polyhedral.prices import LOAD, work
 from polyhedral.program import Program, Statement, reads
 
 UNKNOWN = 1024
@@ -118,7 +118,7 @@ def price(p: Program, s: Statement, plan: BlockPlan, layouts: Mapping[str, Layou
         return matrix_price(s, size, known, plan, device)
     if plan.rows > 1 and len(known) == len(found):
         steps = {d: n or size[d] for d, n in plan.portions}
-        return tile_price(s, size, known, plan, steps, device)
+        return tile_price(p, s, size, known, plan, steps, device)
     return _streamed(p, s, size, found, plan, layouts, device)
 
 
@@ -151,6 +151,7 @@ def matrix_price(
 
 
 def tile_price(
+    p: Program,
     s: Statement,
     size: Mapping[str, int],
     known: Sequence[Operand],
@@ -175,12 +176,35 @@ def tile_price(
     first = sum(o.cells({**size}) * o.item for o in known)
     memory = (first + max(moved - first, 0) / 2) / device.bandwidth * device.clock
     return BlockPrice(
-        each * plan.rows / _lanes(s, device),
+        each * plan.rows * _terms(p, s) / _lanes(s, device),
         each * operand_loads / device.warp,
         memory,
         rounds * many * WAIT / plan.buffers,
         START * device.clock,
     )
+
+
+def _terms(p: Program, s: Statement) -> float:
+    """Instructions of one term: a product that is added is one; least and greatest keep NaN, by two more."""
+    own = 0.0 if s.op == "sum" and isinstance(s.value, ex.Binary) and s.value.op == "*" else 1.0
+    free = sum(padding(p, e) is not None for e in set(ex.walk(s.value)))
+    return own + (2.0 if s.op in ("max", "min") else 0.0) + work(s.value) - LOAD * len(s.loads) - free
+
+
+def padding(p: Program, e: ex.Expr) -> ex.Load | None:
+    """The load of `load where it is in its array, else 0`, whose condition asks nothing else."""
+    match e:
+        case ex.Select(ex.Test(c), ex.Load() as load, ex.Const(value)) if value == 0:
+            inside: set[Condition] = set()
+            for d, i in load.index:
+                if not isinstance(i, Affine):
+                    return None
+                inside |= {aff.at_least(i), aff.at_least(p.array(load.array).extent(d) - i - 1)}
+            asked = aff.conjuncts(c)
+            exact = all(isinstance(a, Compare) and not a.equal and aff.at_least(a.expr) in inside for a in asked)
+            return load if exact else None
+        case _:
+            return None
 
 
 def _lanes(s: Statement, device: Device) -> float:

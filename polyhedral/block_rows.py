@@ -17,7 +17,7 @@ from polyhedral import affine as aff
 from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine
 from polyhedral.block_plan import BlockPlan
-from polyhedral.block_prices import price, rows_price
+from polyhedral.block_prices import BlockPrice, price, rows_price
 from polyhedral.device import Device
 from polyhedral.epilogue import Groups
 from polyhedral.layout import Layout
@@ -195,11 +195,15 @@ def _shared_out(s: Statement, rows: Set[str], threads: int, layouts: Mapping[str
     return min(able, key=apart, default=None)
 
 
+def rows_cost(p: Program, rows: Rows, plan: BlockPlan, device: Device) -> BlockPrice:
+    """What statements take that run one after another on rows."""
+    size = {r.dim: r.hi.const for r in rows.statements[0].domain.ranges}
+    blocks = prod(ceil(size[c.dim] / c.size) for c in plan.cuts)
+    return rows_price(p, rows.statements, blocks, plan.threads, device)
+
+
 def _pays(
     p: Program, rows: Rows, plans: Mapping[str, BlockPlan], layouts: Mapping[str, Layout], device: Device
 ) -> bool:
-    plan = plans[rows.statements[0].name]
-    size = {r.dim: r.hi.const for r in rows.statements[0].domain.ranges}
-    blocks = prod(ceil(size[c.dim] / c.size) for c in plan.cuts)
     apart = sum(price(p, p.statement(s.name), plans[s.name], layouts, device).whole for s in rows.statements)
-    return rows_price(p, rows.statements, blocks, plan.threads, device).whole <= apart
+    return rows_cost(p, rows, plans[rows.statements[0].name], device).whole <= apart

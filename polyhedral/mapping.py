@@ -15,7 +15,8 @@ from polyhedral import expr as ex
 from polyhedral.affine import TRUE, Affine, Condition, Floor
 from polyhedral.block_chooser import choose_blocks
 from polyhedral.block_plan import BlockNest, BlockPlan, Phase
-from polyhedral.block_rows import Rows, rows_of
+from polyhedral.block_prices import BlockPrice, price
+from polyhedral.block_rows import Rows, rows_cost, rows_of
 from polyhedral.device import Device
 from polyhedral.epilogue import Epilogue, followers
 from polyhedral.errors import Remark
@@ -34,6 +35,8 @@ class Divided:
     program: Program
     nests: Mapping[str, BlockNest]
     remarks: tuple[Remark, ...] = ()
+    prices: tuple[tuple[str, BlockPrice | None], ...] = ()
+    """What each kernel is predicted to take, by the statement that it begins with; None where nothing predicts it."""
 
 
 def divide(p: Program, layouts: Mapping[str, Layout], device: Device, alone: frozenset[str]) -> Divided:
@@ -57,12 +60,16 @@ def divide(p: Program, layouts: Mapping[str, Layout], device: Device, alone: fro
     inside |= {e.name for company in rows.values() for e in company.statements[1:]}
     statements: list[Statement] = []
     nests: dict[str, BlockNest] = {}
+    prices: list[tuple[str, BlockPrice | None]] = []
     for s in p.statements:
         if s.name in inside:
             continue
         if s.name not in plans:
             statements.append(s)
+            prices.append((s.name, None))
             continue
+        found = rows_cost(p, rows[s.name], plans[s.name], device) if s.name in rows else None
+        prices.append((s.name, found or price(p, s, plans[s.name], layouts, device)))
         if s.name in rows:
             made, nest = divide_rows(p, rows[s.name], plans[s.name])
             statements += made
@@ -72,7 +79,7 @@ def divide(p: Program, layouts: Mapping[str, Layout], device: Device, alone: fro
         statements += made
         nests[s.name] = nest
         remarks += notes
-    return Divided(replace(p, statements=tuple(statements)), nests, tuple(remarks))
+    return Divided(replace(p, statements=tuple(statements)), nests, tuple(remarks), tuple(prices))
 
 
 def _always(leader: str, own: Statement, held: Collection[str]) -> bool:

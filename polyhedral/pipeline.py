@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from polyhedral.assignment import Assignment, assign
 from polyhedral.block_plan import BlockNest
+from polyhedral.block_prices import BlockPrice
 from polyhedral.block_shares import share_out
 from polyhedral.chooser import Chooser
 from polyhedral.cluster import components
@@ -80,6 +81,8 @@ class Mapped:
     scheduled: Scheduled
     nests: Mapping[str, BlockNest]
     device: Device
+    prices: tuple[tuple[str, BlockPrice | None], ...] = ()
+    """What each kernel is predicted to take, as far as anything predicts it."""
 
 
 def prepared(p: Program) -> Program:
@@ -172,7 +175,7 @@ def map_onto(
     analyzed = analyze(divided.program)
     made = schedule(analyzed.frame, analyzed.dependences, layouts, options, blocks=divided.nests)
     remarks = (*simpler, *fewer.remarks, *shared.remarks, *divided.remarks, *made.remarks)
-    return Mapped(Scheduled(analyzed, layouts, replace(made, remarks=remarks)), divided.nests, device)
+    return Mapped(Scheduled(analyzed, layouts, replace(made, remarks=remarks)), divided.nests, device, divided.prices)
 
 
 def _alone(p: Program) -> frozenset[str]:

@@ -7,7 +7,7 @@ Implements `codegen.runtime.device.Driver`; text is compiled by `codegen.runtime
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,14 @@ class PyCuda(_Compiles):
         except self._api.Error as error:
             raise ToolchainError("PH522", f"a kernel failed: {error}; start a new process") from error
 
+    def seconds(self, work: Callable[[], None]) -> float:
+        begin, end = self._api.Event(), self._api.Event()
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        return begin.time_till(end) / 1e3
+
 
 class CudaPython(_Compiles):
     """cuda-python on the primary context."""
@@ -191,3 +199,14 @@ class CudaPython(_Compiles):
 
     def finish(self) -> None:
         self._do(self._api.cuCtxSynchronize())
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        begin, end = (self._do(self._api.cuEventCreate(0)) for _ in range(2))
+        self._do(self._api.cuEventRecord(begin, 0))
+        work()
+        self._do(self._api.cuEventRecord(end, 0))
+        self._do(self._api.cuEventSynchronize(end))
+        milliseconds = self._do(self._api.cuEventElapsedTime(begin, end))
+        for event in (begin, end):
+            self._do(self._api.cuEventDestroy(event))
+        return float(milliseconds) / 1e3

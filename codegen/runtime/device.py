@@ -6,7 +6,7 @@ Arrays, grids and the order of kernels are the front end's; a driver compiles te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,6 +68,10 @@ class Driver(Protocol):
     ) -> None: ...
 
     def finish(self) -> None: ...
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        """How long the device takes for the kernels that are started, by its own clock where it has one."""
+        ...
 
 
 def no_device(what: str, why: str, hint: str) -> ToolchainError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,3 +126,10 @@ class OpenCL:
 
     def finish(self) -> None:
         self._queue.finish()
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        self.finish()
+        begin = time.perf_counter()
+        work()
+        self.finish()
+        return time.perf_counter() - begin

@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import backward, capsule, chain_compile, compare, latency, nests, routing, run
+from benchmarks import backward, capsule, chain_compile, compare, device, latency, nests, predicted, routing, run
 from benchmarks.attention import seen
 from benchmarks.case import parts
 from benchmarks.cases import CASES, SUITES, case
 from benchmarks.peers import contestants, optional
+from codegen.runtime.device import no_device
 from codegen.runtime.native import address
 from codegen.runtime.roof import Meter, Roof, measure
 from frontend import timing
 from frontend.cli_bench import REGRESSION
+from frontend.driver import _driver
 from frontend.measurements import OURS, load
 from frontend.tables import show
 from frontend.timing import native
@@ -309,3 +311,39 @@ def test_routing_forward_and_backward():
     expected = case.reference(**{name: a.astype(np.float64) for name, a in inputs.items()})
     for got, want in zip(case.caller(inputs)(), expected, strict=True):
         np.testing.assert_allclose(np.asarray(got), want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+def test_predictions_for_a_gpu(capsys):
+    predicted.main(["--small", "--case", "SGEMM512", "--case", "SOFTMAX", "--case", "LU"])
+    title, head, product, rows, recurrence = capsys.readouterr().out.splitlines()
+    assert "never measured" in title
+    assert head == predicted.HEADER
+    assert product.split()[:2] == ["SGEMM512", "1"]
+    assert float(rows.split()[2]) > 0
+    assert "recurrence" in recurrence
+
+
+def test_cases_are_checked_and_timed_on_a_device(capsys, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("pyopencl")
+    given = ["--small", "--target", "opencl", "--repeat", "1", "--case", "SGEMM512", "--case", "LU"]
+    assert device.main(given) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["SGEMM512", "LU"]
+    monkeypatch.setattr("benchmarks.case.Case.expected", lambda c, arrays: c.reference(**arrays) + 1)
+    with pytest.raises(SystemExit, match="WRONG"):
+        device.main(given)
+
+
+def test_no_gpu_is_said_and_nothing_else(capsys, monkeypatch: pytest.MonkeyPatch):
+    def none(env: object, architecture: object = None) -> None:
+        raise no_device("cuda", "there is none", "a GPU")
+
+    monkeypatch.setattr("frontend.driver.open_cuda", none)
+    _driver.cache_clear()
+    assert device.main(["--small"]) == 4
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "PH520" in said.err

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cases import case as benchmark
+from benchmarks.predicted import lowered as lowered_case
 from codegen.runtime.cache import Cache
 from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
 from frontend import driver
 from frontend.driver import Built
 from frontend.options import Options
+from polyhedral.device import H100
 from polyhedral.errors import ToolchainError
 from polyhedral.layout import row_major
 from polyhedral.program import Role, specialise
@@ -93,3 +96,10 @@ def test_shared_memory_is_read_by_vectors(nvcc, tmp_path):
     text = compile_cuda(b.source.text, nvcc, "sm_90", Cache(tmp_path), "ptx").path.read_text()
     assert len(re.findall(r"ld\.shared\.v4\.f32", text)) >= 4
     assert "ld.local" not in text
+
+
+def test_no_kernel_takes_more_shared_memory_than_there_is():
+    """Padding after the rows of a box is left out where a block has no room for it."""
+    case = benchmark("EM")
+    source = lowered_case(case, "cuda:sm_90").built.source
+    assert max(k.shared for k in source.launches) <= H100.shared_block

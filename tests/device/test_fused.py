@@ -13,7 +13,7 @@ from frontend import lang as ph
 from frontend.assemble import assemble
 from frontend.infer import settle
 from polyhedral.device import H100
-from polyhedral.dim import k, x, y
+from polyhedral.dim import c, k, kx, ky, x, y
 from polyhedral.interpreter import run
 from polyhedral.legality import violation
 from polyhedral.pipeline import map_onto
@@ -46,13 +46,31 @@ def narrow(A, B, b):
     return ((A * B).sum(k).astype(ph.f32) * b).astype(ph.bf16)
 
 
+def padded(X, W, b):
+    return ph.relu((X.pad(y=1, x=1)[y + ky - 1, x + kx - 1] * W).sum(c, ky, kx) + b)
+
+
 GEMM = {"A": "f32 i k", "B": "f32 k j", "b": "f32 j"}
 CASES = {
     "dense_layer": Case(dense_layer, GEMM | {"R": "f32 i j"}),
     "two_results": Case(two_results, GEMM),
+    "padded": Case(padded, {"X": "f32 c y x", "W": "f32 o c ky kx", "b": "f32 o"}),
     "narrow": Case(narrow, GEMM | {"A": "bf16 i k", "B": "bf16 k j"}),
 }
-SHAPES = ({"i": 67, "k": 35, "j": 70}, {"i": 5, "k": 3, "j": 4})
+WINDOW = {"ky": 3, "kx": 3, "c": 3}
+SHAPES = (
+    {"i": 67, "k": 35, "j": 70, "y": 9, "x": 18, "o": 16} | WINDOW,
+    {"i": 5, "k": 3, "j": 4, "y": 3, "x": 4, "o": 2} | WINDOW,
+)
+
+
+def test_padding_is_copied_and_not_asked_for_again(tmp_path):
+    p = traced(CASES["padded"], SHAPES[0])
+    inputs = inputs_for(p, {})
+    got, built = run_on_host(p, inputs, {}, tmp_path)
+    assert "X_block" in built.source.text
+    assert "? X_block" not in built.source.text
+    agree(p, got, run(p, inputs, {}), inputs)
 
 
 @pytest.mark.parametrize("shape", range(2))
