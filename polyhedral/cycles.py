@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import gcd, inf, prod
 
-from polyhedral.register_plan import RegisterPlan, share
+from polyhedral.register_plan import RegisterPlan, loop_balance
 from polyhedral.target import Target
 
 OVERLAP = 4.0
@@ -238,7 +238,7 @@ def predict(
         ends=executions * (_end(plan, trips, result) * accumulators * part + 4.0)
         + _remainders(plan, extents, streams, target),
         copies=copies,
-        imbalance=1 / share(plan, plan.loops[0], extents, target.cores),
+        imbalance=1 / loop_balance(plan, plan.loops[0], extents, target.cores),
         floor=floor,
     )
     if sure.total * ROUNDED >= below:

@@ -91,7 +91,7 @@ def balance(trips: int, cores: int) -> float:
     return trips / (-(-trips // cores) * cores)
 
 
-def share(plan: RegisterPlan, loop: Loop, extents: Mapping[str, int], cores: int) -> float:
+def loop_balance(plan: RegisterPlan, loop: Loop, extents: Mapping[str, int], cores: int) -> float:
     """The balance of a loop on all cores.  What does not fill whole tiles is a nest of its own, which finds a loop that
     suits it: 7 rows in tiles of 2 are 3 tiles, and one row that all cores share.
     """

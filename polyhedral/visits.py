@@ -15,7 +15,7 @@ from polyhedral import expr as ex
 from polyhedral.layout import Layout
 from polyhedral.operands import extents_of
 from polyhedral.program import Statement
-from polyhedral.register_plan import EVEN, Loop, RegisterPlan, share
+from polyhedral.register_plan import EVEN, Loop, RegisterPlan, loop_balance
 
 PORTIONS = (128, 256, 512)
 """Steps of a long reduction that are done at once."""
@@ -32,14 +32,16 @@ def orders(s: Statement, plan: RegisterPlan, layout: Layout, cores: int) -> Iter
     rest = _as_stored(s, plan, layout)
     plain = (Loop(plan.vector, plan.width), *rest)
     trips = dict(zip(plain, replace(plan, loops=plain).trips(extents), strict=True))
-    if share(plan, plain[0], extents, cores) > EVEN:
+    if loop_balance(plan, plain[0], extents, cores) > EVEN:
         yield plain
     for inner in (None, *(x for x in plain if trips[x] > 1)):
         order = (*(x for x in plain if x != inner), *((inner,) if inner else ()))
         yield balanced(replace(plan, loops=order), extents, cores)
     for dims in dict.fromkeys(frozenset(ex.dims_of(load)) for load in ex.loads(s.value)):
         order = (*(x for x in plain if x.dim in dims), *(x for x in plain if x.dim not in dims))
-        even = next((x for x in order if x.dim != plan.vector and share(plan, x, extents, cores) > EVEN), order[0])
+        even = next(
+            (x for x in order if x.dim != plan.vector and loop_balance(plan, x, extents, cores) > EVEN), order[0]
+        )
         yield (even, *(x for x in order if x != even))
     yield from _grouped(s, plan, layout, ())
 
@@ -86,7 +88,7 @@ def balanced(plan: RegisterPlan, extents: Mapping[str, int], cores: int) -> tupl
     """The loops with one that keeps all cores busy in front."""
     trips = dict(zip(plan.loops, plan.trips(extents), strict=True))
     free = [loop for loop in plan.loops if loop.dim not in plan.order]
-    candidates = [x for x in free if x.dim != plan.vector and share(plan, x, extents, cores) > EVEN]
-    candidates = candidates or [max(free, key=lambda x: share(plan, x, extents, cores))]
+    candidates = [x for x in free if x.dim != plan.vector and loop_balance(plan, x, extents, cores) > EVEN]
+    candidates = candidates or [max(free, key=lambda x: loop_balance(plan, x, extents, cores))]
     first = max(candidates, key=lambda x: min(trips[x], 8 * cores))
     return (first, *(x for x in plan.loops if x != first))
