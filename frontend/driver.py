@@ -51,7 +51,7 @@ from polyhedral.pipeline import Analyzed, Mapped, Scheduled, analyze, arrange, m
 from polyhedral.plan import Planned
 from polyhedral.program import Program
 from polyhedral.rewrites.prologue import separate
-from polyhedral.storage import Life, Placement, lives, may_share, place, sharing
+from polyhedral.storage import Life, Placement, lives, may_share, place, sharing, shortage
 from polyhedral.target import Target, host
 from polyhedral.text import to_text
 from polyhedral.transforms.parallel import outermost_parallel
@@ -207,7 +207,35 @@ def lower(
     `hints` on loops keep register tiles out: these would fix all loops of a statement.  `constants` are arguments that
     are the same at every call.
     """
-    return _lowered(program, layouts, options, before, hints, constants, never=frozenset())
+    built = _lowered(program, layouts, options, before, hints, constants, never=frozenset())
+    if program.sizes or options.language is not None:
+        return built
+    for count in SEGMENTS:
+        if hints or not _short(built):
+            break
+        cut = _lowered(program, layouts, options, built.timings, hints, constants, never=frozenset(), segments=count)
+        if _peak(cut) >= _peak(built):
+            break
+        built = cut
+    for part in _parts(built):
+        require_memory(part.program, part.placement({}), options.budget)
+    return built
+
+
+SEGMENTS = (4, 12, 32)
+"""Into how many segments time is cut where its steps take more memory than is allowed, in turn."""
+
+
+def _parts(built: Built) -> list[Built]:
+    return [part for part in (built.once, built) if part is not None]
+
+
+def _peak(built: Built) -> int:
+    return sum(part.placement({}).peak for part in _parts(built))
+
+
+def _short(built: Built) -> bool:
+    return any(shortage(part.placement({}), built.options.budget) is not None for part in _parts(built))
 
 
 def _lowered(
@@ -219,6 +247,7 @@ def _lowered(
     constants: frozenset[str],
     *,
     never: frozenset[str],
+    segments: int = 0,
 ) -> Built:
     """`never` are temporaries that are worth their memory only in that of a core, and do not come to lie there."""
     clock = _Clock(before)
@@ -229,7 +258,9 @@ def _lowered(
     asked = hinted_layouts(prepared(program), hints) if hints else {}
     given = {**layouts, **asked}
     how = options.layouts
-    arranged = arrange(program, given, target, constants, named=bool(hints), small=above, how=how, never=never)
+    arranged = arrange(
+        program, given, target, constants, named=bool(hints), small=above, how=how, never=never, segments=segments
+    )
     parts = separate(arranged.planned.program, constants)
     clock.lap("plan")
     rest = replace(arranged.planned, program=parts.each, layouts=arranged.layouts)
@@ -240,10 +271,8 @@ def _lowered(
     built = _printed(rest, options, target, clock, hints)
     lost = arranged.apart - local_arrays(built.scheduled.schedule.tree)
     if lost:
-        return _lowered(program, layouts, options, clock.timings(), hints, constants, never=never | lost)
-    for part in filter(None, (once, built)):
-        if not part.program.sizes:
-            require_memory(part.program, part.placement({}), options.budget)
+        never |= lost
+        return _lowered(program, layouts, options, clock.timings(), hints, constants, never=never, segments=segments)
     return replace(built, once=once, timings=clock.timings(), assigned=arranged.assigned, asked=frozenset(asked))
 
 

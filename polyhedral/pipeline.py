@@ -34,6 +34,7 @@ from polyhedral.rewrites.extract import Shared
 from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.phases import phases
+from polyhedral.rewrites.segments import in_segments
 from polyhedral.rewrites.simplify_tests import simplify_tests
 from polyhedral.schedule import Options, Schedule, schedule
 from polyhedral.simplify import simplify
@@ -105,13 +106,15 @@ def arrange(
     how: str = "global",
     never: frozenset[str] = frozenset(),
     known: Chooser | None = None,
+    segments: int = 0,
 ) -> Arranged:
     """A checked program of known sizes, made ready for a machine: simplified, then what costs more to store than to
     compute again is, then layouts are chosen for all that is left, and last the nests that want their operands in them.
 
     `given` layouts stay; a program whose statements are `named` by hints keeps them all.  What is kept `apart` is worth
     its memory only where it lies in that of a core; what turned out `never` to do so is computed at each use.
-    Plans that are `known` are not looked for again.
+    Plans that are `known` are not looked for again.  Where `segments` are asked for, a recurrence that is read again
+    later is cut into as many, and computed again in each.
     """
     given_program = p
     said: tuple[Remark, ...] = ()
@@ -120,6 +123,9 @@ def arrange(
     if not named:
         p, cut = phases(p, small)
         p, simpler = simplify(p)
+        if segments:  # after simplifying, which would find that a segment is computed twice
+            p, apart_in_time = in_segments(p, segments)
+            p, simpler = simplify_tests(p), (*simpler, *apart_in_time)
         found = recompute(p, target, small, never=never)
         p, apart, said = found.program, found.apart, (*cut, *simpler, *found.remarks)
     p = _stored(p)
@@ -136,7 +142,17 @@ def arrange(
         refused |= wrong
     gone = apart - {array for nest in planned.nests for array, _ in nest.local}
     if gone:
-        return arrange(given_program, given, target, constants, small=small, how=how, never=never | gone, known=chooser)
+        return arrange(
+            given_program,
+            given,
+            target,
+            constants,
+            small=small,
+            how=how,
+            never=never | gone,
+            known=chooser,
+            segments=segments,
+        )
     return Arranged(replace(planned, remarks=(*said, *once.remarks, *laid.remarks, *planned.remarks)), laid, apart)
 
 
