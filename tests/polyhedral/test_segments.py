@@ -142,7 +142,7 @@ def test_times_that_cannot_be_cut(far):
     assert said.what == "no time is cut into segments"
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(programs(updates=False, dtypes=(f64,)), st.integers(0, 99), st.integers(2, 3))
 def test_random_derivatives_in_segments(p, seed, count):
     outputs = [a.name for a in p.with_role(Role.OUTPUT) if a.dtype.is_float]
