@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -160,3 +161,29 @@ def test_mapped_rows_are_legal_and_mutants_are_not():
                 return replace(t, child=turned(t.child))
 
     assert violation(p, turned(tree)) is not None
+
+
+def drawn(rng: random.Random) -> Case:
+    """Statistics of rows that read each other, and results over rows and more; some of them results themselves."""
+
+    def function(X, g):
+        found, seen = [X], []
+        for n in range(rng.randint(2, 4)):
+            value = ph.abs(found[0] - found[-1] * 0.5) + g
+            over = rng.choice(((x,), (y,), (y, x)))
+            reduced = getattr(value, rng.choice(("sum", "max", "min", "mean")))(*over)
+            found.append(ph.let(reduced, f"s{n}"))
+            if rng.random() < 0.4:
+                seen.append(found[-1])
+        last = sum(found[1:], found[0])
+        return (*seen, ph.where(last > 1, last, -last))
+
+    return Case(function, {"X": "f32 i y x", "g": "f32 x" if rng.random() < 0.5 else "f32 i"})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_rows(seed: int):
+    rng = random.Random(seed)
+    p = traced(drawn(rng), {"i": rng.choice((3, 70, 300)), "y": rng.randint(1, 9), "x": rng.randint(8, 70)})
+    inputs = inputs_for(p, {})
+    agree(p, run_opencl(p, inputs, {})[0], run(p, inputs, {}), inputs)
