@@ -235,7 +235,8 @@ class _Forms:
         relaid = tuple(r for group in chosen for made, _, _ in group for r in made)
         streams = [group[0][1] if len(group) == 1 else replace(group[0][1], count=len(group)) for group in chosen]
         copies = sum(group[0][2] for group in chosen)  # one copy serves all that are alike
-        found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor, below)
+        near = self.q.within != ALONE
+        found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor, below, near=near)
         return None if found is None else Choice(self.s, plan, relaid, found)
 
     def _forms(self, o: Operand, order: Sequence[str]) -> list[Form]:

@@ -208,8 +208,11 @@ def predict(
     copies: float = 0.0,
     floor: float = 0.0,
     below: float = inf,
+    *,
+    near: bool = False,
 ) -> Prediction | None:
-    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least.
+    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least.  One
+    that is `near` is a block within other loops, whose order is not its own.
     None where they are not `below` a number even if the caches delivered at once.
     """
     trips = plan.trips(extents)
@@ -246,7 +249,7 @@ def predict(
     delivered = _delivered(plan, extents, trips, streams, len(operands) if floor else len(streams), target)
     return replace(
         sure,
-        control=sure.control + NEXT * _anew(plan, inside, trips, streams, target),
+        control=sure.control + (0.0 if near else NEXT * _anew(plan, inside, trips, streams, target)),
         l2=delivered[1] * NEAR,
         l3=delivered[2] * FAR,
         memory=delivered[3] * target.line / target.bytes_per_cycle,
