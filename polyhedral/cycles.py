@@ -18,7 +18,7 @@ from polyhedral.target import Target
 OVERLAP = 4.0
 """The norm that combines the times of resources that work at once: 1 would add them, infinity take the longest."""
 WAIT = 0.25
-"""The part of the time of the third level and of memory that nothing hides: pieces begin before they can be fetched."""
+"""The part of the time of the third level or of memory that nothing hides: pieces begin before they can be fetched."""
 STEP = 0.4
 """Cycles of loop control in each reduction step."""
 NEAR, FAR = 2.0, 2.5
@@ -43,7 +43,7 @@ of them is asked for ahead, and translated then."""
 REMAINDER = 8000.0
 """Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
 NEXT = 0.05
-"""Cycles for each line that the tile before has not touched, whatever cache has it: enough to tell orders apart."""
+"""Cycles for each line that the tile before has not touched, enough to tell orders apart where memory does not."""
 WEIGHT = 1 / 64
 """What a cycle of work costs that memory hides: enough to tell plans apart."""
 
@@ -179,7 +179,7 @@ class Prediction:
     def busy(self) -> float:
         """Arithmetic, loads, latency and deliveries, which overlap."""
         together = (self.fma, self.loads, self.latency, self.l2, self.l3, self.memory)
-        return sum(c**OVERLAP for c in together) ** (1 / OVERLAP) + WAIT * (self.l3 + self.memory)
+        return sum(c**OVERLAP for c in together) ** (1 / OVERLAP) + WAIT * max(self.l3, self.memory)
 
     @property
     def work(self) -> float:
@@ -211,9 +211,9 @@ def predict(
     *,
     near: bool = False,
 ) -> Prediction | None:
-    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least.  One
-    that is `near` is a block within other loops, whose order is not its own.
-    None where they are not `below` a number even if the caches delivered at once.
+    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least.
+    None where they are not `below` a number even if the caches delivered at once.  What is `near` is one block within
+    other loops.
     """
     trips = plan.trips(extents)
     blocks = -(-plan.width // lanes)
@@ -247,13 +247,9 @@ def predict(
     if sure.total * ROUNDED >= below:
         return None
     delivered = _delivered(plan, extents, trips, streams, len(operands) if floor else len(streams), target)
-    return replace(
-        sure,
-        control=sure.control + (0.0 if near else NEXT * _anew(plan, inside, trips, streams, target)),
-        l2=delivered[1] * NEAR,
-        l3=delivered[2] * FAR,
-        memory=delivered[3] * target.line / target.bytes_per_cycle,
-    )
+    memory = delivered[3] * target.line / target.bytes_per_cycle
+    anew = 0.0 if near or memory > WAIT * sure.fma else NEXT * _anew(plan, inside, trips, streams, target)
+    return replace(sure, control=sure.control + anew, l2=delivered[1] * NEAR, l3=delivered[2] * FAR, memory=memory)
 
 
 def _anew(
