@@ -80,11 +80,7 @@ class Stream:
 
         Eight rows of a window that slides by one read eight cells in each of seven steps, fourteen of them distinct.
         """
-        own = {d: r for d, r in rows.items() if d in self.strides}
-        if not written:
-            return self.count * prod(own.values())
-        every = tuple((self.strides.get(d, 0), n) for d, n in (*own.items(), *written.items()))
-        return self.count * distinct(every) / prod(written.values())
+        return self.count * cells_read(self.strides, rows, written)
 
     def axes(self, span: Mapping[str, int]) -> list[tuple[int, int]]:
         """(stride in bytes, length) of a box of `span` cells along each dim, densest first."""
@@ -272,8 +268,19 @@ def filled(extent: int, tile: int, unit: int = 1) -> float:
     return whole / (-(-whole // tile) * tile)
 
 
+def cells_read(strides: Mapping[str, int], rows: Mapping[str, int], written: Mapping[str, int]) -> float:
+    """Cells that the rows of a tile read in one step, of an access with these strides; of steps that are `written` out,
+    those that none before has read.
+    """
+    own = {d: r for d, r in rows.items() if d in strides}
+    if not written:
+        return prod(own.values())
+    every = tuple((strides.get(d, 0), n) for d, n in (*own.items(), *written.items()))
+    return _distinct(every) / prod(written.values())
+
+
 @lru_cache(maxsize=1 << 12)
-def distinct(axes: tuple[tuple[int, int], ...]) -> int:
+def _distinct(axes: tuple[tuple[int, int], ...]) -> int:
     """How many different places the steps along some axes lead to."""
     places = {0}
     for stride, n in axes:

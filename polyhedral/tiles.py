@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import inf, prod
 
 from polyhedral import expr as ex
-from polyhedral.cycles import WEIGHT, distinct, filled
+from polyhedral.cycles import WEIGHT, cells_read, filled
 from polyhedral.layout import Layout
 from polyhedral.operands import Interval, Operand, box, operands, tied, typical
 from polyhedral.prices import BARRIER, TRANSPOSE, WOVEN
@@ -195,9 +195,9 @@ def _sketches(along: _Along, every: Sequence[Operand]) -> Iterator[_Sketch]:
             full = blocks * sum(seen) > rest
             fill = {d: filled(extents[d], n, lanes if d == vector else 1) for d, n in sizes.items()}
             steps = {d: extents[d] for d in written(every, order, extents, vector, blocks, tile, q.target)}
-            busy = _step_cycles(
-                [(o.dims, g, _read(o, tile, steps)) for o, g in loads], vector, tile, blocks, fill, q.target
-            )
+            cells = [cells_read({d: o.stride(d) or 0 for d in o.dims}, tile, steps) for o, _ in loads]
+            each = [(o.dims, g, n) for (o, g), n in zip(loads, cells, strict=True)]
+            busy = _step_cycles(each, vector, tile, blocks, fill, q.target)
             tiles = whole // prod(extents[d] for d in sizes) * prod(-(-extents[d] // n) for d, n in sizes.items())
             results = accumulators * prod(fill.values())
             least = along.all(along.work(tiles, busy, results, 1.0), along.floor)
@@ -236,15 +236,6 @@ def _row_tiles(
 def _row_sizes(extent: int) -> tuple[int, ...]:
     """Sizes that some number of tiles, as even as can be, has."""
     return tuple(r for r in range(2, min(extent, ROWS) + 1) if even(extent, r)[0] == r)
-
-
-def _read(o: Operand, tile: Mapping[str, int], written: Mapping[str, int]) -> float:
-    """Cells that the rows of a tile read in one step; of steps that are written out, those not read before."""
-    own = {d: r for d, r in tile.items() if d in o.dims}
-    if not written:
-        return prod(own.values())
-    axes = tuple((o.stride(d) or 0, n) for d, n in (*own.items(), *written.items()))
-    return distinct(axes) / prod(written.values())
 
 
 def _step_cycles(
