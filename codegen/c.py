@@ -26,14 +26,14 @@ from codegen.registers import Registers
 from codegen.scalar import NARROW, STORAGE, Scalar, bare, c_name, integer, literal
 from codegen.spelling import LANE, Spelling
 from codegen.strips import strips
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.instances import Family, Kind
-from polyhedral.layout import Layout, address, row_major
-from polyhedral.program import Array, Program, Role
-from polyhedral.storage import Sharing
-from polyhedral.tree import Run
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.layout import Layout, address, row_major
+from polyhedral.ir.program import Array, Program, Role
+from polyhedral.ir.tree import Run
+from polyhedral.sets.instances import Family, Kind
+from polyhedral.whole.storage import Sharing
 
 _RESERVED = frozenset((
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",

@@ -14,9 +14,9 @@ import cgen
 from codegen.lanes import affine_index, at_lane, steps
 from codegen.shuffles import weave
 from codegen.spelling import Index, Spelling
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
 
 LEAST = 4
 """Rows from which on a transpose beats loads lane by lane."""

@@ -21,12 +21,12 @@ from codegen.scalar import STORAGE, bare
 from codegen.staging import Box
 from codegen.teams import Team, unit
 from codegen.tiles import Tiles
-from polyhedral import affine as aff
-from polyhedral.affine import Affine, Condition
-from polyhedral.barriers import Step, place
-from polyhedral.instances import Kind
-from polyhedral.program import Array, Statement
-from polyhedral.tree import Run
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.program import Array, Statement
+from polyhedral.ir.tree import Run
+from polyhedral.oracle.barriers import Step, place
+from polyhedral.sets.instances import Kind
 
 OWN = (
     "fault", "cell", "span", "other", "moved",

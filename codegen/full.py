@@ -16,11 +16,11 @@ from dataclasses import replace
 
 from codegen import loops as lp
 from codegen.loops import Block, Bound, Exec, Extreme, For, Node
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Compare, Var
-from polyhedral.program import Statement
-from polyhedral.tree import Run
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Compare, Var
+from polyhedral.ir.program import Statement
+from polyhedral.ir.tree import Run
 
 
 def full_apart(root: Node, statement: Callable[[str], Statement]) -> Node:

@@ -21,19 +21,19 @@ from codegen.dialect import Dialect
 from codegen.launch import Axis, Choose, DeviceSource, HostStep, Launch, Repeat
 from codegen.lower import lower
 from codegen.scalar import STORAGE, c_name
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.block_plan import WARP, BlockNest
-from polyhedral.device import Device
+from polyhedral.devices.plan import WARP, BlockNest
 from polyhedral.errors import InternalError
-from polyhedral.instances import families, references
-from polyhedral.isl_schedule import Frame
-from polyhedral.layout import Layout, row_major
-from polyhedral.program import Program, Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.layout import Layout, row_major
+from polyhedral.ir.program import Program, Role
+from polyhedral.ir.tree import Filter, Run, Tree, families_of, members_of
+from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.machine.device import Device
 from polyhedral.rewrites.strip import loosened
-from polyhedral.tree import Filter, Run, Tree, families_of, members_of
-from polyhedral.tree import Sequence as InOrder
+from polyhedral.sets.instances import families, references
+from polyhedral.sets.isl_schedule import Frame
 
 _PARALLEL_BLOCKS: Mapping[int, tuple[int, int, int]] = {0: (1, 1, 1), 1: (256, 1, 1), 2: (32, 8, 1), 3: (32, 4, 2)}
 """Threads of a block over so many loops that are parallel, x being the innermost."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from codegen.spelling import Index, Spelling
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.program import Array
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Array
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from codegen.c import Source
 from codegen.loops import Bound
-from polyhedral.affine import Condition
+from polyhedral.ir.affine import Condition
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
-from polyhedral import affine as aff
-from polyhedral.affine import Affine, Condition
-from polyhedral.tree import Run
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.tree import Run
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,11 @@ import islpy as isl
 from codegen import loops as lp
 from codegen.full import full_apart
 from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, Promoted, at_most
-from polyhedral import affine as aff
-from polyhedral import tree as tr
-from polyhedral.affine import Affine, Condition
 from polyhedral.errors import InternalError
-from polyhedral.isl_schedule import Frame, context_of, from_yaml, to_yaml
-from polyhedral.tree import (
+from polyhedral.ir import affine as aff
+from polyhedral.ir import tree as tr
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.tree import (
     Leaf,
     Local,
     Member,
@@ -37,6 +36,7 @@ from polyhedral.tree import (
     regions,
     renamed,
 )
+from polyhedral.sets.isl_schedule import Frame, context_of, from_yaml, to_yaml
 
 _OP = cast("Any", isl.ast_expr_op_type)  # islpy's stubs lack the names that end in an underscore
 _TYPES = cast("Any", isl.ast_node_type)

@@ -19,13 +19,13 @@ from codegen.reads import Open
 from codegen.registers import Env, Registers, opened, serial, within
 from codegen.scalar import bare, literal, value_type
 from codegen.spelling import Spelling
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
 from polyhedral.errors import InternalError
-from polyhedral.instances import Kind
-from polyhedral.program import Array
-from polyhedral.tree import Run
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Array
+from polyhedral.ir.tree import Run
+from polyhedral.sets.instances import Kind
 
 Row = tuple[int, ...]
 

@@ -3,7 +3,7 @@
 
 `restrict` promises that what one pointer writes no other reads, for as long as the function runs that takes them (C11,
 6.7.3.1).  Arrays that share memory are therefore taken by different functions, one after another.  What shares memory
-is decided in `polyhedral.storage`, how a function is spelled in `codegen.c`.
+is decided in `polyhedral.whole.storage`, how a function is spelled in `codegen.c`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from codegen.loops import Block, Exec, If, Node, Promoted, walk
-from polyhedral import affine as aff
 from polyhedral.errors import InternalError
-from polyhedral.instances import Family, references
-from polyhedral.storage import Sharing
+from polyhedral.ir import affine as aff
+from polyhedral.sets.instances import Family, references
+from polyhedral.whole.storage import Sharing
 
 
 @dataclass(frozen=True)

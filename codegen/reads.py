@@ -18,13 +18,13 @@ from codegen.lanes import Lanes, affine_index, dense, near, runs
 from codegen.scalar import NARROW, STORAGE, bare, literal, value_type
 from codegen.spelling import Spelling
 from codegen.vectors import JOIN, KEPT, WINDOW
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition, Var
-from polyhedral.dtypes import DType
-from polyhedral.layout import Layout
-from polyhedral.program import Array, Program
-from polyhedral.windows import window
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition, Var
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.layout import Layout
+from polyhedral.ir.program import Array, Program
+from polyhedral.plans.windows import window
 
 _LINE = 64
 """Bytes of a line of memory."""

@@ -23,14 +23,14 @@ from codegen.scalar import STORAGE, literal, value_type
 from codegen.spelling import Spelling
 from codegen.steps import step_function
 from codegen.writes import Accumulator, fetch, store
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition
 from polyhedral.errors import InternalError
-from polyhedral.instances import Family, Kind
-from polyhedral.operands import fetched
-from polyhedral.program import Array, Program
-from polyhedral.tree import Run
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.operands import fetched
+from polyhedral.ir.program import Array, Program
+from polyhedral.ir.tree import Run
+from polyhedral.sets.instances import Family, Kind
 
 Env = Mapping[str, Affine]
 """What the variables of unrolled loops stand for."""

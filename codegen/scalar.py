@@ -16,9 +16,9 @@ from typing import assert_never
 import numpy as np
 
 from codegen import elementary, exponential
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
-from polyhedral.dtypes import DType
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
+from polyhedral.ir.dtypes import DType
 
 STORAGE: Mapping[str, str] = {
     "bool": "uint8_t", "i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t", "u8": "uint8_t",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from codegen import loops as lp
 from codegen.scalar import Scalar
 from codegen.vectors import Vectors
-from polyhedral.affine import Affine
+from polyhedral.ir.affine import Affine
 
 LANE = "\0lane"
 """The variable of a loop over the lanes of one vector; spelled `lane`, which no user's dim is."""

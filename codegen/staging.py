@@ -19,13 +19,13 @@ from codegen.c import Emitter
 from codegen.dialect import CUDA, Dialect
 from codegen.scalar import STORAGE, Scalar
 from codegen.spelling import Index
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition, Floor, Size, Var
-from polyhedral.block_plan import BlockNest
-from polyhedral.block_prices import padding
-from polyhedral.device import GENERIC, Device
-from polyhedral.program import Array, Statement
+from polyhedral.devices.plan import BlockNest
+from polyhedral.devices.prices import padding
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition, Floor, Size, Var
+from polyhedral.ir.program import Array, Statement
+from polyhedral.machine.device import GENERIC, Device
 
 _FEW = 64
 """Instructions of a copy that are written out."""

@@ -14,9 +14,9 @@ from dataclasses import replace
 from codegen import elementary, exponential
 from codegen.scalar import STORAGE, bare, literal, value_type
 from codegen.spelling import Spelling
-from polyhedral import expr as ex
-from polyhedral.dtypes import DType
-from polyhedral.program import Statement
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.program import Statement
 
 
 def step_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str], names: Mapping[ex.Expr, str]) -> str:

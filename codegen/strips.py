@@ -15,12 +15,12 @@ from codegen.lanes import Lanes, near
 from codegen.registers import Registers
 from codegen.scalar import bare
 from codegen.writes import Accumulator, store
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.dtypes import DType
-from polyhedral.instances import Kind
-from polyhedral.program import Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.program import Statement
+from polyhedral.sets.instances import Kind
 
 
 def strips(r: Registers, n: lp.For) -> list[cgen.Generable] | None:

@@ -15,8 +15,8 @@ import cgen
 from codegen.blocks import branch, loop
 from codegen.dialect import Dialect
 from codegen.scalar import STORAGE, Scalar, literal
-from polyhedral import expr as ex
-from polyhedral.dtypes import DType
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import DType
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from codegen import loops as lp
 from codegen.blocks import block, branch, loop
 from codegen.scalar import STORAGE
 from codegen.staging import Staging
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Var
-from polyhedral.block_matrix import factors
-from polyhedral.block_plan import SIDE, WARP, Matrix, Spread
-from polyhedral.instances import Family, Kind
-from polyhedral.program import Array
+from polyhedral.devices.matrix import factors
+from polyhedral.devices.plan import SIDE, WARP, Matrix, Spread
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Var
+from polyhedral.ir.program import Array
+from polyhedral.sets.instances import Family, Kind
 
 WORDS = "nvcuda::wmma"
 _TYPES = {"f16": "__half", "bf16": "__nv_bfloat16", "tf32": f"{WORDS}::precision::tf32"}

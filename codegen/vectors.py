@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from codegen import elementary, exponential, support
 from codegen.scalar import STORAGE, bare, value_type
-from polyhedral import expr as ex
-from polyhedral.dtypes import DType
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import DType
 
 JOIN, KEPT, WINDOW = "join", "kept", "window"
 """How the functions begin that take several loads for one vector, that keep one in its register, or that mask it."""

@@ -16,10 +16,10 @@ from codegen.lanes import Lanes, at_lane, near, steps
 from codegen.scalar import STORAGE, value_type
 from codegen.shuffles import Shuffle, filled, weave
 from codegen.spelling import LANE, Index, Spelling
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.program import Array
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Array
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from frontend.arrays import Array, array
 from frontend.lang import ScalarType, Size
 from frontend.memory import Strided, check_written, empty
 from frontend.specs import Spec
-from polyhedral.dtypes import DType, f32
 from polyhedral.errors import ArgumentError, DimError
+from polyhedral.ir.dtypes import DType, f32
 
 
 class _Symbolic:

@@ -16,9 +16,9 @@ import numpy as np
 
 from frontend.draw_cells import Cells, layout_svg
 from frontend.svg import bundle, escaped
-from polyhedral import dtypes
-from polyhedral.dtypes import DType
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
+from polyhedral.ir import dtypes
+from polyhedral.ir.dtypes import DType
 
 Strided = np.ndarray[Any, Any]
 

@@ -16,11 +16,11 @@ from frontend.infer_jobs import Assembly, Job, Key, Wanted, before, numbers, ren
 from frontend.infer_padding import unpadded
 from frontend.infer_reads import dims_in_order, guarded_loads
 from frontend.recorded import Padding, Recorded, Recording, Reduction, Settled
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition
-from polyhedral.expr import Expr, Load
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.expr import Expr, Load
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
 
 
 def assemble(

@@ -31,7 +31,7 @@ from frontend.targets import Target, load
 from frontend.timing import Contestant
 from frontend.usage import UsageError
 from polyhedral.errors import PolyhedralError
-from polyhedral.program import Role
+from polyhedral.ir.program import Role
 
 SCHEMA = "polyhedral.bench/1"
 WITHOUT, WRITTEN = "without plans", "C -O3, order as written"

@@ -15,13 +15,13 @@ import numpy as np
 
 from frontend.arrays import array
 from frontend.memory import Strided, View
-from polyhedral import affine as aff
-from polyhedral.affine import Affine
-from polyhedral.dtypes import DType
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
-from polyhedral.layout import Layout, runtime_stride
-from polyhedral.program import Array, Role
-from polyhedral.storage import Placement
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.layout import Layout, runtime_stride
+from polyhedral.ir.program import Array, Role
+from polyhedral.whole.storage import Placement
 
 Orders = Mapping[str, tuple[str, ...]]
 

@@ -24,10 +24,10 @@ from frontend.options import Options
 from frontend.results import flat
 from frontend.specs import Spec
 from frontend.staged import Lowered
-from polyhedral.checks import check
+from polyhedral.checks.check import check
 from polyhedral.errors import ArgumentError, OrderError
-from polyhedral.program import Program, Role
-from polyhedral.text import to_text
+from polyhedral.ir.program import Program, Role
+from polyhedral.text.printer import to_text
 
 __all__ = ["Timings", "Traceable", "lowered", "session", "to_text", "trace"]
 

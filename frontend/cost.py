@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.program import Domain, Program, Range, Role, Statement, specialise
-from polyhedral.storage import Placement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Domain, Program, Range, Role, Statement, specialise
+from polyhedral.whole.storage import Placement
 
 _ENUMERATE = 20_000_000
 

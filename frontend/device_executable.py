@@ -20,7 +20,7 @@ from frontend.memory import Strided
 from frontend.module import Specialised
 from frontend.on_device import OnDevice
 from frontend.scratch import require_memory
-from polyhedral.program import Role, specialise
+from polyhedral.ir.program import Role, specialise
 
 
 class DeviceExecutable(Executable):

@@ -20,9 +20,9 @@ from codegen.runtime.cc import Compiler, find_compiler
 from frontend import driver
 from frontend.options import default_threads
 from frontend.timing import meter
-from polyhedral import isl as door
 from polyhedral.errors import Remark, ToolchainError
-from polyhedral.target import Target, host
+from polyhedral.machine.target import Target, host
+from polyhedral.sets import isl as door
 
 _ADAPTERS = {
     "torch": "f.torch()",

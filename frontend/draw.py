@@ -11,8 +11,8 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from frontend.svg import CHAR, LINE, PAD, escaped, label, path, picture, rect
-from polyhedral import tree as tr
-from polyhedral.tree import Tree
+from polyhedral.ir import tree as tr
+from polyhedral.ir.tree import Tree
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from math import prod
 
 from frontend.svg import LINE, PAD, arrow, dot, label, path, picture, rect, width_of
 from frontend.units import readable
-from polyhedral import affine as aff
-from polyhedral.instances import Kind, families
-from polyhedral.program import Array, Program, Role, Statement, reads
-from polyhedral.storage import steps
-from polyhedral.tree import Band, Filter, Promote, Run, Tree
-from polyhedral.tree import Sequence as InOrder
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import Array, Program, Role, Statement, reads
+from polyhedral.ir.tree import Band, Filter, Promote, Run, Tree
+from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.sets.instances import Kind, families
+from polyhedral.whole.storage import steps
 
 _GAP, _LANE = 10, 22
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from frontend.svg import LINE, PAD, label, path, picture, rect, width_of
 from frontend.units import readable
-from polyhedral.storage import Placement, Slot
+from polyhedral.whole.storage import Placement, Slot
 
 _STEP, _TALL = 56, 260
 """Pixels of a step of the schedule, and of the whole block."""

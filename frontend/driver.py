@@ -40,22 +40,22 @@ from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.on_device import OnDevice, require_double, require_real
 from frontend.options import Options, default_threads, project_options, resolve
 from frontend.scratch import judge, judged, require_memory
-from polyhedral import schedule as scheduling
-from polyhedral.assignment import Assignment
-from polyhedral.candidates import Choice
-from polyhedral.device import BY_ARCHITECTURE, GENERIC, Device
 from polyhedral.errors import ArgumentError, Remark, ToolchainError
-from polyhedral.layout import Layout, row_major
-from polyhedral.legality import obligations, violation
+from polyhedral.ir.layout import Layout, row_major
+from polyhedral.ir.program import Program
+from polyhedral.ir.tree import Tree, local_arrays, render
+from polyhedral.machine.device import BY_ARCHITECTURE, GENERIC, Device
+from polyhedral.machine.target import Target, host
+from polyhedral.oracle.legality import obligations, violation
 from polyhedral.pipeline import Analyzed, Mapped, Scheduled, analyze, arrange, map_onto, plan, prepared
-from polyhedral.plan import Planned
-from polyhedral.program import Program
+from polyhedral.plans.candidates import Choice
+from polyhedral.plans.plan import Planned
 from polyhedral.rewrites.prologue import separate
-from polyhedral.storage import Life, Placement, lives, may_share, place, sharing, shortage
-from polyhedral.target import Target, host
-from polyhedral.text import to_text
+from polyhedral.scheduling import schedule as scheduling
+from polyhedral.text.printer import to_text
 from polyhedral.transforms.parallel import outermost_parallel
-from polyhedral.tree import Tree, local_arrays, render
+from polyhedral.whole.assignment import Assignment
+from polyhedral.whole.storage import Life, Placement, lives, may_share, place, sharing, shortage
 
 log = logging.getLogger("polyhedral.driver")
 

@@ -26,9 +26,9 @@ from frontend.plot import Plot, folds
 from frontend.results import structured
 from frontend.scratch import require_memory
 from frontend.svg import bundle, headed
-from polyhedral import affine as aff
 from polyhedral.errors import ArgumentError, BoundsError, DimError, InternalError
-from polyhedral.program import Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import Role
 
 _KEPT = 64
 """For how many choices of sizes an executable remembers where its temporaries lie."""

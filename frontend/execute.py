@@ -19,9 +19,9 @@ from frontend.executable import Benchmark
 from frontend.staged import Lowered
 from frontend.targets import Sizes, Target, dense_specs, example_sizes, load, lowered
 from frontend.usage import UsageError
-from polyhedral import interpreter
-from polyhedral.program import Array as IRArray
-from polyhedral.program import Program, Role, specialise
+from polyhedral.ir import interpreter
+from polyhedral.ir.program import Array as IRArray
+from polyhedral.ir.program import Program, Role, specialise
 
 Data = dict[str, np.ndarray[Any, Any]]
 

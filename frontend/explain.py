@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`low.explain`: why, and why not, in three parts: legal?  chosen?  what would change it.
 
-Legality is answered by `polyhedral.questions`; this adds what the schedule did instead and the estimates at hand.
+Legality is answered by `polyhedral.questions.legal`; this adds what the schedule did instead and the estimates at hand.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from frontend.driver import Built
 from frontend.layouts import change, chosen, laid
 from frontend.usage import UsageError
 from frontend.why import nest_of, why
-from polyhedral import affine as aff
-from polyhedral import questions
-from polyhedral.affine import Affine
-from polyhedral.answers import Answer, Asked
-from polyhedral.checks import Checked
+from polyhedral.checks.check import Checked
 from polyhedral.errors import ArgumentError, Remark
-from polyhedral.instances import Family
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Access, Role, Statement, reads, specialise
+from polyhedral.ir.tree import Run, members_of
+from polyhedral.machine.target import Target
 from polyhedral.pipeline import analyze, prepared
-from polyhedral.program import Access, Role, Statement, reads, specialise
-from polyhedral.target import Target
-from polyhedral.tree import Run, members_of
+from polyhedral.questions import legal
+from polyhedral.questions.answers import Answer, Asked
+from polyhedral.sets.instances import Family
 
 USAGE = (
     "fuse S1 S2 [--at y,x] | tile S t=8,x=64 | parallel DIM [S] | vectorize DIM [S] | bounds S"
@@ -113,7 +113,7 @@ class Explain:
     def fuse(self, one: str, two: str, at: Names | None = None) -> Explanation:
         """May two statements share loops, over `at` or over all that they can share?"""
         q = self._asked
-        answer = questions.fuse(q, one, two, None if at is None else names_of(at))
+        answer = legal.fuse(q, one, two, None if at is None else names_of(at))
         kept = self._kept_in_cache(q.analyzed.program.statement(q.statement(one)))
         both = [q.statement(one), q.statement(two)]
         together = both[1] in nest_of(both[0], self._low.remarks)
@@ -123,18 +123,18 @@ class Explain:
     def tile(self, statement: str, **sizes: int) -> Explanation:
         """May the loops of a statement be tiled, in this order and with these sizes?"""
         q = self._asked
-        answer = questions.tile(q, statement, sizes)
+        answer = legal.tile(q, statement, sizes)
         s = q.analyzed.program.statement(q.statement(statement))
         return self._explained(answer, [s.name], self._footprint(s, sizes))
 
     def parallel(self, dim: Any, statement: str | None = None) -> Explanation:
         """May the iterations of a dim run on all cores?"""
-        answer = questions.parallel(self._asked, name_of(dim), statement)
+        answer = legal.parallel(self._asked, name_of(dim), statement)
         return self._explained(answer, answer.statements, self._extent(answer.statements, name_of(dim)))
 
     def vectorize(self, dim: Any, statement: str | None = None) -> Explanation:
         """May the iterations of a dim be lanes of a vector?"""
-        answer = questions.vectorise(self._asked, name_of(dim), statement)
+        answer = legal.vectorise(self._asked, name_of(dim), statement)
         return self._explained(answer, answer.statements, self._strides(answer.statements, name_of(dim)))
 
     def bounds(self, statement: str) -> Explanation:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from frontend.hints import Hints
     from frontend.module import Module
     from frontend.staged import Lowered
-    from polyhedral.program import Program
+    from polyhedral.ir.program import Program
 else:
     compilation = Deferred("frontend.compilation")
     interop = Deferred("frontend.interop")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Hints: what a user wants of a schedule or a layout, as a value; each is judged by the oracle before it is applied.
 
-Which hints are legal is `polyhedral.questions`' to say, which trees they stand for `polyhedral.proposals`'.
+Which hints are legal is `polyhedral.questions.legal`' to say, which trees they stand for
+`polyhedral.questions.proposals`'.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from typing import Any
 
 from frontend.arrays import Names, name_of, names_of
 from frontend.lang.value import lift
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.answers import Answer, Asked
-from polyhedral.cluster import components
 from polyhedral.errors import ArgumentError
-from polyhedral.layout import Layout, row_major
-from polyhedral.legality import violation
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.cluster import components
+from polyhedral.ir.layout import Layout, row_major
+from polyhedral.ir.program import Program, Role
+from polyhedral.ir.tree import Band, Filter, Run, Tree, bands, members_of
+from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import Analyzed
-from polyhedral.program import Program, Role
-from polyhedral.proposals import Part, Shape, fused, nest, within
-from polyhedral.questions import fuse, parallel, tile
-from polyhedral.schedule import original
+from polyhedral.questions.answers import Answer, Asked
+from polyhedral.questions.legal import fuse, parallel, tile
+from polyhedral.questions.proposals import Part, Shape, fused, nest, within
+from polyhedral.scheduling.schedule import original
 from polyhedral.transforms.vectorise import vectorise
-from polyhedral.tree import Band, Filter, Run, Tree, bands, members_of
-from polyhedral.tree import Sequence as InOrder
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def hinted_layouts(p: Program, chosen: Hints) -> dict[str, Layout]:
 
 def apply_hints(analyzed: Analyzed, tree: Tree, chosen: Hints) -> Tree:
     """The tree with every hint applied; LegalityError PH401 with the dependence, a witness and a remedy for one that is
-    not legal.  `tree` is the whole program's, one cluster after the other, as `polyhedral.schedule` makes it."""
+    not legal.  `tree` is the whole program's, one cluster after the other, as `polyhedral.scheduling`
+    makes it."""
     if not chosen.nests:
         return tree
     q = Asked(analyzed)

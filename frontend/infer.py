@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Finding the range of every dim of a recorded statement: rules R9 (pinned), R10 (inferred) and R11 (origin).
 
-Verdicts over the finished domains (bounds, definedness, order) are `polyhedral.checks`'s.
+Verdicts over the finished domains (bounds, definedness, order) are `polyhedral.checks.check`'s.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from frontend.infer_reads import (
     spoken,
 )
 from frontend.recorded import Padding, Recorded, Recording, Reduction, Settled, unsided
-from polyhedral import affine as aff
-from polyhedral.affine import TRUE, Affine, Condition
 from polyhedral.errors import DimError, DomainError, InternalError, Location
-from polyhedral.expr import Expr
-from polyhedral.isl import named
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import TRUE, Affine, Condition
+from polyhedral.ir.expr import Expr
+from polyhedral.sets.isl import named
 
 T = TypeVar("T")
 

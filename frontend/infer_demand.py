@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from frontend.infer_ranges import single
 from frontend.infer_reads import Facts, Need
-from polyhedral import affine as aff
-from polyhedral.affine import TRUE, Affine, Condition, Or
 from polyhedral.errors import Unsupported
-from polyhedral.isl import Bound, NamedSet, named
-from polyhedral.program import Domain, Range
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import TRUE, Affine, Condition, Or
+from polyhedral.ir.program import Domain, Range
+from polyhedral.sets.isl import Bound, NamedSet, named
 
 
 @dataclass(frozen=True)

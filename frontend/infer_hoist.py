@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from frontend.infer_reads import implied
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Compare, Condition, Var
-from polyhedral.expr import Expr
-from polyhedral.program import Domain
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE, Compare, Condition, Var
+from polyhedral.ir.expr import Expr
+from polyhedral.ir.program import Domain
 
 _CHEAP_CALLS = ("floor", "ceil", "round", "trunc", "isnan", "isinf")
 

@@ -14,11 +14,11 @@ from frontend.infer import Context
 from frontend.infer_demand import Demand
 from frontend.infer_reads import spoken
 from frontend.recorded import Padding, Recording, Reduction
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition
 from polyhedral.errors import Location
-from polyhedral.expr import Expr
-from polyhedral.program import Access, Array, Domain, Role
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.expr import Expr
+from polyhedral.ir.program import Access, Array, Domain, Role
 
 Number = tuple[int, ...]
 """A textual position while statements are still being inserted: user's number, 0 before it or 1 at it, order there."""

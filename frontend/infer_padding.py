@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from frontend.recorded import Padding
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.dtypes import i64
-from polyhedral.expr import Expr, Load
-from polyhedral.program import Array, Domain
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.dtypes import i64
+from polyhedral.ir.expr import Expr, Load
+from polyhedral.ir.program import Array, Domain
 
 
 def unpadded(load: Load, padding: Padding, array: Array, domain: Domain) -> Expr:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from frontend.infer_reads import Interval, Need
-from polyhedral import affine as aff
-from polyhedral.affine import TRUE, Affine, Condition, Floor, Var
-from polyhedral.isl import Bound, NamedSet, named
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import TRUE, Affine, Condition, Floor, Var
+from polyhedral.sets.isl import Bound, NamedSet, named
 
 Ranges = Mapping[str, Interval]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import FALSE, TRUE, Affine, Condition
-from polyhedral.expr import Expr, Load
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import FALSE, TRUE, Affine, Condition
+from polyhedral.ir.expr import Expr, Load
 
 Interval = tuple[Affine, Affine]
 Span = tuple[str, Affine, Affine]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How the arrays of a built kernel lie, and why: who asked for it, or what the next best order would have cost.
 
-Layouts are chosen in `polyhedral.assignment`; its prices are printed, not recomputed.
+Layouts are chosen in `polyhedral.whole.assignment`; its prices are printed, not recomputed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from frontend.driver import Built
 from frontend.units import cycles
-from polyhedral.assignment import Reason
-from polyhedral.program import Role
+from polyhedral.ir.program import Role
+from polyhedral.whole.assignment import Reason
 
 
 @dataclass(frozen=True)

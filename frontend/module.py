@@ -15,11 +15,11 @@ from frontend.hints import NO_HINTS, Hints
 from frontend.lang.trace import Returned
 from frontend.options import Options
 from frontend.specs import Spec
-from polyhedral import affine as aff
-from polyhedral.checks import Checked, violation
+from polyhedral.checks.check import Checked, violation
 from polyhedral.errors import ArgumentError, DimError
-from polyhedral.layout import Layout, row_major
-from polyhedral.program import Program, Role, specialise
+from polyhedral.ir import affine as aff
+from polyhedral.ir.layout import Layout, row_major
+from polyhedral.ir.program import Program, Role, specialise
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,12 +18,12 @@ from codegen.loops import Bound
 from codegen.runtime.device import Driver, Loaded, Memory
 from frontend.buffers import Buffer
 from frontend.memory import Strided
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
 from polyhedral.errors import ToolchainError, Unsupported
-from polyhedral.layout import Layout, runtime_stride
-from polyhedral.program import Program, Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.layout import Layout, runtime_stride
+from polyhedral.ir.program import Program, Role
 
 _UNSURE = 64
 """Blocks for a loop whose bounds the host does not know."""

@@ -15,13 +15,13 @@ from frontend.draw_graph import Graph
 from frontend.draw_memory import Timeline
 from frontend.driver import Built
 from frontend.svg import Picture, escaped, headed
-from polyhedral import affine as aff
 from polyhedral.errors import ArgumentError
-from polyhedral.instances import families
-from polyhedral.program import Program
-from polyhedral.schedule import original
-from polyhedral.storage import steps
-from polyhedral.tree import Tree
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import Program
+from polyhedral.ir.tree import Tree
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.instances import families
+from polyhedral.whole.storage import steps
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from polyhedral import affine as aff
-from polyhedral.affine import TRUE, Affine, Compare, Condition
-from polyhedral.dtypes import DType
 from polyhedral.errors import Location
-from polyhedral.expr import Const, Expr
-from polyhedral.program import Array
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import TRUE, Affine, Compare, Condition
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.expr import Const, Expr
+from polyhedral.ir.program import Array
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Recorded:
               `T op= e` is already spelled `T = T op e` in `value`).
     loops     enclosing ordered loops, outermost first; `over` unordered ranges; `when` an affine restriction.
     declared  fixed sizes of dims: dim, lo, hi.
-    position  textual position, as in polyhedral.program.Statement.
+    position  textual position, as in polyhedral.ir.program.Statement.
     """
 
     name: str

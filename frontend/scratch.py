@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Scratch: the memory of temporaries, held against the oracle and against what a caller allows.
 
-Where they lie is planned in `polyhedral.storage`; the memory itself comes from `frontend.memory`.
+Where they lie is planned in `polyhedral.whole.storage`; the memory itself comes from `frontend.memory`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from frontend.units import readable
 from polyhedral.errors import ArgumentError, InternalError
-from polyhedral.program import Program
-from polyhedral.sharing import Conflict, conflict, together
-from polyhedral.storage import Placement, Sharing, shortage
-from polyhedral.tree import Tree
+from polyhedral.ir.program import Program
+from polyhedral.ir.tree import Tree
+from polyhedral.oracle.sharing import Conflict, conflict, together
+from polyhedral.whole.storage import Placement, Sharing, shortage
 
 
 def judge(p: Program, tree: Tree, shared: Sharing) -> None:

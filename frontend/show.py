@@ -17,10 +17,10 @@ from frontend import draw, draw_graph, driver, plot
 from frontend.layouts import table
 from frontend.staged import Lowered
 from frontend.usage import UsageError
-from polyhedral import tree as tr
-from polyhedral.isl_schedule import to_yaml
-from polyhedral.schedule import original
-from polyhedral.tree import Tree
+from polyhedral.ir import tree as tr
+from polyhedral.ir.tree import Tree
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.isl_schedule import to_yaml
 
 STAGES = ("domains", "accesses", "deps", "graph", "schedule", "tiled", "memory", "layout", "ast", "c", "asm")
 DEVICE = ("cuda", "opencl", "ptx")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from frontend.arrays import Array
-from polyhedral.dtypes import BY_NAME, DType
 from polyhedral.errors import ArgumentError
-from polyhedral.layout import Layout, runtime_stride
+from polyhedral.ir.dtypes import BY_NAME, DType
+from polyhedral.ir.layout import Layout, runtime_stride
 
 
 @dataclass(frozen=True)

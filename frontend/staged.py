@@ -22,13 +22,13 @@ from frontend.options import Options
 from frontend.plot import Plot, folds
 from frontend.specs import Spec, dense
 from frontend.svg import bundle, headed
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral import tree as tr
-from polyhedral.checks import check
+from polyhedral.checks.check import check
 from polyhedral.errors import ArgumentError, DimError, Remark
-from polyhedral.program import Access, Array, Program, reads
-from polyhedral.schedule import original
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir import tree as tr
+from polyhedral.ir.program import Access, Array, Program, reads
+from polyhedral.scheduling.schedule import original
 
 
 class Lowered(Specialised):

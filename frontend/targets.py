@@ -21,12 +21,12 @@ from frontend.specs import Spec, dense
 from frontend.staged import Lowered
 from frontend.staged import lower as lower_program
 from frontend.usage import UsageError
-from polyhedral import affine as aff
-from polyhedral.dtypes import BY_NAME
 from polyhedral.errors import ArgumentError
-from polyhedral.isl import named
-from polyhedral.program import Program, Role
-from polyhedral.reader import parse
+from polyhedral.ir import affine as aff
+from polyhedral.ir.dtypes import BY_NAME
+from polyhedral.ir.program import Program, Role
+from polyhedral.sets.isl import named
+from polyhedral.text.reader import parse
 
 Target = Function | Program
 Sizes = Mapping[str, int | None]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What bounds each statement of a kernel: predicted cycles by cause for a planned one, a roof for any other.
 
-The predictions are those by which `polyhedral.candidates` chose; nothing is measured here.
+The predictions are those by which `polyhedral.plans.candidates` chose; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Protocol
 
 from frontend.cost import instances, operations
 from frontend.units import cycles
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.candidates import Choice, extents_of
-from polyhedral.cycles import Prediction
 from polyhedral.errors import Remark
-from polyhedral.layout import Layout
-from polyhedral.operands import along
-from polyhedral.program import Program, Role, Statement, reads
-from polyhedral.target import Target
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.layout import Layout
+from polyhedral.ir.operands import along
+from polyhedral.ir.program import Program, Role, Statement, reads
+from polyhedral.machine.target import Target
+from polyhedral.plans.candidates import Choice, extents_of
+from polyhedral.plans.cycles import Prediction
 from polyhedral.transforms.share import NEST, OWN
 
 CAUSES = {

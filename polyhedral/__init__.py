@@ -47,12 +47,12 @@ _HOMES = {
     **dict.fromkeys(("hints", "Hints"), "frontend.hints"),
     **dict.fromkeys(("lower", "Lowered"), "frontend.staged"),
     **dict.fromkeys(("Executable",), "frontend.executable"),
-    **dict.fromkeys(("parse",), "polyhedral.reader"),
-    **dict.fromkeys(("to_text",), "polyhedral.text"),
-    **dict.fromkeys(("statement", "build"), "polyhedral.definitions"),
-    **dict.fromkeys(("interpret",), "polyhedral.interpreter"),
-    **dict.fromkeys(("check",), "polyhedral.checks"),
-    **dict.fromkeys(("Program", "Statement", "Domain", "Range", "Access", "Role"), "polyhedral.program"),
+    **dict.fromkeys(("parse",), "polyhedral.text.reader"),
+    **dict.fromkeys(("to_text",), "polyhedral.text.printer"),
+    **dict.fromkeys(("statement", "build"), "polyhedral.text.definitions"),
+    **dict.fromkeys(("interpret",), "polyhedral.ir.interpreter"),
+    **dict.fromkeys(("check",), "polyhedral.checks.check"),
+    **dict.fromkeys(("Program", "Statement", "Domain", "Range", "Access", "Role"), "polyhedral.ir.program"),
 }
 _MODULES = {"library": "frontend.library"}
 _SPELLED = {"interpret": "run", "build": "program"}

@@ -29,10 +29,7 @@ from frontend.options import Options as Options
 from frontend.options import options as options
 from frontend.staged import Lowered as Lowered
 from frontend.staged import lower as lower
-from polyhedral.checks import check as check
-from polyhedral.definitions import program as _program
-from polyhedral.definitions import statement as statement
-from polyhedral.dtypes import DType as DType
+from polyhedral.checks.check import check as check
 from polyhedral.errors import ArgumentError as ArgumentError
 from polyhedral.errors import BoundsError as BoundsError
 from polyhedral.errors import DimError as DimError
@@ -47,15 +44,18 @@ from polyhedral.errors import SyntaxProblem as SyntaxProblem
 from polyhedral.errors import ToolchainError as ToolchainError
 from polyhedral.errors import Unsupported as Unsupported
 from polyhedral.errors import UserError as UserError
-from polyhedral.interpreter import run as _run
-from polyhedral.program import Access as Access
-from polyhedral.program import Domain as Domain
-from polyhedral.program import Program as Program
-from polyhedral.program import Range as Range
-from polyhedral.program import Role as Role
-from polyhedral.program import Statement as Statement
-from polyhedral.reader import parse as parse
-from polyhedral.text import to_text as to_text
+from polyhedral.ir.dtypes import DType as DType
+from polyhedral.ir.interpreter import run as _run
+from polyhedral.ir.program import Access as Access
+from polyhedral.ir.program import Domain as Domain
+from polyhedral.ir.program import Program as Program
+from polyhedral.ir.program import Range as Range
+from polyhedral.ir.program import Role as Role
+from polyhedral.ir.program import Statement as Statement
+from polyhedral.text.definitions import program as _program
+from polyhedral.text.definitions import statement as statement
+from polyhedral.text.printer import to_text as to_text
+from polyhedral.text.reader import parse as parse
 
 interpret = _run
 build = _program

@@ -13,33 +13,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from polyhedral.assignment import Assignment, assign
-from polyhedral.block_plan import BlockNest
-from polyhedral.block_prices import BlockPrice
-from polyhedral.block_shares import share_out
-from polyhedral.chooser import Chooser
-from polyhedral.cluster import components
-from polyhedral.dependences import Dependences, analyse
-from polyhedral.device import Device
+from polyhedral.devices.mapping import divide
+from polyhedral.devices.plan import BlockNest
+from polyhedral.devices.prices import BlockPrice
+from polyhedral.devices.shares import share_out
 from polyhedral.errors import Remark
-from polyhedral.isl_schedule import Frame, frame
-from polyhedral.layout import Layout, choose
-from polyhedral.mapping import divide
-from polyhedral.once import Once, lost, made_once
-from polyhedral.plan import SMALL, Planned, plan_program
-from polyhedral.program import Program
-from polyhedral.recompute import recompute
-from polyhedral.register_plan import RegisterPlan
+from polyhedral.ir.cluster import components
+from polyhedral.ir.layout import Layout, choose
+from polyhedral.ir.program import Program
+from polyhedral.machine.device import Device
+from polyhedral.machine.target import Target
+from polyhedral.plans.chooser import Chooser
+from polyhedral.plans.plan import SMALL, Planned, plan_program
+from polyhedral.plans.register_plan import RegisterPlan
 from polyhedral.rewrites.extract import Shared
 from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.phases import phases
 from polyhedral.rewrites.segments import in_segments
 from polyhedral.rewrites.simplify_tests import simplify_tests
-from polyhedral.schedule import Options, Schedule, schedule
-from polyhedral.simplify import simplify
-from polyhedral.target import Target
+from polyhedral.scheduling.schedule import Options, Schedule, schedule
+from polyhedral.sets.dependences import Dependences, analyse
+from polyhedral.sets.isl_schedule import Frame, frame
 from polyhedral.transforms.share import Nest
+from polyhedral.whole.assignment import Assignment, assign
+from polyhedral.whole.once import Once, lost, made_once
+from polyhedral.whole.recompute import recompute
+from polyhedral.whole.simplify import simplify
 
 DEFAULT = Options()
 

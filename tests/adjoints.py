@@ -13,13 +13,13 @@ import numpy as np
 
 from frontend.autodiff import resolve
 from frontend.recorded import Gradient, Promise, Tangent
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.checks import check
-from polyhedral.interpreter import run
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
-from polyhedral.reader import parse
-from polyhedral.text import to_text
+from polyhedral.checks.check import check
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
 
 Values = Mapping[str, np.ndarray]
 

@@ -11,11 +11,11 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.dtypes import DType, f32, f64, i32, i64
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.dtypes import DType, f32, f64, i32, i64
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
 
 EXTENTS = (1, 2, 3, 5, 7, 8, 9, 16, 17, 24, 33)
 

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.dtypes import DType, bool_, f16, f32, f64, i32, i64, u8
-from polyhedral.evaluate import Evaluator, combiner, points, rows
-from polyhedral.interpreter import run
-from polyhedral.memory import memory_of
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.dtypes import DType, bool_, f16, f32, f64, i32, i64, u8
+from polyhedral.ir.evaluate import Evaluator, combiner, points, rows
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.memory import memory_of
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
 
 KINDS = (
     ("sum", "*", f32), ("sum", "*", f32), ("sum", "*", f64), ("sum", "*", i32), ("sum", "*", u8), ("sum", "and", i64),

@@ -16,7 +16,7 @@ import numpy as np
 
 import polyhedral as ph
 from frontend.results import flat
-from polyhedral.program import Program
+from polyhedral.ir.program import Program
 
 STEP = 1e-6
 

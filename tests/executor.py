@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from codegen.loops import Block, Bound, Exec, Extreme, For, If, Local, Node, Promoted
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.evaluate import apply, combiner, convert
-from polyhedral.instances import Family, Kind, families
-from polyhedral.program import Program, Role
-from polyhedral.tree import Run
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.evaluate import apply, combiner, convert
+from polyhedral.ir.program import Program, Role
+from polyhedral.ir.tree import Run
+from polyhedral.sets.instances import Family, Kind, families
 
 Cell = tuple[str, tuple[int, ...]]
 Value = Callable[[dict[str, int]], Any]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from polyhedral.program import Program
-from polyhedral.reader import parse
+from polyhedral.ir.program import Program
+from polyhedral.text.reader import parse
 
 Arrays = Mapping[str, np.ndarray]
 

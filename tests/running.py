@@ -10,9 +10,9 @@ import numpy as np
 from codegen.runtime.native import address
 from frontend import driver
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral.layout import Layout, row_major, runtime_stride
-from polyhedral.program import Array, Program, Role, specialise
+from polyhedral.ir import affine as aff
+from polyhedral.ir.layout import Layout, row_major, runtime_stride
+from polyhedral.ir.program import Array, Program, Role, specialise
 
 Arrays = Mapping[str, np.ndarray]
 

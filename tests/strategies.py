@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from hypothesis import strategies as st
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition
-from polyhedral.dtypes import DType, bool_, f32, f64, i8, i16, i32, i64, u8, u32
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.dtypes import DType, bool_, f32, f64, i8, i16, i32, i64, u8, u32
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
 
 Draw = st.DrawFn
 

@@ -21,7 +21,12 @@ import polyhedral as ph
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("polyhedral", "frontend", "codegen")
 
-ISL = {"polyhedral/isl.py", "polyhedral/isl_schedule.py", "polyhedral/dependences.py", "codegen/lower.py"}
+ISL = {
+    "polyhedral/sets/isl.py",
+    "polyhedral/sets/isl_schedule.py",
+    "polyhedral/sets/dependences.py",
+    "codegen/lower.py",
+}
 """Positions, alignment and callbacks stay here; everyone else speaks names."""
 _PRINTING = "blocks c crossed device kernels partials reads registers staging strips teams tiles writes"
 CGEN = {f"codegen/{name}.py" for name in _PRINTING.split()}

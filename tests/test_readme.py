@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from polyhedral.target import host
+from polyhedral.machine.target import host
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from frontend import lang as ph
 from frontend.recorded import Recording
 from polyhedral.dim import c, ci, co, cx, cy, d, g, i, j, k, kx, ky, o, p, q, r, s, t, x, y
-from polyhedral.dtypes import BY_NAME
-from polyhedral.program import Role
+from polyhedral.ir.dtypes import BY_NAME
+from polyhedral.ir.program import Role
 
 
 class Case(NamedTuple):

@@ -16,8 +16,8 @@ from codegen.runtime.build import BuildInfo
 from codegen.runtime.cache import Cache
 from codegen.runtime.device import Driver, Memory, no_device, out_of_memory
 from codegen.runtime.nvcc import compile_cuda, find_nvcc
-from polyhedral.device import BY_ARCHITECTURE, GENERIC, Device
 from polyhedral.errors import ToolchainError
+from polyhedral.machine.device import BY_ARCHITECTURE, GENERIC, Device
 
 _HINT = "pip install 'polyhedral-loops[cuda]', and NVIDIA's driver; target='opencl' runs on processors"
 

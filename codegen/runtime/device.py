@@ -14,8 +14,8 @@ import numpy as np
 
 from codegen.runtime.build import BuildInfo
 from codegen.runtime.cache import Cache
-from polyhedral.device import Device
 from polyhedral.errors import ToolchainError
+from polyhedral.machine.device import Device
 
 Memory = Any
 """A buffer on a device, as its driver has it."""

@@ -18,7 +18,7 @@ from codegen.runtime.cache import FOLDER, Cache, key_of, read_json, write_privat
 from codegen.runtime.cc import machine_identity
 from codegen.runtime.roof import Meter, Pace
 from polyhedral.errors import Remark
-from polyhedral.target import Target
+from polyhedral.machine.target import Target
 
 SCHEMA = "polyhedral.machine/1"
 _RANGES = {

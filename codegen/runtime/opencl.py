@@ -16,8 +16,8 @@ import numpy as np
 from codegen.runtime.build import BuildInfo, package_version
 from codegen.runtime.cache import Cache, key_of
 from codegen.runtime.device import Memory, no_device, out_of_memory
-from polyhedral.device import Device
 from polyhedral.errors import ToolchainError
+from polyhedral.machine.device import Device
 
 ABI = "opencl/1"
 _OPTIONS = ("-cl-std=CL1.2", "-w")

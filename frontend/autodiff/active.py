@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from frontend.recorded import Rule
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.derivatives import FLAT, constant, gradients, is_smooth
 from polyhedral.errors import DtypeError, Location
-from polyhedral.program import Program, Statement, reads
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.derivatives import FLAT, constant, gradients, is_smooth
+from polyhedral.ir.program import Program, Statement, reads
 
 
 def smooth_reads(s: Statement) -> tuple[ex.Load, ...]:

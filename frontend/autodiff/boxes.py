@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from polyhedral import affine as aff
-from polyhedral.affine import Affine
-from polyhedral.program import Range
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Range
 
 Box = Mapping[str, tuple[Affine, Affine]]
 

@@ -17,17 +17,17 @@ from dataclasses import dataclass, field, replace
 
 from frontend.autodiff.boxes import box
 from frontend.autodiff.naming import fresh, renamed
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition
-from polyhedral.bounds import verdicts
-from polyhedral.checks import require_order
-from polyhedral.derivatives import cast
+from polyhedral.checks.bounds import verdicts
+from polyhedral.checks.check import require_order
 from polyhedral.errors import Remark, Unsupported
-from polyhedral.expr import Expr
-from polyhedral.instances import Family, Kind, guarded_loads, precedes
-from polyhedral.isl import NamedSet, named
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.derivatives import cast
+from polyhedral.ir.expr import Expr
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.sets.instances import Family, Kind, guarded_loads, precedes
+from polyhedral.sets.isl import NamedSet, named
 
 COMBINED = {"sum": "+", "prod": "*", "max": "max", "min": "min"}
 """The operator that adds one more value to what a cell holds."""

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from frontend.autodiff.active import active, flow, smooth_reads
 from frontend.autodiff.naming import fresh
 from frontend.autodiff.reductions import Reduced, others, winner
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.derivatives import add, cast, constant, gradients, selected, times
 from polyhedral.errors import Location, Remark
-from polyhedral.expr import Expr
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.derivatives import add, cast, constant, gradients, selected, times
+from polyhedral.ir.expr import Expr
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from frontend.autodiff.boxes import Box, box
-from polyhedral import affine as aff
-from polyhedral.affine import Affine, Compare, Condition, Var
-from polyhedral.isl import named
-from polyhedral.program import Domain, Range
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine, Compare, Condition, Var
+from polyhedral.ir.program import Domain, Range
+from polyhedral.sets.isl import named
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.program import Access, Domain, Range, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Access, Domain, Range, Statement
 
 
 def fresh(base: str, taken: set[str]) -> str:

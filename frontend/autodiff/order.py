@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from polyhedral import expr as ex
-from polyhedral.program import Program, Role, Statement
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Program, Role, Statement
 
 _Groups = Mapping[int | str, Sequence[Statement]]
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from frontend.autodiff.boxes import box
 from frontend.autodiff.naming import fresh
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.derivatives import Branch, selected, times
-from polyhedral.dtypes import i64
 from polyhedral.errors import Remark
-from polyhedral.expr import Expr
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.derivatives import Branch, selected, times
+from polyhedral.ir.dtypes import i64
+from polyhedral.ir.expr import Expr
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from frontend.autodiff.order import in_order
 from frontend.autodiff.reverse import Reverse, Wanted
 from frontend.autodiff.rules import without
 from frontend.recorded import Gradient, Promise, Rule
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
 from polyhedral.errors import Remark
-from polyhedral.program import Access, Domain, Program, Range, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Access, Domain, Program, Range, Statement
 from polyhedral.rewrites.share_parts import share_parts
 
 

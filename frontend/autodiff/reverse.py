@@ -5,8 +5,8 @@
     dX(c, y) = sum[o, y_1, k if 2*y_1 + k == y] dY(o=o, y=y_1) * W(o=o, c=c, k=k)
 
 A read of an array through an access contributes to its adjoint a sum over the inverse of the access.  Contributions are
-added up where the cell is: every adjoint is a gather.  Derivatives of scalars are `polyhedral.derivatives`, inverses of
-accesses `inverse`.
+added up where the cell is: every adjoint is a gather.  Derivatives of scalars are `polyhedral.ir.derivatives`, inverses
+of accesses `inverse`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from frontend.autodiff.naming import apart, fresh
 from frontend.autodiff.reductions import Reduced, others, winner
 from frontend.autodiff.rules import Copy, copied
 from frontend.recorded import Rule
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine, Condition
-from polyhedral.derivatives import Branch, Terms, add, cast, constant, gradients, selected
-from polyhedral.dtypes import DType, accumulator
 from polyhedral.errors import Location, Remark, Unsupported
-from polyhedral.expr import Expr
-from polyhedral.instances import branch_conditions
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE, Affine, Condition
+from polyhedral.ir.derivatives import Branch, Terms, add, cast, constant, gradients, selected
+from polyhedral.ir.dtypes import DType, accumulator
+from polyhedral.ir.expr import Expr
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.sets.instances import branch_conditions
 
 INLINE = 24
 """Distinct parts up to which an adjoint without a sum is written out where it is read, if it is cheap."""

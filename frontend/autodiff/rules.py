@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from frontend.autodiff.naming import apart, fresh
 from frontend.recorded import Rule
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.expr import Expr
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.expr import Expr
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ from frontend.memory import Strided
 from frontend.module import Module
 from frontend.results import flat
 from frontend.staged import Lowered
-from polyhedral import affine as aff
-from polyhedral.affine import Affine
-from polyhedral.derivatives import is_smooth
-from polyhedral.dtypes import DType
 from polyhedral.errors import ArgumentError, OrderError, Unsupported
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.derivatives import is_smooth
+from polyhedral.ir.dtypes import DType
 
 Orders = tuple[tuple[str, ...], ...]
 Structure = str | tuple[Any, ...]

@@ -16,8 +16,8 @@ import numpy as np
 from frontend.arguments import is_integer
 from frontend.interop.boundary import Boundary, Operand, Outcome, arranged, bound_call, required
 from frontend.interop.xla import Kernel, handler
-from polyhedral import dtypes
 from polyhedral.errors import ArgumentError, DtypeError, Unsupported
+from polyhedral.ir import dtypes
 
 
 def jax_function(b: Boundary) -> Callable[..., Any]:

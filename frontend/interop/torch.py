@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from frontend.interop.boundary import Boundary, Operand, arranged, bound_call, required
 from frontend.memory import Strided
-from polyhedral.dtypes import BY_NAME, DType
 from polyhedral.errors import ArgumentError, DtypeError, Unsupported
+from polyhedral.ir.dtypes import BY_NAME, DType
 
 _NAMES = {
     "bool": "bool", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "u8": "uint8", "u16": "uint16",

@@ -52,7 +52,7 @@ from frontend.lang.recorder import current, is_recording
 from frontend.lang.scalar import Scalar, ScalarType
 from frontend.lang.statements import assume, const, dims, fresh, let, loop, over, sequential, var, when
 from frontend.lang.trace import Returned, Trace
-from polyhedral.dtypes import (
+from polyhedral.ir.dtypes import (
     bf16,
     bool_,
     c64,

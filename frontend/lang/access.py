@@ -28,12 +28,12 @@ from frontend.lang.value import (
     of_condition,
 )
 from frontend.recorded import Padding, Reduction
-from polyhedral import affine as aff
-from polyhedral import dtypes as dt
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition
 from polyhedral.errors import ArgumentError, DimError, Unsupported
-from polyhedral.program import Array
+from polyhedral.ir import affine as aff
+from polyhedral.ir import dtypes as dt
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.program import Array
 
 
 def spoken(dim: str) -> str:

@@ -22,12 +22,12 @@ from frontend.lang.value import (
     of_affine,
     of_condition,
 )
-from polyhedral import affine as aff
-from polyhedral import dtypes as dt
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition
-from polyhedral.dtypes import DType
 from polyhedral.errors import DimError, DtypeError
+from polyhedral.ir import affine as aff
+from polyhedral.ir import dtypes as dt
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.dtypes import DType
 
 
 def binary(op: str, a: Value, b: Value) -> Value:

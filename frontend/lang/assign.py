@@ -13,12 +13,12 @@ from frontend.lang.arithmetic import negative, select
 from frontend.lang.location import here
 from frontend.lang.recorder import Recorder, extents
 from frontend.lang.value import Value, Weak, astype, derive
-from polyhedral import affine as aff
-from polyhedral import dtypes as dt
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
 from polyhedral.errors import ArgumentError, DimError, DtypeError, Unsupported
-from polyhedral.program import Array, Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import dtypes as dt
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Array, Role
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from frontend.lang.location import here
 from frontend.lang.naming import dim_names, name_of
 from frontend.lang.recorder import current
 from frontend.lang.value import coerce, must_lift
-from polyhedral import dtypes as dt
-from polyhedral import expr as ex
 from polyhedral.errors import UserError
+from polyhedral.ir import dtypes as dt
+from polyhedral.ir import expr as ex
 
 pi, e, inf, nan = math.pi, math.e, math.inf, math.nan
 

@@ -18,11 +18,11 @@ from frontend.lang.rules import record_rules
 from frontend.lang.value import Value, coerce, must_lift
 from frontend.recorded import Gradient
 from frontend.recorded import Tangent as Asked
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.derivatives import is_smooth
 from polyhedral.errors import ArgumentError, DimError, DtypeError
-from polyhedral.program import Array, Role
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.derivatives import is_smooth
+from polyhedral.ir.program import Array, Role
 
 Several = Sequence[Expr]
 

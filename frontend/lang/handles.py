@@ -33,11 +33,11 @@ from frontend.lang.value import (
     must_lift,
     of_affine,
 )
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.dtypes import DType
 from polyhedral.errors import ArgumentError, OrderError
-from polyhedral.program import Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.program import Role
 
 
 class _Signature:

@@ -12,8 +12,8 @@ from typing import cast
 from frontend.lang.access import spoken
 from frontend.lang.location import here
 from frontend.lang.value import Handle, Span, Value, as_affine, as_tuple, lift
-from polyhedral.affine import Affine
 from polyhedral.errors import DimError
+from polyhedral.ir.affine import Affine
 
 
 def name_of(dim: object) -> str:

@@ -15,8 +15,8 @@ from frontend.lang.access import braces
 from frontend.lang.arithmetic import binary, invert, negative, rounded
 from frontend.lang.location import here
 from frontend.lang.value import Handle, Value, derive, lift
-from polyhedral import expr as ex
 from polyhedral.errors import DtypeError, OrderError
+from polyhedral.ir import expr as ex
 
 
 class Operators(Handle):

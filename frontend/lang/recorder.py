@@ -18,12 +18,12 @@ from typing import Literal, Self, cast
 from frontend.lang.location import here
 from frontend.lang.value import Span, Value, Weak
 from frontend.recorded import Definition, Loop, Promise, Recorded, Recording, Reduction, Rule, Settled, unsided
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine, Condition
-from polyhedral.dtypes import DType
 from polyhedral.errors import InternalError, Location, UserError
-from polyhedral.program import Array, Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE, Affine, Condition
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.program import Array, Role
 
 Settle = Callable[[Recorded, Recording], Settled]
 Dims = tuple[tuple[str, Affine], ...]

@@ -26,12 +26,12 @@ from frontend.lang.value import (
     of_condition,
 )
 from frontend.recorded import Reduction
-from polyhedral import affine as aff
-from polyhedral import dtypes as dt
-from polyhedral import expr as ex
-from polyhedral.affine import Condition
-from polyhedral.dtypes import DType
 from polyhedral.errors import DimError, DtypeError
+from polyhedral.ir import affine as aff
+from polyhedral.ir import dtypes as dt
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Condition
+from polyhedral.ir.dtypes import DType
 
 
 def check_reduced(v: Value, op: str, dims: Iterable[str]) -> tuple[str, ...]:

@@ -19,9 +19,9 @@ from frontend.lang.location import here
 from frontend.lang.recorder import Recorder, current
 from frontend.lang.value import coerce, lift, must_lift
 from frontend.recorded import Rule
-from polyhedral.derivatives import is_smooth
 from polyhedral.errors import ArgumentError, DimError
-from polyhedral.program import Array, Role
+from polyhedral.ir.derivatives import is_smooth
+from polyhedral.ir.program import Array, Role
 
 
 @dataclass(frozen=True)

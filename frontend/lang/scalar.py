@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from polyhedral.dtypes import DType
+from polyhedral.ir.dtypes import DType
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from frontend.lang.naming import name_of, span_of
 from frontend.lang.recorder import Recorder, Stepped, current, default_float
 from frontend.lang.value import Span, as_affine, as_condition, dtype_of, lift, must_lift, of_affine
 from frontend.recorded import Loop
-from polyhedral import affine as aff
-from polyhedral import dtypes as dt
-from polyhedral.affine import Affine
-from polyhedral.dtypes import DType
 from polyhedral.errors import ArgumentError, DimError, DomainError, DtypeError
-from polyhedral.program import Array, Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import dtypes as dt
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.program import Array, Role
 
 
 @overload

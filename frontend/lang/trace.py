@@ -16,11 +16,11 @@ from frontend.lang.recorder import Recorder, Settle
 from frontend.lang.statements import constant
 from frontend.lang.value import Value, lift, of_affine
 from frontend.recorded import Recording, Reduction
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.dtypes import DType
 from polyhedral.errors import ArgumentError
-from polyhedral.program import Array, Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.program import Array, Role
 
 Returned = str | tuple["Returned", ...] | dict[str, "Returned"] | None
 """What a function returned, each value replaced by the name of the array that holds it."""

@@ -15,12 +15,12 @@ from typing import cast
 import numpy as np
 
 from frontend.lang.location import here
-from polyhedral import affine as aff
-from polyhedral import dtypes as dt
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Condition
-from polyhedral.dtypes import DType
 from polyhedral.errors import ArgumentError, DimError, DtypeError, Unsupported
+from polyhedral.ir import affine as aff
+from polyhedral.ir import dtypes as dt
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Condition
+from polyhedral.ir.dtypes import DType
 
 DEEPEST = 200
 """Expressions are walked recursively below; deeper ones are cut by `ph.let`."""

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine
-from polyhedral.dtypes import DType
-from polyhedral.isl import named
-from polyhedral.operands import Interval, interval
-from polyhedral.program import Array, Domain, Program, Role, Statement, touched
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE, Affine
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.operands import Interval, interval
+from polyhedral.ir.program import Array, Domain, Program, Role, Statement, touched
+from polyhedral.sets.isl import named
 
 Tree = int | tuple["Tree", "Tree"]
 """How factors were grouped by the text: numbers of factors, in pairs."""

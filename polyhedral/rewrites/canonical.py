@@ -14,10 +14,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
-from polyhedral.program import Array, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
+from polyhedral.ir.program import Array, Statement
 
 _COMMUTE = ("+", "*", "and", "or", "&", "|", "^", "==", "!=")
 """Operations that give the same bits either way round.  Minima do not, where zeros of both signs meet."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from polyhedral import expr as ex
-from polyhedral.program import Program, Statement, fresh, names
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Program, Statement, fresh, names
 
 
 def clone(p: Program, name: str, groups: Sequence[frozenset[str]]) -> tuple[Program, tuple[str, ...]]:

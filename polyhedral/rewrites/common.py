@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
 from polyhedral.errors import Remark
-from polyhedral.program import Array, Domain, Program, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Array, Domain, Program, Role, Statement
 from polyhedral.rewrites.canonical import Form, Forms
 
 _COSTLY = ("/", "**", "//", "%")

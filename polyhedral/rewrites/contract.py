@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
 from polyhedral.errors import Remark
-from polyhedral.operands import Interval
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.operands import Interval
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names
 from polyhedral.rewrites.algebra import (
     PER_CELL,
     Product,

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
 from polyhedral.errors import Remark
-from polyhedral.program import Program, Role, Statement
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Program, Role, Statement
 
 _OBSERVED = (Role.OUTPUT, Role.INOUT)
 

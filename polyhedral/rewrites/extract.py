@@ -6,7 +6,7 @@
                                                    out(y, x) = grown / total
 
 Alike up to the names of dims, over the same ranges, and evaluated whatever branch is taken.  Whether it pays is left to
-`polyhedral.once`.
+`polyhedral.whole.once`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine
-from polyhedral.prices import dear
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE, Affine
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.machine.prices import dear
 
 DEAR = 8.0
 """What divisions and functions take, in multiply-adds, from which on it is asked whether a value is made once."""

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from polyhedral import expr as ex
 from polyhedral.errors import Remark
-from polyhedral.operands import Interval
-from polyhedral.program import Access, Array, Program, Role, Statement, fresh, names
+from polyhedral.ir import expr as ex
+from polyhedral.ir.operands import Interval
+from polyhedral.ir.program import Access, Array, Program, Role, Statement, fresh, names
 from polyhedral.rewrites.algebra import (
     PER_CELL,
     Product,

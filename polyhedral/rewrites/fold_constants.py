@@ -16,14 +16,14 @@ from functools import cached_property
 
 import numpy as np
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.arithmetic import apply
-from polyhedral.dtypes import DType, bool_
 from polyhedral.errors import Remark
-from polyhedral.memory import convert
-from polyhedral.program import Array, Program, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.arithmetic import apply
+from polyhedral.ir.dtypes import DType, bool_
+from polyhedral.ir.memory import convert
+from polyhedral.ir.program import Array, Program, Role, Statement
 
 _LANES = 19
 """Constants are computed in so many lanes, whole vectors and a rest: elementary functions may differ between these."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.program import Array, Program, Role, Statement, reads
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Array, Program, Role, Statement, reads
 
 
 def fold_storage(p: Program) -> Program:

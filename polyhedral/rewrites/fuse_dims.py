@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.program import Access, Domain, Range, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Access, Domain, Range, Statement
 
 
 def fuse_dims(s: Statement, outer: str, inner: str, name: str) -> Statement:

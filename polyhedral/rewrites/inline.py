@@ -4,7 +4,7 @@
 V(k, o) = sum[r < 2] P(k, r) * W(k, r, o)
 M(o) = sum[k] R(k, o) * V(k, o)     ->     M(o) = sum[k] R(k, o) * muladd(P(r=1), W(r=1), P(r=0) * W(r=0))
 
-A short reduction is written out, in the order of its dims.  Whether it pays is left to `polyhedral.recompute`.
+A short reduction is written out, in the order of its dims.  Whether it pays is left to `polyhedral.whole.recompute`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import replace
 from itertools import product
 from math import prod
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.program import Array, Program, Role, Statement, reads
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Array, Program, Role, Statement, reads
 
 TERMS = 8
 """Terms up to which a reduction is written out."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine, Compare, Var
-from polyhedral.operands import box, interval
-from polyhedral.program import Domain, Program, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE, Affine, Compare, Var
+from polyhedral.ir.operands import box, interval
+from polyhedral.ir.program import Domain, Program, Role, Statement
 
 
 @dataclass(frozen=True)

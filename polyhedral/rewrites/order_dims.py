@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from polyhedral import affine as aff
-from polyhedral.affine import Affine
-from polyhedral.expr import Expr
-from polyhedral.program import Domain, Program, Statement, reads
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.expr import Expr
+from polyhedral.ir.program import Domain, Program, Statement, reads
 
 
 def order_dims(p: Program) -> Program:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Compare, Condition, Var
-from polyhedral.operands import Interval, box, interval
-from polyhedral.program import Domain, Program, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Compare, Condition, Var
+from polyhedral.ir.operands import Interval, box, interval
+from polyhedral.ir.program import Domain, Program, Statement
 from polyhedral.rewrites.algebra import product
 
 

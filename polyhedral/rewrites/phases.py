@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine, Compare, Condition, Var
 from polyhedral.errors import Remark
-from polyhedral.operands import Interval, box, interval
-from polyhedral.program import Access, Domain, Program, Range, Statement, fresh, names
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE, Affine, Compare, Condition, Var
+from polyhedral.ir.operands import Interval, box, interval
+from polyhedral.ir.program import Access, Domain, Program, Range, Statement, fresh, names
 from polyhedral.rewrites.pad_reads import pad_reads
 
 MOST = 16

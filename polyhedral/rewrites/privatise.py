@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.dtypes import DType
-from polyhedral.program import Access, Array, Domain, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import DType
+from polyhedral.ir.program import Access, Array, Domain, Range, Role, Statement
 
 
 @dataclass(frozen=True)

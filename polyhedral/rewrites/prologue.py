@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from polyhedral.program import Program, Role, Statement, reads
+from polyhedral.ir.program import Program, Role, Statement, reads
 
 
 @dataclass(frozen=True)

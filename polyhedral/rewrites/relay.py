@@ -21,12 +21,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine, Compare, Condition
-from polyhedral.layout import Layout, row_major
-from polyhedral.operands import Interval, Operand, along, interval
-from polyhedral.program import Access, Array, Domain, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE, Affine, Compare, Condition
+from polyhedral.ir.layout import Layout, row_major
+from polyhedral.ir.operands import Interval, Operand, along, interval
+from polyhedral.ir.program import Access, Array, Domain, Range, Role, Statement
 
 
 @dataclass(frozen=True)

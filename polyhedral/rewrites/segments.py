@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.cluster import components
 from polyhedral.errors import Remark
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.cluster import components
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names
 from polyhedral.rewrites.times import CannotCutError, Time, found
 
 COMBINED = {"sum": "+", "prod": "*", "max": "max", "min": "min"}

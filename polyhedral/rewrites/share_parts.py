@@ -5,7 +5,7 @@ A(i) = sum[k] exp(S(i, k) - M(i))                                  E(i, k) = exp
 B(i, k) = exp(S(i, k) - M(i)) * C(k)                ->             A(i) = sum[k] E,  B(i, k) = E * C(k)
 
 Wanted before differentiation: derivatives of the uses are then added up once, at the temporary, and go on from there
-together.  Whether it is worth its memory is left to `polyhedral.recompute`, which may inline it again.
+together.  Whether it is worth its memory is left to `polyhedral.whole.recompute`, which may inline it again.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.isl import named
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names
+from polyhedral.sets.isl import named
 
 COSTLY = ("/", "**")
 

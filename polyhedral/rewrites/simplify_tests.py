@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Condition
-from polyhedral.isl import NamedSet, named
-from polyhedral.program import Program, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Condition
+from polyhedral.ir.program import Program, Statement
+from polyhedral.sets.isl import NamedSet, named
 
 
 def simplify_tests(p: Program) -> Program:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polyhedral import affine as aff
-from polyhedral.program import Domain, Range, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import Domain, Range, Statement
 
 
 def split(s: Statement, dim: str, at: int, name: str) -> tuple[Statement, Statement]:

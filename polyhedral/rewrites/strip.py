@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE, Affine, Condition
-from polyhedral.program import Access, Domain, Range, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE, Affine, Condition
+from polyhedral.ir.program import Access, Domain, Range, Statement
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.cluster import components
-from polyhedral.program import Array, Program, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.cluster import components
+from polyhedral.ir.program import Array, Program, Role, Statement
 
 SHORT = 8
 """Steps below which nothing is gained."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from polyhedral.tree import Band, Filter, Leaf, Sequence, Tree
+from polyhedral.ir.tree import Band, Filter, Leaf, Sequence, Tree
 
 
 def distributions(tree: Tree) -> Iterator[Tree]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from polyhedral.tree import Band, Filter, Leaf, Local, Member, Promote, Run, Sequence, Stage, Tree, map_bands
+from polyhedral.ir.tree import Band, Filter, Leaf, Local, Member, Promote, Run, Sequence, Stage, Tree, map_bands
 
 
 def parallelise(tree: Tree) -> Tree:

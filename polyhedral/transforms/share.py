@@ -8,7 +8,7 @@ band i: parallel     ->      - band i: serial
                              - band i: serial
                                  B
 
-Which loops, and in which blocks, is left to `polyhedral.fusion`; that the order is kept, to the oracle.
+Which loops, and in which blocks, is left to `polyhedral.whole.fusion`; that the order is kept, to the oracle.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import assert_never
 
-from polyhedral import affine as aff
 from polyhedral.errors import Remark
-from polyhedral.instances import Family
-from polyhedral.program import Array, Program, reads
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import Array, Program, reads
+from polyhedral.ir.tree import Band, Filter, Fold, Leaf, Local, Member, Promote, Run, Stage, Tree
+from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.sets.instances import Family
 from polyhedral.transforms.parallel import serialise
-from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Promote, Run, Stage, Tree
-from polyhedral.tree import Sequence as InOrder
 
 NEST, OWN = "nest", "own"
 """What a remark about a nest has as data: how many loops its statements share; what array lies in its own memory."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Tiling: split a permutable band into loops over tiles and loops inside a tile.
 
-Whether the band may be tiled is the caller's question to `polyhedral.legality`; this only rewrites.
+Whether the band may be tiled is the caller's question to `polyhedral.oracle.legality`; this only rewrites.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from polyhedral.tree import Band, Member, Run
+from polyhedral.ir.tree import Band, Member, Run
 
 
 def tile(band: Band, sizes: Sequence[int]) -> Band:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polyhedral.tree import Band, Leaf, Promote, Run, Sequence, Tree, map_bands
+from polyhedral.ir.tree import Band, Leaf, Promote, Run, Sequence, Tree, map_bands
 
 
 def vectorise(tree: Tree) -> Tree:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polyhedral.affine import const
-from polyhedral.tree import Band, Member, Run
+from polyhedral.ir.affine import const
+from polyhedral.ir.tree import Band, Member, Run
 
 
 def wavefront(band: Band) -> Band:

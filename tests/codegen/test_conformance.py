@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from frontend.options import Options
-from polyhedral.interpreter import run
+from polyhedral.ir.interpreter import run
 from tests.programs import CASES
 from tests.running import agree, run_c
 from tests.strategies import inputs_for

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from frontend.options import Options
-from polyhedral.program import Program
-from polyhedral.reader import parse
+from polyhedral.ir.program import Program
+from polyhedral.text.reader import parse
 from tests.running import run_c
 
 VALUE = """

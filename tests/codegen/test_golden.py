@@ -15,8 +15,8 @@ import pytest
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral.layout import row_major
-from polyhedral.program import Role
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Role
 from tests.programs import ZOO
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -16,7 +16,7 @@ from frontend import driver
 from frontend.options import Options
 from frontend.timing import native
 from polyhedral.errors import Remark
-from polyhedral.target import Target, host
+from polyhedral.machine.target import Target, host
 
 PACE = Pace(3.6e9, 1.97, 1.78, 4.04, (105.3, 57.4, 29.6), 11.51, 10.43)
 MEASURED = machine.Measured(PACE, 4, 20.0, "2026-01-01T00:00:00+00:00")

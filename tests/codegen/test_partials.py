@@ -8,12 +8,12 @@ import pytest
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.legality import violation
-from polyhedral.program import Program, specialise
-from polyhedral.reader import parse
-from polyhedral.tree import Run, bands
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, specialise
+from polyhedral.ir.tree import Run, bands
+from polyhedral.oracle.legality import violation
+from polyhedral.text.reader import parse
 from tests.programs import CASES
 from tests.properties.mutants import LEAF, band, sequence
 from tests.running import agree, run_c

@@ -15,11 +15,11 @@ from codegen.runtime.native import address
 from codegen.shuffles import Woven, weave
 from frontend import driver
 from frontend.options import Options
-from polyhedral import target
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.program import Program, Role
-from polyhedral.reader import parse
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, Role
+from polyhedral.machine import target
+from polyhedral.text.reader import parse
 from tests.programs import CASES
 from tests.running import agree, run_c
 from tests.strategies import inputs_for

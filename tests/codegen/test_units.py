@@ -14,9 +14,9 @@ from codegen.runtime.cc import compile_shared
 from codegen.units import FUNCTION, LONG, MOST, SHARE, Piece, functions
 from frontend import driver
 from frontend.options import Options
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.program import Role, specialise
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Role, specialise
 from tests.chains import drawn
 from tests.programs import CASES
 from tests.running import agree, run_c

@@ -10,11 +10,11 @@ import pytest
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral import target
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.program import Program, Role
-from polyhedral.reader import parse
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, Role
+from polyhedral.machine import target
+from polyhedral.text.reader import parse
 from tests.running import agree, run_c
 from tests.strategies import inputs_for
 

@@ -25,11 +25,11 @@ from frontend.buffers import buffer
 from frontend.driver import Built
 from frontend.on_device import OnDevice
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral.device import Device
 from polyhedral.errors import ToolchainError
-from polyhedral.layout import row_major
-from polyhedral.program import Program, Role, specialise
+from polyhedral.ir import affine as aff
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, Role, specialise
+from polyhedral.machine.device import Device
 
 WORDS = Path(__file__).parent / "host"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from polyhedral.errors import ToolchainError
-from polyhedral.interpreter import run
+from polyhedral.ir.interpreter import run
 from tests.device.on_host import executed, lowered, run_on_host
 from tests.programs import CASES
 from tests.running import agree

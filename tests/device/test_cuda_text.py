@@ -21,11 +21,11 @@ from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
 from frontend import driver
 from frontend.driver import Built
 from frontend.options import Options
-from polyhedral.device import H100
 from polyhedral.errors import ToolchainError
-from polyhedral.layout import row_major
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Role, specialise
+from polyhedral.machine.device import H100
 from polyhedral.pipeline import map_onto
-from polyhedral.program import Role, specialise
 from tests.programs import CASES
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -15,10 +15,10 @@ from codegen.launch import Axis, Launch
 from codegen.runtime import cuda, nvcc, opencl
 from codegen.runtime.cache import Cache
 from frontend.on_device import grid_of
-from polyhedral import affine as aff
-from polyhedral.device import GENERIC
 from polyhedral.dim import i, k
 from polyhedral.errors import ToolchainError
+from polyhedral.ir import affine as aff
+from polyhedral.machine.device import GENERIC
 
 
 @ph.function(A="i k", B="k j", returns="i j")

@@ -13,13 +13,13 @@ from codegen.launch import DeviceSource
 from frontend import lang as ph
 from frontend.assemble import assemble
 from frontend.infer import settle
-from polyhedral.device import H100
 from polyhedral.dim import c, k, kx, ky, x, y
-from polyhedral.interpreter import run
-from polyhedral.legality import violation
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program, specialise
+from polyhedral.ir.tree import Filter, Leaf, Local, Sequence, Tree, render
+from polyhedral.machine.device import H100
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import map_onto
-from polyhedral.program import Program, specialise
-from polyhedral.tree import Filter, Leaf, Local, Sequence, Tree, render
 from tests.device.on_host import run_on_host
 from tests.running import agree
 from tests.strategies import inputs_for

@@ -11,10 +11,10 @@ import pytest
 import polyhedral as ph
 from frontend.assemble import assemble
 from frontend.infer import settle
-from polyhedral import affine as aff
 from polyhedral.dim import i
-from polyhedral.interpreter import run
-from polyhedral.program import Program
+from polyhedral.ir import affine as aff
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program
 from tests.device.test_opencl import run_opencl
 from tests.running import agree
 from tests.strategies import inputs_for

@@ -18,14 +18,14 @@ from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
 from frontend import lang as ph
 from frontend.assemble import assemble
 from frontend.infer import settle
-from polyhedral.device import H100
 from polyhedral.dim import c, k, kx, ky, q, x, y
 from polyhedral.errors import ToolchainError
-from polyhedral.interpreter import run
-from polyhedral.legality import violation
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program, specialise
+from polyhedral.ir.tree import Band, Run, map_bands, render
+from polyhedral.machine.device import H100
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import map_onto
-from polyhedral.program import Program, specialise
-from polyhedral.tree import Band, Run, map_bands, render
 from tests.device.on_host import executed, lowered
 from tests.running import agree
 from tests.strategies import inputs_for

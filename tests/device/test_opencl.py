@@ -16,10 +16,10 @@ from codegen.launch import DeviceSource
 from frontend import driver
 from frontend.buffers import buffer
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.program import Program, Role, specialise
+from polyhedral.ir import affine as aff
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, Role, specialise
 from tests.programs import CASES
 from tests.running import agree
 from tests.strategies import inputs_for

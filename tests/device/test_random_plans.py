@@ -19,16 +19,16 @@ from frontend import driver
 from frontend.buffers import buffer
 from frontend.on_device import OnDevice
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral.block_chooser import choose_blocks
-from polyhedral.block_plan import BlockPlan, Cut
-from polyhedral.interpreter import run
-from polyhedral.layout import choose
-from polyhedral.mapping import divide_statement
+from polyhedral.devices.chooser import choose_blocks
+from polyhedral.devices.mapping import divide_statement
+from polyhedral.devices.plan import BlockPlan, Cut
+from polyhedral.ir import affine as aff
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import choose
+from polyhedral.ir.program import Program, Role, Statement, reads, specialise
 from polyhedral.pipeline import analyze
-from polyhedral.program import Program, Role, Statement, reads, specialise
-from polyhedral.schedule import Options as Choice
-from polyhedral.schedule import schedule
+from polyhedral.scheduling.schedule import Options as Choice
+from polyhedral.scheduling.schedule import schedule
 from tests.programs import CASES
 from tests.properties.schedules import interned
 from tests.running import agree

@@ -12,11 +12,11 @@ import pytest
 
 from frontend.assemble import assemble
 from frontend.infer import settle
-from polyhedral.device import H100
 from polyhedral.dim import i, k
-from polyhedral.interpreter import run
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program, specialise
+from polyhedral.machine.device import H100
 from polyhedral.pipeline import map_onto
-from polyhedral.program import Program, specialise
 from tests.device.on_host import run_on_host
 from tests.running import agree
 from tests.strategies import inputs_for

@@ -14,7 +14,7 @@ import polyhedral as ph
 from frontend.infer import settle
 from frontend.lang import Trace
 from polyhedral.dim import c, i, j, k, t, x, y
-from polyhedral.program import Role
+from polyhedral.ir.program import Role
 
 
 class Scene:

@@ -11,7 +11,7 @@ from frontend import lang as ph
 from frontend.infer import settle
 from polyhedral.dim import c, i, j, k, t, x, y
 from polyhedral.errors import InternalError, PolyhedralError
-from polyhedral.program import Role
+from polyhedral.ir.program import Role
 
 
 class Scene:

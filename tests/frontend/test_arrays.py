@@ -17,8 +17,8 @@ import xarray as xr
 
 from frontend import arrays
 from frontend.arrays import Array, Ordered, array, names_of
-from polyhedral import dtypes
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
+from polyhedral.ir import dtypes
 
 
 @dataclass(frozen=True)

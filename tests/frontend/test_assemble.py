@@ -13,10 +13,10 @@ import pytest
 from frontend import lang as ph
 from frontend.assemble import assemble
 from frontend.infer import settle
-from polyhedral import expr as ex
 from polyhedral.dim import i, j, k, t, x, y
-from polyhedral.interpreter import run
-from polyhedral.program import Program, Role
+from polyhedral.ir import expr as ex
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program, Role
 from tests.zoo_language import ZOO, Case, record
 
 

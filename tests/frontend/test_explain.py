@@ -15,9 +15,9 @@ from frontend.options import from_environment
 from frontend.units import cycles
 from frontend.usage import UsageError
 from frontend.why import CAUSES
-from polyhedral.cycles import Prediction
 from polyhedral.dim import j, k, t, x, y
 from polyhedral.errors import ArgumentError
+from polyhedral.plans.cycles import Prediction
 
 
 @ph.function(u0="x")
@@ -103,7 +103,7 @@ program turned
   temporary T: f32[y: 256, x: 256]
   output Y: f32[y: 256, x: 256]
   output s: f32[y: 256]
-  T: for y < 256, x < 256: T = exp(X)
+  T: for y < 256, x < 256: T = exp(exp(exp(exp(X))))
   Y: for y < 256, x < 256 at (1): Y = T + T(y=x, x=y)
   s: for y < 256 at (2): s = sum[x < 256] T
 """

@@ -13,8 +13,8 @@ from frontend.hints import Hints, hints
 from frontend.staged import Lowered, lower
 from polyhedral.dim import i, j, t, x
 from polyhedral.errors import ArgumentError, DimError, LegalityError
-from polyhedral.interpreter import run
-from polyhedral.tree import Run, bands
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.tree import Run, bands
 from tests.programs import CASES
 from tests.running import agree
 from tests.strategies import inputs_for

@@ -8,12 +8,12 @@ import pytest
 
 from frontend.infer import inside, settle
 from frontend.recorded import Loop, Padding, Recorded, Recording, Reduction
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, at_least, both, const, equal, size, var
-from polyhedral.dtypes import f32, i64
 from polyhedral.errors import DimError, DomainError
-from polyhedral.program import Array, Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, at_least, both, const, equal, size, var
+from polyhedral.ir.dtypes import f32, i64
+from polyhedral.ir.program import Array, Role
 
 
 def array(name: str, dims: str = "", **extents: Affine) -> Array:

@@ -10,8 +10,8 @@ import pytest
 from frontend import lang as ph
 from frontend.assemble import assemble
 from frontend.infer import settle
-from polyhedral import interpreter
 from polyhedral.dim import kx, x
+from polyhedral.ir import interpreter
 from tests.zoo_language import ZOO, Case, record
 
 

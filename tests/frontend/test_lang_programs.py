@@ -9,9 +9,9 @@ import pytest
 from frontend import lang as ph
 from frontend.infer import settle
 from frontend.recorded import Padding, Reduction
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.program import Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Role
 from tests.zoo_language import ZOO, conv_strided, record
 
 

@@ -14,11 +14,11 @@ import pytest
 from frontend import lang as ph
 from frontend.infer import settle
 from frontend.recorded import Reduction
-from polyhedral import affine as aff
 from polyhedral import dim as dims_module
-from polyhedral import expr as ex
 from polyhedral.dim import c, i, j, k, t, x, y
-from polyhedral.program import Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Role
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ from frontend import draw, draw_graph, show
 from frontend.draw_cells import Cells, layout_svg
 from frontend.staged import Lowered, lower
 from frontend.svg import Picture, bundle, escaped
-from polyhedral import expr as ex
 from polyhedral.dim import k
 from polyhedral.errors import ArgumentError, PolyhedralError
-from polyhedral.instances import Kind, families
-from polyhedral.program import Access, Program, Role
-from polyhedral.storage import steps
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Access, Program, Role
+from polyhedral.sets.instances import Kind, families
+from polyhedral.whole.storage import steps
 from tests.polyhedral.test_storage import drawn, pipeline
 from tests.programs import CASES
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A sum over part of each anti-diagonal: in its adjoint the bound of a dim depended on the dim itself (PH900)."""
 
-from polyhedral.reader import parse
+from polyhedral.text.reader import parse
 from tests.adjoints import near, products
 from tests.strategies import inputs_for
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from polyhedral.isl_schedule import isl_schedule
-from polyhedral.legality import violation
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze
-from polyhedral.reader import parse
+from polyhedral.sets.isl_schedule import isl_schedule
+from polyhedral.text.reader import parse
 
 
 def test_any_budget_gives_a_schedule_or_none():

@@ -11,11 +11,11 @@ from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import address, load
 from frontend import driver
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral.instances import families
-from polyhedral.layout import row_major
-from polyhedral.reader import parse
-from polyhedral.tree import Run
+from polyhedral.ir import affine as aff
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.tree import Run
+from polyhedral.sets.instances import families
+from polyhedral.text.reader import parse
 
 TEXT = """
 program branches

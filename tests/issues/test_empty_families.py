@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 
 from frontend.options import Options
-from polyhedral.interpreter import run
-from polyhedral.isl_schedule import frame, isl_schedule
-from polyhedral.legality import violation
+from polyhedral.ir.interpreter import run
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze
-from polyhedral.reader import parse
+from polyhedral.sets.isl_schedule import frame, isl_schedule
+from polyhedral.text.reader import parse
 from tests.running import run_c
 
 TEXT = """

@@ -5,10 +5,10 @@ those before it among them, so that isl found no schedule.
 
 from __future__ import annotations
 
-from polyhedral.isl_schedule import isl_schedule
-from polyhedral.legality import violation
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze
-from polyhedral.reader import parse
+from polyhedral.sets.isl_schedule import isl_schedule
+from polyhedral.text.reader import parse
 
 TEXT = """
 program restarted

@@ -13,12 +13,12 @@ from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import address, load
 from frontend import driver
 from frontend.options import Options
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
 from polyhedral.pipeline import analyze
-from polyhedral.reader import parse
-from polyhedral.register_nest import register_nest
-from polyhedral.register_plan import Loop, RegisterPlan
+from polyhedral.plans.register_plan import Loop, RegisterPlan
+from polyhedral.scheduling.register_nest import register_nest
+from polyhedral.text.reader import parse
 
 TEXT = """
 program windows

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from polyhedral import affine as aff
-from polyhedral.legality import violation
-from polyhedral.reader import parse
-from polyhedral.tree import Band, Leaf, Member, Run
+from polyhedral.ir import affine as aff
+from polyhedral.ir.tree import Band, Leaf, Member, Run
+from polyhedral.oracle.legality import violation
+from polyhedral.text.reader import parse
 
 
 @pytest.mark.parametrize("run", [Run.PARALLEL, Run.VECTOR])

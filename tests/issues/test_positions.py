@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral.instances import families
-from polyhedral.interpreter import run
-from polyhedral.legality import violation
-from polyhedral.reader import parse
-from polyhedral.schedule import original
-from polyhedral.tree import Band, Filter, Leaf, Member, Sequence
+from polyhedral.ir import affine as aff
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.tree import Band, Filter, Leaf, Member, Sequence
+from polyhedral.oracle.legality import violation
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.instances import families
+from polyhedral.text.reader import parse
 from tests.running import run_c
 
 SAME = """

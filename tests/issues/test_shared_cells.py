@@ -9,14 +9,14 @@ import pytest
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral.instances import families
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.legality import violation
-from polyhedral.program import Program
-from polyhedral.reader import parse
-from polyhedral.register_nest import register_nest
-from polyhedral.register_plan import Loop, RegisterPlan
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program
+from polyhedral.oracle.legality import violation
+from polyhedral.plans.register_plan import Loop, RegisterPlan
+from polyhedral.scheduling.register_nest import register_nest
+from polyhedral.sets.instances import families
+from polyhedral.text.reader import parse
 from tests.running import agree, run_c
 from tests.strategies import inputs_for
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from frontend.options import Options
-from polyhedral.interpreter import run
-from polyhedral.reader import parse
+from polyhedral.ir.interpreter import run
+from polyhedral.text.reader import parse
 from tests.running import run_c
 
 

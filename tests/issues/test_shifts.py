@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from frontend.options import Options
-from polyhedral.interpreter import run
-from polyhedral.reader import parse
+from polyhedral.ir.interpreter import run
+from polyhedral.text.reader import parse
 from tests.running import run_c
 
 

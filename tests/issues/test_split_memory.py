@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Closed, in `polyhedral.fusion`: isl moves what runs in the last block only behind the shared loop, and it then read
-memory that another iteration had for itself.
+"""Closed, in `polyhedral.whole.fusion`: isl moves what runs in the last block only behind the shared loop, and it then
+read memory that another iteration had for itself.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import pytest
 from codegen.lower import TakenApartError, lower
 from frontend import driver
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral.fusion import nests
-from polyhedral.interpreter import run
-from polyhedral.isl_schedule import frame
-from polyhedral.layout import row_major
-from polyhedral.reader import parse
-from polyhedral.target import Target
-from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Run, local_arrays
-from polyhedral.tree import Sequence as InOrder
+from polyhedral.ir import affine as aff
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.tree import Band, Filter, Fold, Leaf, Local, Member, Run, local_arrays
+from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.machine.target import Target
+from polyhedral.sets.isl_schedule import frame
+from polyhedral.text.reader import parse
+from polyhedral.whole.fusion import nests
 from tests.running import run_c
 
 TEXT = """
@@ -47,8 +47,8 @@ def test_what_runs_in_one_block_shares_no_memory():
 
 def test_what_isl_takes_apart_runs_without(monkeypatch: pytest.MonkeyPatch):
     """Where nothing foresees it, the kernel is made again, and a remark says so."""
-    monkeypatch.setattr("polyhedral.fusion._in_step", lambda q, loop: True)
-    monkeypatch.setattr("polyhedral.fusion._again", lambda *given: -1.0)
+    monkeypatch.setattr("polyhedral.whole.fusion._in_step", lambda q, loop: True)
+    monkeypatch.setattr("polyhedral.whole.fusion._again", lambda *given: -1.0)
     p = parse(TEXT)
     layouts = {a.name: row_major(a) for a in p.arrays if a.name != "T"}
     built = driver.lower(p, layouts, Options(threads=1, plan_above=1 << 40))

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 import polyhedral as ph
 from frontend.options import Options
-from polyhedral import assignment, least
-from polyhedral import zero_one as zo
-from polyhedral.assignment import Problem, as_costs, assign, greedy, problem, solved
-from polyhedral.interpreter import run
-from polyhedral.lane_prices import Lanes
-from polyhedral.layout import choose, row_major
-from polyhedral.least import Costs, Table
-from polyhedral.program import Program, Role
-from polyhedral.reader import parse
-from polyhedral.target import Target
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import choose, row_major
+from polyhedral.ir.program import Program, Role
+from polyhedral.machine.target import Target
+from polyhedral.text.reader import parse
+from polyhedral.whole import assignment, least
+from polyhedral.whole import zero_one as zo
+from polyhedral.whole.assignment import Problem, as_costs, assign, greedy, problem, solved
+from polyhedral.whole.lane_prices import Lanes
+from polyhedral.whole.least import Costs, Table
 from tests.running import agree, run_c
 from tests.strategies import inputs_for, programs
 
@@ -258,7 +258,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str], no_elimination: N
 def test_the_same_in_every_process():
     code = (
         "from tests.polyhedral.test_assignment import *\n"
-        "from polyhedral import least\n"
+        "from polyhedral.whole import least\n"
         "found = [assign(chain(3), {}, Target())]\n"
         "least.CELLS = 0\n"
         "found.append(assign(chain(2), {}, Target()))\n"

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pytest
 
-from polyhedral.barriers import Step, place
+from polyhedral.oracle.barriers import Step, place
 
 ROUNDS = 4
 

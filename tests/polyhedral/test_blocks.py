@@ -17,16 +17,16 @@ import pytest
 from codegen import loops as lp
 from frontend import driver
 from frontend.options import Options
-from polyhedral.blocks import Blocks, blocks
 from polyhedral.errors import InternalError
-from polyhedral.interpreter import run
-from polyhedral.layout import choose
-from polyhedral.legality import violation
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import choose
+from polyhedral.ir.program import Program, Role
+from polyhedral.machine.target import Target
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze
-from polyhedral.program import Program, Role
-from polyhedral.reader import parse
-from polyhedral.schedule import schedule
-from polyhedral.target import Target
+from polyhedral.plans.blocks import Blocks, blocks
+from polyhedral.scheduling.schedule import schedule
+from polyhedral.text.reader import parse
 from polyhedral.transforms.share import Nest, Shared
 from tests.properties.test_fused import changed, misses
 from tests.running import run_c
@@ -152,10 +152,10 @@ def test_odd_values_stay_in_the_rows_that_see_them(guard: str, monkeypatch: pyte
 def test_changed_nests_are_refused_or_right(monkeypatch: pytest.MonkeyPatch):
     """A planned nest, and what a change of it does, as the oracle and the executor see it."""
     rng = random.Random(0)
-    monkeypatch.setattr("polyhedral.blocks.LARGE", 0.0)
-    monkeypatch.setattr("polyhedral.blocks.LEAST", 1)
-    monkeypatch.setattr("polyhedral.blocks.LARGEST", 2)
-    monkeypatch.setattr("polyhedral.blocked._pays", lambda *_: True)
+    monkeypatch.setattr("polyhedral.plans.blocks.LARGE", 0.0)
+    monkeypatch.setattr("polyhedral.plans.blocks.LEAST", 1)
+    monkeypatch.setattr("polyhedral.plans.blocks.LARGEST", 2)
+    monkeypatch.setattr("polyhedral.plans.blocked._pays", lambda *_: True)
     refused = kept = 0
     for guard in (CAUSAL, "t <= s and s <= t + 1", ""):
         p = parse(_WHOLE.replace("GUARD", f" if {guard}" if guard else ""))

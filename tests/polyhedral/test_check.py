@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.checks import check, violation
-from polyhedral.dtypes import f32, i8, i32
+from polyhedral.checks.check import check, violation
 from polyhedral.errors import ArgumentError, BoundsError, DimError, DomainError, DtypeError, OrderError, UserError
-from polyhedral.interpreter import run
-from polyhedral.program import specialise
-from polyhedral.reader import parse
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import f32, i8, i32
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import specialise
+from polyhedral.text.reader import parse
 from tests.programs import CASES, ZOO
 from tests.strategies import inputs_for, programs
 

@@ -7,11 +7,11 @@ import islpy as isl
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from polyhedral.dependences import Why, analyse
-from polyhedral.isl_schedule import frame
-from polyhedral.program import Program, specialise
-from polyhedral.reader import parse
-from polyhedral.text import to_text
+from polyhedral.ir.program import Program, specialise
+from polyhedral.sets.dependences import Why, analyse
+from polyhedral.sets.isl_schedule import frame
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
 from tests.programs import CASES
 from tests.properties.enumerated import Pair, ordered_pairs
 from tests.strategies import programs

@@ -14,19 +14,19 @@ import pytest
 import polyhedral as ph
 from frontend import driver
 from frontend.options import Options
-from polyhedral import fusion
-from polyhedral import schedule as scheduling
 from polyhedral.dim import k
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.legality import violation
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program
+from polyhedral.ir.tree import Local, local_arrays, regions
+from polyhedral.machine.target import Target
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze, plan
-from polyhedral.program import Program
-from polyhedral.reader import parse
-from polyhedral.schedule import Schedule
-from polyhedral.target import Target
+from polyhedral.scheduling import schedule as scheduling
+from polyhedral.scheduling.schedule import Schedule
+from polyhedral.text.reader import parse
 from polyhedral.transforms.share import Nest, Shared
-from polyhedral.tree import Local, local_arrays, regions
+from polyhedral.whole import fusion
 from tests.running import agree, run_c
 from tests.strategies import inputs_for
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from polyhedral import affine as aff
 from polyhedral.errors import ArgumentError, BoundsError, DimError, DomainError, DtypeError
-from polyhedral.evaluate import points
-from polyhedral.interpreter import cell_domain, run
-from polyhedral.reader import parse
+from polyhedral.ir import affine as aff
+from polyhedral.ir.evaluate import points
+from polyhedral.ir.interpreter import cell_domain, run
+from polyhedral.text.reader import parse
 from tests.programs import CASES
 from tests.strategies import inputs_for, programs
 

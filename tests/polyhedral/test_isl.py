@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyhedral import affine as aff
-from polyhedral.affine import Affine, Condition
-from polyhedral.isl import NamedSet, named
-from polyhedral.isl_schedule import budget, frame, isl_schedule
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine, Condition
 from polyhedral.pipeline import analyze
-from polyhedral.reader import parse
+from polyhedral.sets.isl import NamedSet, named
+from polyhedral.sets.isl_schedule import budget, frame, isl_schedule
+from polyhedral.text.reader import parse
 
 LOW, HIGH = -2, 5
 BOX = aff.both(*(aff.between(LOW, aff.var(d), aff.const(HIGH)) for d in "xy"))

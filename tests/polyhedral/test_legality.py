@@ -6,16 +6,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from polyhedral import affine as aff
-from polyhedral.instances import families
-from polyhedral.isl_schedule import frame
-from polyhedral.legality import PRIME, Pairs, obligations, violation
-from polyhedral.program import Program, specialise
-from polyhedral.reader import parse
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import Program, specialise
+from polyhedral.ir.tree import Band, Filter, Leaf, Member, Promote, Run, Sequence
+from polyhedral.oracle.legality import PRIME, Pairs, obligations, violation
 from polyhedral.rewrites.fold_storage import fold_storage
-from polyhedral.schedule import original
-from polyhedral.text import to_text
-from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Sequence
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.instances import families
+from polyhedral.sets.isl_schedule import frame
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
 from tests.polyhedral.test_dependences import HARD
 from tests.programs import CASES
 from tests.properties.enumerated import Instance, broken_pair, instances_of, ordered_pairs

@@ -13,18 +13,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from polyhedral import affine as aff
-from polyhedral.block_nest import block_nest
-from polyhedral.block_plan import BlockNest, BlockPlan, Cut
-from polyhedral.device import GENERIC, H100
-from polyhedral.instances import families
-from polyhedral.interpreter import run
-from polyhedral.layout import choose
-from polyhedral.legality import violation
-from polyhedral.mapping import divide_statement
+from polyhedral.devices.mapping import divide_statement
+from polyhedral.devices.nest import block_nest
+from polyhedral.devices.plan import BlockNest, BlockPlan, Cut
+from polyhedral.ir import affine as aff
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import choose
+from polyhedral.ir.program import Program, Statement, specialise
+from polyhedral.ir.tree import Band, Cells, Filter, Leaf, Member, Promote, Run, Sequence, Stage, Tree
+from polyhedral.machine.device import GENERIC, H100
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import map_onto
-from polyhedral.program import Program, Statement, specialise
-from polyhedral.tree import Band, Cells, Filter, Leaf, Member, Promote, Run, Sequence, Stage, Tree
+from polyhedral.sets.instances import families
 from tests.programs import CASES
 from tests.strategies import inputs_for
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.program import Role
-from polyhedral.reader import parse
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Role
 from polyhedral.rewrites.mask import mask
+from polyhedral.text.reader import parse
 from tests.running import agree, run_c
 
 EVERY = Options(threads=2, plan_above=1)

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral import target as machines
-from polyhedral.checks import check
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.once import made_once
-from polyhedral.program import Program, Role
-from polyhedral.reader import parse
+from polyhedral.checks.check import check
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, Role
+from polyhedral.ir.tree import local_arrays
+from polyhedral.machine import target as machines
+from polyhedral.machine.target import Target
 from polyhedral.rewrites.extract import extract, shared_values
-from polyhedral.target import Target
-from polyhedral.tree import local_arrays
+from polyhedral.text.reader import parse
+from polyhedral.whole.once import made_once
 from tests.running import agree, run_c
 from tests.strategies import inputs_for, programs
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from polyhedral.affine import TRUE, Compare, comparisons
-from polyhedral.program import specialise
+from polyhedral.checks.wellformed import require_wellformed
+from polyhedral.ir.affine import TRUE, Compare, comparisons
+from polyhedral.ir.program import specialise
 from polyhedral.rewrites.phases import phases
-from polyhedral.wellformed import require_wellformed
 
 GATHER = """program gather
   input dY: f64[y]

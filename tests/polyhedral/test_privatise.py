@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import polyhedral as ph
-from polyhedral import affine as aff
-from polyhedral import dtypes, interpreter
-from polyhedral import expr as ex
 from polyhedral.dim import i, j
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import dtypes, interpreter
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
 from polyhedral.rewrites.privatise import privatise
 
 I32 = dtypes.i32
@@ -53,7 +53,7 @@ def test_blocks_are_the_whole(op: str, rows: int, columns: int, kept: int, block
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("n", [64, 65, 97, 4099])
 def test_few_results_are_shared_out(n: int, threads: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("polyhedral.plan.PRIVATE", 8)
+    monkeypatch.setattr("polyhedral.plans.plan.PRIVATE", 8)
 
     @ph.function(X="i", A="k j", returns=("", "", "k"))
     def few(X, A):
@@ -71,7 +71,7 @@ def test_few_results_are_shared_out(n: int, threads: int, monkeypatch: pytest.Mo
 
 
 def test_a_nan_in_any_block_is_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("polyhedral.plan.PRIVATE", 8)
+    monkeypatch.setattr("polyhedral.plans.plan.PRIVATE", 8)
 
     @ph.function(X="i")
     def largest(X):
@@ -85,7 +85,7 @@ def test_a_nan_in_any_block_is_kept(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_strict_sum_stays_whole(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("polyhedral.plan.PRIVATE", 8)
+    monkeypatch.setattr("polyhedral.plans.plan.PRIVATE", 8)
 
     @ph.function(X="i")
     def total(X):

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from polyhedral import affine as aff
 from polyhedral.errors import ArgumentError, DimError, LegalityError
+from polyhedral.ir import affine as aff
 from polyhedral.pipeline import analyze
-from polyhedral.questions import Asked, fuse, parallel, tile, vectorise
-from polyhedral.reader import parse
+from polyhedral.questions.legal import Asked, fuse, parallel, tile, vectorise
+from polyhedral.text.reader import parse
 from tests.programs import ZOO
 
 JACOBI = parse("""

@@ -11,16 +11,16 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from frontend.options import Options
-from polyhedral.blocks import companies
-from polyhedral.checks import check
-from polyhedral.interpreter import run
-from polyhedral.program import Program, Role, reads
-from polyhedral.reader import parse
-from polyhedral.recompute import price, recompute
+from polyhedral.checks.check import check
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program, Role, reads
+from polyhedral.machine.target import Target
+from polyhedral.plans.blocks import companies
 from polyhedral.rewrites.clone import clone
 from polyhedral.rewrites.inline import inlinable, inline
-from polyhedral.target import Target
-from polyhedral.text import to_text
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
+from polyhedral.whole.recompute import price, recompute
 from tests.running import agree, run_c
 from tests.strategies import inputs_for, programs
 

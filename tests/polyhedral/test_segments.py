@@ -9,14 +9,14 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import polyhedral as ph
-from polyhedral.checks import check
+from polyhedral.checks.check import check
 from polyhedral.dim import i, j, k, t, x
-from polyhedral.dtypes import f64
-from polyhedral.program import Role, specialise
+from polyhedral.ir.dtypes import f64
+from polyhedral.ir.program import Role, specialise
 from polyhedral.rewrites import times
 from polyhedral.rewrites.segments import in_segments
 from polyhedral.rewrites.simplify_tests import simplify_tests
-from polyhedral.simplify import simplify
+from polyhedral.whole.simplify import simplify
 from tests.adjoints import promised
 from tests.strategies import inputs_for, programs
 from tests.zoo_language import gauss_seidel

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.checks import check
-from polyhedral.interpreter import run
-from polyhedral.program import Access, Domain, Program, Range, Role, Statement, reads
-from polyhedral.reader import parse
+from polyhedral.checks.check import check
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Access, Domain, Program, Range, Role, Statement, reads
 from polyhedral.rewrites import canonical
 from polyhedral.rewrites.canonical import Forms
 from polyhedral.rewrites.common import merge_common
-from polyhedral.text import to_text
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
 from tests.strategies import inputs_for, programs
 
 TWICE = """

@@ -9,16 +9,16 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from polyhedral import affine as aff
-from polyhedral import dtypes
-from polyhedral import expr as ex
-from polyhedral.dtypes import DType, bool_, f32, f64, i8, i32, i64
-from polyhedral.interpreter import run
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
-from polyhedral.reader import parse
+from polyhedral.ir import affine as aff
+from polyhedral.ir import dtypes
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import DType, bool_, f32, f64, i8, i32, i64
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
 from polyhedral.rewrites import fold_constants as module
 from polyhedral.rewrites.fold_constants import fold_constants
-from polyhedral.text import to_text
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
 
 CALLS = ("exp", "log", "sqrt", "tanh", "floor", "ceil", "round", "trunc", "erf", "sin")
 

@@ -9,16 +9,16 @@ from math import inf
 import numpy as np
 import pytest
 
-from polyhedral import affine as aff
-from polyhedral.checks import check
-from polyhedral.interpreter import run
-from polyhedral.program import Program, Role, Statement
-from polyhedral.reader import parse
+from polyhedral.checks.check import check
+from polyhedral.ir import affine as aff
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program, Role, Statement
 from polyhedral.rewrites import algebra, contract, contraction_order, factor
 from polyhedral.rewrites.contract import contract as contracted
 from polyhedral.rewrites.contraction_order import Network, best_order, direct
 from polyhedral.rewrites.factor import hoist_factors
-from polyhedral.text import to_text
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
 from tests.contractions import contraction, disagreement, values_for
 
 SEEDS = range(500)

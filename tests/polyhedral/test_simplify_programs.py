@@ -11,18 +11,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from polyhedral import expr as ex
-from polyhedral.checks import check
+from polyhedral.checks.check import check
 from polyhedral.errors import BoundsError, Remark
-from polyhedral.interpreter import run
-from polyhedral.program import Program, Role, specialise
-from polyhedral.reader import parse
+from polyhedral.ir import expr as ex
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program, Role, specialise
 from polyhedral.rewrites import dead
 from polyhedral.rewrites.contract import contract
 from polyhedral.rewrites.dead import drop_dead
 from polyhedral.rewrites.factor import hoist_factors
-from polyhedral.simplify import ROUNDS, STEPS, simplify
-from polyhedral.text import to_text
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
+from polyhedral.whole.simplify import ROUNDS, STEPS, simplify
 from tests.programs import CASES
 from tests.properties.batch import mismatch
 from tests.strategies import inputs_for, programs

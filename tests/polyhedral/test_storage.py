@@ -16,20 +16,20 @@ import pytest
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral.instances import families, references
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.program import Program, Role, specialise
-from polyhedral.reader import parse
-from polyhedral.schedule import original
-from polyhedral.sharing import conflict, together
-from polyhedral.simplify import simplify
-from polyhedral.storage import Life, Placement, Slot, lives, may_share, place, sharing, shortage, steps
+from polyhedral.ir import affine as aff
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, Role, specialise
+from polyhedral.ir.tree import Band, Filter, Leaf, Member, Run, Tree, map_bands, times
+from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.oracle.sharing import conflict, together
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.instances import families, references
+from polyhedral.text.reader import parse
 from polyhedral.transforms.parallel import parallelise
 from polyhedral.transforms.tile import tile
-from polyhedral.tree import Band, Filter, Leaf, Member, Run, Tree, map_bands, times
-from polyhedral.tree import Sequence as InOrder
+from polyhedral.whole.simplify import simplify
+from polyhedral.whole.storage import Life, Placement, Slot, lives, may_share, place, sharing, shortage, steps
 from tests.programs import CASES
 from tests.running import agree, run_c
 from tests.strategies import inputs_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from polyhedral.target import Target, detect, host
+from polyhedral.machine.target import Target, detect, host
 
 CPUINFO = """processor\t: 0
 vendor_id\t: {vendor}

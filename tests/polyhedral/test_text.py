@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from polyhedral.text.definitions import program, statement
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine, Floor, Var
-from polyhedral.definitions import program, statement
-from polyhedral.dtypes import ALL, bool_, f32, i8, i32, i64
 from polyhedral.errors import DimError, SyntaxProblem
-from polyhedral.interpreter import run
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
-from polyhedral.reader import DEPTH, parse
-from polyhedral.text import to_text
-from polyhedral.tokens import NESTING
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine, Floor, Var
+from polyhedral.ir.dtypes import ALL, bool_, f32, i8, i32, i64
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import DEPTH, parse
+from polyhedral.text.tokens import NESTING
 from tests.programs import CASES, ZOO
 from tests.strategies import programs
 

@@ -8,11 +8,11 @@ import pytest
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.operands import tied, typical
-from polyhedral.program import Program, Role
-from polyhedral.reader import parse
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.operands import tied, typical
+from polyhedral.ir.program import Program, Role
+from polyhedral.text.reader import parse
 from tests.running import agree, run_c
 
 EVERY = Options(threads=2, plan_above=1)

@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from polyhedral import affine as aff
-from polyhedral import candidates, tiles
-from polyhedral import expr as ex
-from polyhedral.affine import TRUE
-from polyhedral.layout import row_major
-from polyhedral.operands import operands, tied
-from polyhedral.program import Program, Range, Statement
-from polyhedral.target import Target
-from polyhedral.tiles import ALONE, Setting, Within
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import TRUE
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.operands import operands, tied
+from polyhedral.ir.program import Program, Range, Statement
+from polyhedral.machine.target import Target
+from polyhedral.plans import candidates, tiles
+from polyhedral.plans.tiles import ALONE, Setting, Within
 from tests.properties.test_random_plans import drawn
 
 MACHINES = (

@@ -6,17 +6,17 @@ from __future__ import annotations
 import pytest
 
 from codegen.lower import lower
-from polyhedral import affine as aff
-from polyhedral.instances import families
-from polyhedral.isl_schedule import frame, isl_schedule
-from polyhedral.legality import violation
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import specialise
+from polyhedral.ir.tree import Band, Filter, Leaf, Member, Promote, Run, Sequence, bands, map_bands
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze
-from polyhedral.program import specialise
-from polyhedral.schedule import original
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.instances import families
+from polyhedral.sets.isl_schedule import frame, isl_schedule
 from polyhedral.transforms.parallel import parallelise
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.wavefront import wavefront
-from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Sequence, bands, map_bands
 from tests.executor import Executor
 from tests.programs import CASES
 from tests.properties.enumerated import broken_pair, instances_of

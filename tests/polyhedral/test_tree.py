@@ -8,13 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polyhedral import affine as aff
-from polyhedral.instances import families
-from polyhedral.isl_schedule import frame, from_isl, isl_schedule, to_isl
-from polyhedral.pipeline import analyze
-from polyhedral.program import Program, specialise
-from polyhedral.schedule import original
-from polyhedral.tree import (
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import Program, specialise
+from polyhedral.ir.tree import (
     Band,
     Filter,
     Leaf,
@@ -31,6 +27,10 @@ from polyhedral.tree import (
     render,
     times,
 )  # fmt: skip
+from polyhedral.pipeline import analyze
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.instances import families
+from polyhedral.sets.isl_schedule import frame, from_isl, isl_schedule, to_isl
 from tests.programs import CASES
 from tests.properties.schedules import Proposals, transformed
 from tests.strategies import programs

@@ -24,14 +24,14 @@ from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import Native, address, load
 from frontend import driver
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral import expr as ex
 from polyhedral.errors import ToolchainError
-from polyhedral.evaluate import Evaluator, combiner, rows
-from polyhedral.interpreter import cell_domain
-from polyhedral.layout import Layout, runtime_stride
-from polyhedral.memory import Memory
-from polyhedral.program import Array, Program, Role, Statement
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.evaluate import Evaluator, combiner, rows
+from polyhedral.ir.interpreter import cell_domain
+from polyhedral.ir.layout import Layout, runtime_stride
+from polyhedral.ir.memory import Memory
+from polyhedral.ir.program import Array, Program, Role, Statement
 
 Arrays = Mapping[str, np.ndarray]
 GUARD = 16

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Dependences by enumeration: instances as Python tuples, no integer sets, nothing of `polyhedral.dependences`.
+"""Dependences by enumeration: instances as Python tuples, no integer sets, nothing of `polyhedral.sets.dependences`.
 
 Also the trace oracle: from the interpreter's access log alone, which order of instances keeps the program's meaning.
 """
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
-from polyhedral.evaluate import points
-from polyhedral.instances import Family, Kind, families
-from polyhedral.interpreter import cell_domain
-from polyhedral.program import Program, Role, Statement
-from polyhedral.tree import Run, Tree, times
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.evaluate import points
+from polyhedral.ir.interpreter import cell_domain
+from polyhedral.ir.program import Program, Role, Statement
+from polyhedral.ir.tree import Run, Tree, times
+from polyhedral.sets.instances import Family, Kind, families
 
 Point = tuple[int, ...]
 Instance = tuple[str, Point]

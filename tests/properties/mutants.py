@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from codegen import loops as lp
-from polyhedral import affine as aff
-from polyhedral.affine import Affine, Size, Var
-from polyhedral.instances import Kind, families
-from polyhedral.program import Program, specialise
-from polyhedral.reader import parse
-from polyhedral.schedule import original
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine, Size, Var
+from polyhedral.ir.program import Program, specialise
+from polyhedral.ir.tree import Band, Filter, Leaf, Member, Run, Tree, map_bands
+from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.instances import Kind, families
+from polyhedral.text.reader import parse
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.wavefront import wavefront
-from polyhedral.tree import Band, Filter, Leaf, Member, Run, Tree, map_bands
-from polyhedral.tree import Sequence as InOrder
 from tests.programs import CASES
 
 LEAF = Leaf()

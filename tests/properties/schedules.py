@@ -18,21 +18,21 @@ from codegen.c import Source, emit
 from codegen.lower import lower
 from frontend import driver
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.affine import Affine
 from polyhedral.errors import Unsupported
-from polyhedral.isl_schedule import isl_schedule
-from polyhedral.layout import Layout
-from polyhedral.legality import Pairs, obligations, violation
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.layout import Layout
+from polyhedral.ir.program import Array, Domain, Program, Range, Role, Statement
+from polyhedral.ir.tree import Band, Filter, Leaf, Member, Promote, Run, Tree, bands
+from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.machine.target import Target, host
+from polyhedral.oracle.legality import Pairs, obligations, violation
 from polyhedral.pipeline import Analyzed, analyze
-from polyhedral.program import Array, Domain, Program, Range, Role, Statement
-from polyhedral.schedule import original
-from polyhedral.target import Target, host
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.isl_schedule import isl_schedule
 from polyhedral.transforms.tile import tile
 from polyhedral.transforms.wavefront import wavefront
-from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Run, Tree, bands
-from polyhedral.tree import Sequence as InOrder
 from tests.properties.batch import Kernel, draw_strides, layouts_of
 
 COMPILED = {

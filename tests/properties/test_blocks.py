@@ -15,11 +15,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from polyhedral import blocked, blocks, plan
-from polyhedral.interpreter import run
-from polyhedral.program import Program
-from polyhedral.reader import parse
-from polyhedral.text import to_text
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program
+from polyhedral.plans import blocked, blocks, plan
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
 from tests.properties.batch import Batch
 from tests.properties.schedules import compiled
 from tests.properties.test_sanitizers import clean

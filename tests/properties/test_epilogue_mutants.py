@@ -12,14 +12,14 @@ from dataclasses import replace
 
 import pytest
 
-from polyhedral import affine as aff
-from polyhedral.isl_schedule import frame
-from polyhedral.legality import violation
-from polyhedral.program import Program
-from polyhedral.reader import parse
-from polyhedral.register_nest import register_nest
-from polyhedral.register_plan import Loop, RegisterPlan
-from polyhedral.tree import Band, Filter, Leaf, Member, Promote, Sequence, Tree
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import Program
+from polyhedral.ir.tree import Band, Filter, Leaf, Member, Promote, Sequence, Tree
+from polyhedral.oracle.legality import violation
+from polyhedral.plans.register_plan import Loop, RegisterPlan
+from polyhedral.scheduling.register_nest import register_nest
+from polyhedral.sets.isl_schedule import frame
+from polyhedral.text.reader import parse
 
 PLAN = RegisterPlan(
     "j", 4, (("i", 2),), ("k",), (Loop("i", 2), Loop("j", 4)), epilogue=("B", "C"), only=frozenset("TB")

@@ -16,14 +16,15 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 from codegen import crossed
-from polyhedral import affine as aff
-from polyhedral import candidates, chooser, epilogue, pipeline
-from polyhedral import expr as ex
-from polyhedral.dtypes import DType, bf16, f32, f64, i32, i64
-from polyhedral.interpreter import run
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
-from polyhedral.recompute import Recomputed
-from polyhedral.text import to_text
+from polyhedral import pipeline
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import DType, bf16, f32, f64, i32, i64
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.plans import candidates, chooser, epilogue
+from polyhedral.text.printer import to_text
+from polyhedral.whole.recompute import Recomputed
 from tests.properties.batch import Batch
 from tests.properties.schedules import compiled, interned
 from tests.strategies import inputs_for

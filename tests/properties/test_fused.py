@@ -17,18 +17,31 @@ from pathlib import Path
 from unittest.mock import patch
 
 from codegen.lower import lower
-from polyhedral import expr as ex
-from polyhedral import fusion
-from polyhedral import schedule as scheduling
 from polyhedral.errors import InternalError
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.legality import violation
+from polyhedral.ir import expr as ex
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program
+from polyhedral.ir.tree import (
+    Band,
+    Filter,
+    Fold,
+    Leaf,
+    Local,
+    Member,
+    Promote,
+    Run,
+    Sequence,
+    Tree,
+    local_arrays,
+    render,
+)
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze, plan
-from polyhedral.program import Program
-from polyhedral.text import to_text
+from polyhedral.scheduling import schedule as scheduling
+from polyhedral.text.printer import to_text
 from polyhedral.transforms.share import taken
-from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Promote, Run, Sequence, Tree, local_arrays, render
+from polyhedral.whole import fusion
 from tests.chains import drawn
 from tests.executor import Executor, OutOfBoundsError
 from tests.properties.batch import Batch, same

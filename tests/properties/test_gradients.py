@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 import polyhedral as ph
 from frontend.autodiff import reverse
 from frontend.autodiff.inverse import inverse
-from polyhedral import affine as aff
-from polyhedral import expr as ex
 from polyhedral.dim import i, j, k, m, n
-from polyhedral.program import Domain, Program, Range
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.program import Domain, Program, Range
 from tests.differentiated import gradient, held
 
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from frontend.autodiff import expansion
 from frontend.autodiff.expansion import expand
-from polyhedral import affine as aff
-from polyhedral.dtypes import f64
 from polyhedral.errors import PolyhedralError
-from polyhedral.interpreter import run
-from polyhedral.program import Role
+from polyhedral.ir import affine as aff
+from polyhedral.ir.dtypes import f64
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Role
 from tests.adjoints import near, products, widened
 from tests.programs import CASES
 from tests.strategies import inputs_for, programs

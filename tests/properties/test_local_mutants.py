@@ -12,15 +12,15 @@ from dataclasses import replace
 import pytest
 
 from codegen.lower import lower
-from polyhedral import affine as aff
-from polyhedral.affine import Affine
 from polyhedral.errors import InternalError
-from polyhedral.isl_schedule import frame
-from polyhedral.legality import violation
-from polyhedral.program import Program
-from polyhedral.reader import parse
-from polyhedral.tree import Band, Filter, Fold, Leaf, Local, Member, Run, Tree
-from polyhedral.tree import Sequence as InOrder
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import Affine
+from polyhedral.ir.program import Program
+from polyhedral.ir.tree import Band, Filter, Fold, Leaf, Local, Member, Run, Tree
+from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.oracle.legality import violation
+from polyhedral.sets.isl_schedule import frame
+from polyhedral.text.reader import parse
 from tests.properties.test_mutants import shown_wrong
 
 CHAIN = parse("""

@@ -10,17 +10,17 @@ import pytest
 
 from codegen.loops import Node
 from codegen.lower import lower
-from polyhedral.dependences import Why
-from polyhedral.interpreter import run
-from polyhedral.isl_schedule import Frame, frame, isl_schedule, union_map
-from polyhedral.legality import violation
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program, specialise
+from polyhedral.ir.tree import Tree, map_bands
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze
-from polyhedral.program import Program, specialise
-from polyhedral.reader import parse
-from polyhedral.schedule import original
+from polyhedral.scheduling.schedule import original
+from polyhedral.sets.dependences import Why
+from polyhedral.sets.isl_schedule import Frame, frame, isl_schedule, union_map
+from polyhedral.text.reader import parse
 from polyhedral.transforms.parallel import parallelise
 from polyhedral.transforms.tile import tile
-from polyhedral.tree import Tree, map_bands
 from tests.executor import Executor, OutOfBoundsError
 from tests.programs import CASES
 from tests.properties.enumerated import disagreement

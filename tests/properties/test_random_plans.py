@@ -11,12 +11,12 @@ import os
 import random
 from collections import Counter
 
-from polyhedral import affine as aff
-from polyhedral import expr as ex
-from polyhedral.dtypes import DType, f32, f64, i32, i64
-from polyhedral.interpreter import run
-from polyhedral.program import Access, Array, Domain, Program, Range, Role, Statement
-from polyhedral.text import to_text
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
+from polyhedral.ir.dtypes import DType, f32, f64, i32, i64
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.text.printer import to_text
 from tests.properties.batch import Batch
 from tests.properties.schedules import compiled, interned
 from tests.strategies import inputs_for

@@ -15,9 +15,9 @@ import traceback
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from polyhedral.interpreter import run
-from polyhedral.program import Program
-from polyhedral.text import to_text
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program
+from polyhedral.text.printer import to_text
 from tests.properties.batch import Batch
 from tests.properties.schedules import COMPILED, interned, kernels, symbolic
 from tests.strategies import inputs_for, programs

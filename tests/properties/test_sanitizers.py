@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from codegen.scalar import STORAGE
 from frontend import driver
 from frontend.options import Options
-from polyhedral import affine as aff
-from polyhedral.program import Array, specialise
+from polyhedral.ir import affine as aff
+from polyhedral.ir.program import Array, specialise
 from tests.programs import CASES
 from tests.properties.batch import Kernel, isolated
 from tests.properties.schedules import COMPILED, Proposals, compiled, from_tree, interned

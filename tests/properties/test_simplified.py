@@ -8,11 +8,11 @@ from unittest.mock import patch
 
 from polyhedral import pipeline
 from polyhedral.errors import Remark
-from polyhedral.interpreter import run
-from polyhedral.program import Program
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.program import Program
 from polyhedral.rewrites.contract import contract
 from polyhedral.rewrites.factor import hoist_factors
-from polyhedral.text import to_text
+from polyhedral.text.printer import to_text
 from tests.contractions import contraction, values_for
 from tests.properties.batch import Batch
 from tests.properties.schedules import compiled

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from codegen.loops import Node
 from codegen.lower import lower
-from polyhedral.interpreter import run
-from polyhedral.layout import row_major
-from polyhedral.legality import violation
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program
+from polyhedral.ir.tree import Tree, render
+from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze, plan
-from polyhedral.program import Program
-from polyhedral.schedule import Options
-from polyhedral.text import to_text
-from polyhedral.tree import Tree, render
+from polyhedral.scheduling.schedule import Options
+from polyhedral.text.printer import to_text
 from tests.executor import Executor
 from tests.properties.batch import reassociates, same
 from tests.properties.enumerated import broken_pair, disagreement

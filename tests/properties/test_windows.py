@@ -22,10 +22,11 @@ import pytest
 
 from frontend import driver
 from frontend.options import Options
-from polyhedral import candidates, chooser, target
-from polyhedral.program import Program, Role
-from polyhedral.reader import parse
-from polyhedral.text import to_text
+from polyhedral.ir.program import Program, Role
+from polyhedral.machine import target
+from polyhedral.plans import candidates, chooser
+from polyhedral.text.printer import to_text
+from polyhedral.text.reader import parse
 from tests.properties.batch import Batch, Kernel, draw_strides, layouts_of
 from tests.properties.schedules import own_strides
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What every Program must hold before anything is decided about it."""

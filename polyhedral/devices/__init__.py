@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""How statements run on blocks of threads."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Judges of schedules, which share nothing with what made them."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""How one statement runs on a core: register tiles, vectors, the loops around them, and their predicted cycles."""

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: MIT
+"""Which statements are computed block by block, so that the large values that flow between them never leave a core.
+
+    S(i, k) = ...; m(i) = max[k] S; out(i, j) = sum[k] exp(S - m) * V    ->    for blocks of i: { S; m; out }
+
+Decided before any of them is planned, because their tiles must divide the block; whether it pays is left to
+`polyhedral.plans.blocked`, and the loops themselves to `polyhedral.transforms.share`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import TRUE, Affine
+from polyhedral.ir.counts import array_bytes
+from polyhedral.ir.expr import Load
+from polyhedral.ir.layout import Layout, row_major
+from polyhedral.ir.program import Array, Program, Role, Statement, reads, touched
+from polyhedral.machine.target import Target
+from polyhedral.plans.register_plan import EVEN, balance
+from polyhedral.rewrites.clone import clone
+from polyhedral.sets.isl import named
+from polyhedral.transforms.share import Shared, own_bytes
+
+LARGE = 1.0
+"""Temporaries that take more than so much of the second cache are worth asking about."""
+HELD = 0.6
+"""The part of the second cache that the values of a block may fill."""
+STACK = float(1 << 20)
+"""Bytes that they have on the stack of each thread at most."""
+LEAST, LARGEST = 8, 128
+"""Elements of the shortest block that is worth a look, unless there are no more, and of the longest: what it reads is
+then used often enough."""
+MOST = 16
+"""Statements that run in common blocks at most."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Statements that run one after the other in common loops, and the arrays that only they see."""
+
+    members: tuple[str, ...]
+    loops: tuple[Shared, ...]
+    local: tuple[str, ...]
+
+    def sizes(self, member: str) -> dict[str, int]:
+        """How many elements of each common dim of a statement one block has."""
+        return {dict(loop.dims)[member]: loop.size for loop in self.loops}
+
+
+def blocks(
+    p: Program, layouts: Mapping[str, Layout], target: Target, near: Set[str] = frozenset()
+) -> tuple[Blocks, ...]:
+    """The groups of statements around temporaries that no cache of a core holds, the largest of these first; none where
+    statements depend on each other in a circle.  Those that are `near` stay in the cache of a nest without this.
+    """
+    large = [a for a in p.arrays if a.name not in near and _private(p, a) and array_bytes(a) > LARGE * target.l2]
+    order = _in_order(p) if large else {}
+    groups: list[frozenset[str]] = []
+    found: dict[frozenset[str], Blocks] = {}
+    for a in sorted(large, key=lambda a: (-array_bytes(a), a.name)):
+        users = frozenset(s.name for s in p.users[a.name])
+        if not users <= order.keys():
+            continue
+        touching = [g for g in groups if g & users]
+        group = _between(p, order, users.union(*touching))
+        made = None if len(group) > MOST else _common(p, sorted(group, key=lambda n: order[n]), layouts, target)
+        if made is not None and a.name in made.local:
+            groups = [*(g for g in groups if not g & group), group]
+            found[group] = made
+    return tuple(found[g] for g in groups)
+
+
+def companies(p: Program, name: str, target: Target) -> tuple[frozenset[str], ...]:
+    """The readers of a temporary in groups, each of which could have one of its own, block by block; none where some
+    reader cannot.
+    """
+    layouts = {a.name: row_major(a) for a in p.arrays if all(e.is_const for _, e in a.dims)}
+    order = _in_order(p)
+    (maker,) = (s.name for s in p.users[name] if s.write.array == name)
+    readers = [s.name for s in p.users[name] if s.name != maker]
+    if len(layouts) < len(p.arrays) or not order.keys() >= {maker, *readers}:
+        return ()
+
+    def together(group: frozenset[str]) -> bool:
+        alone, (_, own) = clone(p, name, (frozenset(readers) - group, group))
+        places = _in_order(alone)
+        members = {own, *_between(alone, places, group)}
+        layouts_of = {**layouts, own: layouts[name]}
+        found = _common(alone, sorted(members, key=lambda n: places[n]), layouts_of, target)
+        return len(members) <= MOST and found is not None and own in found.local
+
+    found: list[frozenset[str]] = []
+    for r in sorted(readers, key=lambda n: order[n]):
+        if found and together(found[-1] | {r}):
+            found[-1] |= {r}
+        elif together(frozenset((r,))):
+            found.append(frozenset((r,)))
+        else:
+            return ()
+    return tuple(found)
+
+
+def _private(p: Program, a: Array) -> bool:
+    """Whether one statement makes a temporary that others read, all of it at places that are numbers."""
+    writers = [s for s in p.users.get(a.name, ()) if s.write.array == a.name]
+    fixed = all(e.is_const for _, e in a.dims)
+    return a.role is Role.TEMPORARY and not a.planes and fixed and len(writers) == 1
+
+
+def _in_order(p: Program) -> dict[str, int]:
+    """A place for each statement after those whose results it reads, for as many as have one."""
+    makers: dict[str, list[str]] = {}
+    for s in p.statements:
+        makers.setdefault(s.write.array, []).append(s.name)
+    after: dict[str, list[str]] = {s.name: [] for s in p.statements}
+    waiting: dict[str, int] = {}
+    for s in p.statements:
+        needed = {m for load in reads(s) for m in makers.get(load.array, ())}
+        waiting[s.name] = len(needed)
+        for m in needed:
+            after[m].append(s.name)
+    ready = [s.name for s in p.statements if not waiting[s.name]]
+    for name in ready:
+        for n in after[name]:
+            waiting[n] -= 1
+            if not waiting[n]:
+                ready.append(n)
+    return {n: k for k, n in enumerate(ready)}
+
+
+def _between(p: Program, order: Mapping[str, int], group: Iterable[str]) -> frozenset[str]:
+    """A group with all that lies on a way from one of its statements to another."""
+    inside = set(group)
+    first, last = min(order[n] for n in inside), max(order[n] for n in inside)
+    window = sorted((s for s in p.statements if first <= order.get(s.name, -1) <= last), key=lambda s: order[s.name])
+    makers: dict[str, set[str]] = {}
+    for s in window:
+        makers.setdefault(s.write.array, set()).add(s.name)
+    sources = {s.name: {m for load in reads(s) for m in makers.get(load.array, ())} for s in window}
+    below: set[str] = set()
+    for s in window:
+        if s.name in inside or sources[s.name] & below:
+            below.add(s.name)
+    above: set[str] = set()
+    for s in reversed(window):
+        if s.name in inside or s.name in above:
+            above |= {s.name, *sources[s.name]}
+    return frozenset(inside | (below & above))
+
+
+# --- common loops ----------------------------------------------------------------------------------------------------
+
+
+def _common(p: Program, members: Sequence[str], layouts: Mapping[str, Layout], target: Target) -> Blocks | None:
+    """The loops that a group can share, in blocks that fit, and what then lies in memory of its own."""
+    statements = [p.statement(n) for n in members]
+    if not all(_suitable(p, s) for s in statements):
+        return None
+    alike = [dims for dims in _alike(statements) if _extent(statements, dims) is not None]
+    if not alike or not all(_everywhere(s, [dims[s.name] for dims in alike]) for s in statements):
+        return None
+    inside = set(members)
+    made = dict.fromkeys(s.write.array for s in statements)
+    local = [p.array(n) for n in made if _private(p, p.array(n)) and {s.name for s in p.users[n]} <= inside]
+    loops = _loops(statements, alike, local, layouts, target)
+    return None if loops is None else Blocks(tuple(members), loops, tuple(a.name for a in local))
+
+
+def _suitable(p: Program, s: Statement) -> bool:
+    """Whether the order of a statement's rows is free."""
+    fixed = s.ordered or s.accumulate or s.strict or not s.kept
+    arrays = map(p.array, touched(s))
+    whole = all(isinstance(i, Affine) for load in reads(s) for _, i in load.index)
+    return not fixed and whole and not any(a.role is Role.INOUT or a.planes for a in arrays)
+
+
+def _alike(statements: Sequence[Statement]) -> list[dict[str, str]]:
+    """The dims along which every value that flows between the statements stays in place: for each, that of every
+    statement.
+    """
+    makers = {s.write.array: s for s in statements}
+    same: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(x: tuple[str, str]) -> tuple[str, str]:
+        while same.get(x, x) != x:
+            x = same[x]
+        return x
+
+    flows = [(makers[x.array], s, x) for s in statements for x in reads(s) if x.array in makers]
+    for maker, s, load in flows:
+        written = dict(maker.write.index)
+        for axis, i in load.index:
+            d, e = written[axis].as_var(), i.as_var() if isinstance(i, Affine) else None
+            if d is not None and e is not None and d in maker.kept and e in s.kept:
+                same[root((s.name, e))] = root((maker.name, d))
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for s in statements:
+        for d in s.kept:
+            found.setdefault(root((s.name, d)), []).append((s.name, d))
+    whole = [dict(c) for c in found.values() if len(c) == len(statements) == len({n for n, _ in c})]
+    return [dims for dims in whole if all(_stays(dims, *flow) for flow in flows)]
+
+
+def _stays(dims: Mapping[str, str], maker: Statement, s: Statement, load: Load) -> bool:
+    """Whether a read is of what the same iteration wrote."""
+    axis = next((a for a, i in maker.write.index if i.as_var() == dims[maker.name]), None)
+    index = dict(load.index)
+    return axis is not None and index[axis] == aff.var(dims[s.name])
+
+
+def _extent(statements: Sequence[Statement], dims: Mapping[str, str]) -> int | None:
+    """How far all of them go along a common dim, from 0; None where they do not go equally far."""
+    ranges = {(r.lo, r.hi) for s in statements for r in s.domain.ranges if r.dim == dims[s.name]}
+    lo, hi = next(iter(ranges))
+    return hi.const if len(ranges) == 1 and lo == aff.const(0) and hi.is_const and hi.const > 0 else None
+
+
+def _everywhere(s: Statement, dims: Sequence[str]) -> bool:
+    """Whether a statement has instances in every iteration of some loops."""
+    if any(not r.lo.is_const or not r.hi.is_const or r.lo.const >= r.hi.const for r in s.domain.ranges):
+        return False
+    if s.domain.guard == TRUE:
+        return True
+    own = aff.both(*(aff.between(r.lo, aff.var(r.dim), r.hi) for r in s.domain.ranges if r.dim in dims))
+    mine = tuple(d for d in s.dims if d in dims)
+    return (named(mine, (), own) - named(s.dims, (), s.domain.condition).only(dims)).is_empty()
+
+
+# --- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def _loops(
+    statements: Sequence[Statement],
+    alike: Sequence[Mapping[str, str]],
+    local: Sequence[Array],
+    layouts: Mapping[str, Layout],
+    target: Target,
+) -> tuple[Shared, ...] | None:
+    """One dim in blocks, the densest of the largest array made, and all others one by one outside it."""
+    if not local:
+        return None
+    first = max(local, key=lambda a: (array_bytes(a), a.name))
+    maker = next(s for s in statements if s.write.array == first.name)
+    axes = {i.as_var(): a for a, i in maker.write.index}
+    place = {a: n for n, a in enumerate(layouts[first.name].order)}
+    ranked = sorted(alike, key=lambda dims: place[axes[dims[maker.name]]])
+    extents = [_extent(statements, dims) or 1 for dims in ranked]
+    size = next(_sizes(statements, ranked, extents[-1], local, target), None)
+    if size is None:
+        return None
+    trips = [*extents[:-1], extents[-1] // size]
+    loops = [
+        Shared(dims[statements[0].name], tuple(dims.items()), 1 if k + 1 < len(ranked) else size)
+        for k, dims in enumerate(ranked)
+    ]
+    kept = [(loop, n) for loop, n in zip(loops, trips, strict=True) if n > 1]
+    front = next((x for x in kept if balance(x[1], target.cores) > EVEN), None)
+    front = front or max(kept, key=lambda x: balance(x[1], target.cores), default=None)
+    if front is None or front[1] < target.cores:
+        return None
+    return tuple(loop for loop, _ in (front, *(x for x in kept if x is not front)))
+
+
+def _sizes(
+    statements: Sequence[Statement],
+    alike: Sequence[Mapping[str, str]],
+    extent: int,
+    local: Sequence[Array],
+    target: Target,
+) -> Iterator[int]:
+    """Divisors of an extent, the longest block first, whose values fit the second cache."""
+    room = min(HELD * target.l2, STACK)
+    for size in range(min(extent, LARGEST), min(extent, LEAST) - 1, -1):
+        if extent % size == 0 and sum(held(statements, alike, a, size) for a in local) <= room:
+            yield size
+
+
+def held(statements: Sequence[Statement], alike: Sequence[Mapping[str, str]], a: Array, size: int) -> int:
+    """Bytes of an array in one block: `size` cells along the last of the common dims, one along the others."""
+    maker = next(s for s in statements if s.write.array == a.name)
+    axes = {i.as_var(): d for d, i in maker.write.index}
+    cells = {axes[dims[maker.name]]: size if k + 1 == len(alike) else 1 for k, dims in enumerate(alike)}
+    return own_bytes(a, cells)

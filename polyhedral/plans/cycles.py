@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: MIT
+"""Predicted cycles of a register-tiled nest: arithmetic, loads, latency, and what each level of memory must deliver.
+
+The analytical model of Low et al. (2016), generalised from matrix products to any box of loops: an operand is found
+again in the smallest cache that holds everything touched since.  Which nests are compared is
+`polyhedral.plans.candidates`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import gcd, inf, prod
+
+from polyhedral.machine.target import Target
+from polyhedral.plans.register_plan import RegisterPlan, loop_balance
+
+OVERLAP = 4.0
+"""The norm that combines the times of resources that work at once: 1 would add them, infinity take the longest."""
+WAIT = 0.25
+"""The part of the time of the third level or of memory that nothing hides: pieces begin before they can be fetched."""
+STEP = 0.4
+"""Cycles of loop control in each reduction step."""
+NEAR, FAR = 2.0, 2.5
+"""Cycles for each line that comes from the second and the third level; from memory it is the Target's bandwidth."""
+PIECE = 1.0
+"""Lines that a piece of memory takes beyond its own bytes, where the next piece lies elsewhere."""
+CROWDED = 0.5
+"""The part of a set's ways that rows of one operand may take."""
+FULL = (0.8, 0.8, 0.3)
+"""The part of each cache that a nest can count on; the last is shared with whatever else the machine does."""
+ALIGNED, CONFLICT = 4096, 6.0
+"""Bytes apart at which addresses fall into one set of the first cache; what a scattered store then costs more."""
+CHOOSE = 2.0
+"""Cycles to choose between an operand that has a padding and the padding."""
+ROOM, CROWD = 4, 0.25
+"""Rows of a tile that one set holds without loss; cycles of a step for each one more."""
+PAGE, PAGES, WALK = 4096, 48, 8.0
+"""Bytes of a page; pages of operands that are translated at once; cycles for each visit of one where there are more."""
+RUNS = 16
+"""Runs of lines that a core follows by itself, about (16 to 32 by the vendors' optimisation guides); what comes in more
+of them is asked for ahead, and translated then."""
+REMAINDER = 8000.0
+"""Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
+NEXT = 0.05
+"""Cycles for each line that the tile before has not touched, enough to tell orders apart where memory does not."""
+WEIGHT = 1 / 64
+"""What a cycle of work costs that memory hides: enough to tell plans apart."""
+
+ROUNDED = 1 - 1e-9
+"""What is sure of a bound, the arithmetic being rounded."""
+
+
+Pieces = tuple[int, tuple[tuple[int, int], ...]]
+"""Bytes of a contiguous piece of memory, and how far apart and how often such pieces repeat, axis by axis."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An access as tiles see it: its strides in bytes along the dims that it depends on, and the load (or store)
+    instructions that one vector of it takes: 0 for a scalar, more than 1 where the lanes are scattered.  `panels` are
+    dims that are cut: (elements in one panel, bytes from one panel to the next); `guard` are the dims that decide
+    whether a read exists.  `count` accesses are alike, and lie apart; what is `far` is larger than the second cache.
+    """
+
+    strides: Mapping[str, int]
+    instructions: float
+    itemsize: int = 4
+    panels: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    guard: frozenset[str] = frozenset()
+    count: int = 1
+    far: bool = False
+
+    @property
+    def vector(self) -> bool:
+        return self.instructions > 0
+
+    def loads(self, rows: Mapping[str, int], written: Mapping[str, int]) -> float:
+        """Cells that the rows of a tile read in one step; of steps that are `written` out, what none before has read.
+
+        Eight rows of a window that slides by one read eight cells in each of seven steps, fourteen of them distinct.
+        """
+        return self.count * cells_read(self.strides, rows, written)
+
+    def axes(self, span: Mapping[str, int]) -> list[tuple[int, int]]:
+        """(stride in bytes, length) of a box of `span` cells along each dim, densest first."""
+        return sorted(self._axes(span))
+
+    def _axes(self, span: Mapping[str, int]) -> Iterator[tuple[int, int]]:
+        for d, stride in self.strides.items():
+            n = span[d]
+            if d in self.panels:
+                panel, apart = self.panels[d]
+                yield apart, -(-n // panel)
+                n = min(n, panel)
+            if n > 1 and stride:
+                yield abs(stride), n
+
+    def rows(self, span: Mapping[str, int], line: int) -> Pieces:
+        """Bytes of one contiguous piece of a box, and the axes along which such pieces repeat."""
+        piece = self.itemsize
+        apart: list[tuple[int, int]] = []
+        for stride, n in self.axes(span):
+            if stride < line or stride <= piece:
+                piece += (n - 1) * stride
+            elif n > 1:
+                apart.append((stride, n))
+        return piece, tuple(apart)
+
+    def lines(self, span: Mapping[str, int], line: int) -> float:
+        """Cache lines that a box touches."""
+        return self.covered(self.rows(span, line), line)
+
+    def covered(self, pieces: Pieces, line: int) -> float:
+        """Cache lines of these pieces; each contiguous piece of several brings one more, its own end or a neighbour
+        that is fetched along.
+        """
+        piece, apart = pieces
+        count = prod(n for _, n in apart)
+        return max(1.0, piece / line + (PIECE if count > 1 else 0.0)) * count * self.count
+
+    def pages(self, span: Mapping[str, int]) -> float:
+        """Pages that a box touches."""
+        piece, apart = self.rows(span, PAGE)
+        return max(1.0, piece / PAGE) * prod(n for _, n in apart) * self.count
+
+    def asked(self, span: Mapping[str, int], target: Target) -> bool:
+        """Whether it is asked for ahead: vectors, or scalars that lie together along a row."""
+        _, apart = self.rows(span, target.line)
+        alone = self.far and any(n > 1 and stride == self.itemsize for stride, n in self.axes(span))
+        together = self.instructions == 1.0 or (not self.vector and alone)
+        return together and not self.guard and ask(prod(n for _, n in apart), target.line, target)
+
+
+@lru_cache(maxsize=1 << 14)
+def fits(pieces: Pieces, size: int, line: int) -> bool:
+    """Whether half of the ways of a cache hold the rows of a box, however far apart they lie: those whose distances
+    are multiples of many sets meet in few.
+    """
+    sets = 1 << (size // line // 8).bit_length() - 1
+    ways = size // line / sets
+    meeting = 1
+    for shared, n in sorted(
+        ((gcd(sets, stride // line), n) for stride, n in pieces[1] if stride % line == 0), reverse=True
+    ):
+        meeting *= n
+        if meeting > CROWDED * ways * (sets // shared):
+            return False
+    return True
+
+
+def ask(runs: int, each: int, target: Target) -> bool:
+    """Whether so many runs are more than a core follows, and so many bytes of each in half of the first cache."""
+    return runs > RUNS and runs * each <= target.l1 // 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Cycles of all cores together, by cause; `imbalance` is the busiest core's time over the mean, and
+    `floor` what memory takes for results that no cache holds."""
+
+    fma: float
+    loads: float
+    latency: float
+    l2: float
+    l3: float
+    memory: float
+    control: float
+    ends: float
+    copies: float
+    imbalance: float
+    floor: float = 0.0
+
+    @property
+    def busy(self) -> float:
+        """Arithmetic, loads, latency and deliveries, which overlap."""
+        together = (self.fma, self.loads, self.latency, self.l2, self.l3, self.memory)
+        return sum(c**OVERLAP for c in together) ** (1 / OVERLAP) + WAIT * max(self.l3, self.memory)
+
+    @property
+    def work(self) -> float:
+        """What the busiest core takes, times the cores, without copies."""
+        return (self.busy + self.control + self.ends) * self.imbalance
+
+    @property
+    def fills_memory(self) -> bool:
+        """Whether storing the results is a good part of the time, so that how they are stored matters most."""
+        return self.floor > self.work / 2
+
+    @property
+    def total(self) -> float:
+        work = self.work
+        hidden = WEIGHT * work if self.floor > work else 0.0
+        return max(work, self.floor) + hidden + self.copies
+
+
+def predict(
+    plan: RegisterPlan,
+    extents: Mapping[str, int],
+    lanes: int,
+    operands: Sequence[Stream],
+    result: Stream,
+    target: Target,
+    copies: float = 0.0,
+    floor: float = 0.0,
+    below: float = inf,
+    *,
+    near: bool = False,
+) -> Prediction | None:
+    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least.
+    None where they are not `below` a number even if the caches delivered at once.  What is `near` is one block within
+    other loops.
+    """
+    trips = plan.trips(extents)
+    blocks = -(-plan.width // lanes)
+    rows = dict(plan.rows)
+    accumulators = blocks * prod(rows.values())
+    executions = prod(trips)
+    inside = _inner(plan, extents)
+    steps = executions * prod(inside[d] for d in plan.order)
+    fill = {d: filled(extents[d], plan.tile(d), lanes if d == plan.vector else 1) for d in (plan.vector, *rows)}
+    part = prod(fill.values())
+    once = {d: inside[d] for d in plan.written}
+    vectors = sum(o.instructions * blocks * o.loads(rows, once) * _part(o, fill) for o in operands if o.vector)
+    scalars = sum(_seen(o, rows) * _part(o, fill) for o in operands if not o.vector)
+    streams = [*operands, result]
+    sure = Prediction(
+        fma=steps * accumulators * part / target.fma_per_cycle,
+        loads=steps * (vectors + scalars) / target.loads_per_cycle,
+        latency=steps * float(target.latency),
+        l2=0.0,
+        l3=0.0,
+        memory=0.0,
+        control=steps * (STEP + _crowded(operands, rows))
+        + executions
+        * (_translated(plan, inside, operands, target) + sum(_chosen(plan, inside, o, rows) for o in operands)),
+        ends=executions * (_end(plan, trips, result) * accumulators * part + 4.0)
+        + _remainders(plan, extents, streams, target),
+        copies=copies,
+        imbalance=1 / loop_balance(plan, plan.loops[0], extents, target.cores),
+        floor=floor,
+    )
+    if sure.total * ROUNDED >= below:
+        return None
+    delivered = _delivered(plan, extents, trips, streams, len(operands) if floor else len(streams), target)
+    memory = delivered[3] * target.line / target.bytes_per_cycle
+    anew = 0.0 if near or memory > WAIT * sure.fma else NEXT * _anew(plan, inside, trips, streams, target)
+    return replace(sure, control=sure.control + anew, l2=delivered[1] * NEAR, l3=delivered[2] * FAR, memory=memory)
+
+
+def _anew(
+    plan: RegisterPlan, inside: Mapping[str, int], trips: Sequence[int], streams: Sequence[Stream], target: Target
+) -> float:
+    """Lines that an execution of the tile touches and the one before did not."""
+    lines = 0.0
+    for o in streams:
+        moving = (
+            n for n, (loop, t) in enumerate(zip(plan.loops, trips, strict=True)) if t > 1 and loop.dim in o.strides
+        )
+        lines += o.lines(inside, target.line) * prod(trips[: max(moving, default=-1) + 1])
+    return lines
+
+
+@lru_cache(maxsize=1 << 12)
+def filled(extent: int, tile: int, unit: int = 1) -> float:
+    """How much of its tiles a dim fills on average: the last ones are smaller, to whole units (vectors along lanes)."""
+    whole = -(-extent // unit) * unit
+    return whole / (-(-whole // tile) * tile)
+
+
+def cells_read(strides: Mapping[str, int], rows: Mapping[str, int], written: Mapping[str, int]) -> float:
+    """Cells that the rows of a tile read in one step, of an access with these strides; of steps that are `written` out,
+    those that none before has read.
+    """
+    own = {d: r for d, r in rows.items() if d in strides}
+    if not written:
+        return prod(own.values())
+    every = tuple((strides.get(d, 0), n) for d, n in (*own.items(), *written.items()))
+    return _distinct(every) / prod(written.values())
+
+
+@lru_cache(maxsize=1 << 12)
+def _distinct(axes: tuple[tuple[int, int], ...]) -> int:
+    """How many different places the steps along some axes lead to."""
+    places = {0}
+    for stride, n in axes:
+        places = {at + stride * i for at in places for i in range(n)}
+    return len(places)
+
+
+def _part(o: Stream, fill: Mapping[str, float]) -> float:
+    return prod(f for d, f in fill.items() if d in o.strides)
+
+
+def _seen(o: Stream, rows: Mapping[str, int]) -> int:
+    return o.count * prod(r for d, r in rows.items() if d in o.strides)
+
+
+def _chosen(plan: RegisterPlan, inside: Mapping[str, int], o: Stream, rows: Mapping[str, int]) -> float:
+    """Cycles of one execution of the tile to choose between reads and padding, once for each row where it is known."""
+    if not o.guard:
+        return 0.0
+    last = max((n for n, d in enumerate(plan.order) if d in o.guard), default=-1)
+    return CHOOSE * _seen(o, rows) * prod(inside[d] for d in plan.order[: last + 1])
+
+
+def _crowded(operands: Sequence[Stream], rows: Mapping[str, int]) -> float:
+    """Cycles of one step for rows that meet in one set of the first cache."""
+    meeting = sum(
+        o.count * prod(r for d, r in rows.items() if o.strides.get(d, 0) and abs(o.strides[d]) % ALIGNED == 0)
+        for o in operands
+    )
+    return CROWD * max(0, meeting - ROOM - sum(o.count for o in operands))
+
+
+def _inner(plan: RegisterPlan, extents: Mapping[str, int]) -> dict[str, int]:
+    """The box of one execution of the innermost tile: its elements along every dim."""
+    inside = {d: plan.tile(d) for d in extents}
+    for d in plan.order:
+        inside[d] = min([extents[d], *(loop.size for loop in plan.loops if loop.dim == d)])
+    return inside
+
+
+def _end(plan: RegisterPlan, trips: Sequence[int], result: Stream) -> float:
+    """Cycles to set one accumulator and store it; in portions also to load it again."""
+    stores = result.instructions
+    if stores > 1 and abs(result.strides.get(plan.vector, 0)) % ALIGNED == 0:
+        stores *= 1 + CONFLICT
+    again = any(t > 1 for loop, t in zip(plan.loops, trips, strict=True) if loop.dim in plan.order)
+    return 2.0 + stores * (2.0 if again else 1.0)
+
+
+def _remainders(plan: RegisterPlan, extents: Mapping[str, int], streams: Sequence[Stream], target: Target) -> float:
+    """Cycles of the nests for what does not fill whole tiles, beyond their arithmetic: operands are read once more,
+    unless the outermost loop is theirs too.
+    """
+    cut = [d for d, n in extents.items() if d not in plan.order and n > plan.tile(d) and n % plan.tile(d)]
+    if plan.loops[0].dim not in cut:
+        return 0.0
+    whole = sum(o.lines({**extents, d: 1}, target.line) for o in streams for d in cut)
+    return len(cut) * REMAINDER + whole * FAR
+
+
+def _delivered(
+    plan: RegisterPlan,
+    extents: Mapping[str, int],
+    trips: Sequence[int],
+    streams: Sequence[Stream],
+    counted: int,
+    target: Target,
+) -> list[float]:
+    """Lines that the first `counted` accesses take from each level of memory, over all executions of the tile.
+
+    From the innermost step of the reduction out: lines that several iterations of a loop touch are found again in the
+    cache that holds what one iteration touches.  What no loop brings again comes from wherever all of it fits.  Last of
+    the accesses is the result.
+    """
+    delivered = [0.0, 0.0, 0.0, 0.0]
+    inside = _inner(plan, extents)
+    span = {**inside, **dict.fromkeys(plan.order, 1)}
+    around = [(d, inside[d]) for d in reversed(plan.order)]
+    around += [(loop.dim, n) for loop, n in zip(reversed(plan.loops), reversed(trips), strict=True)]
+    outside = prod(n for _, n in around)
+    pieces = [o.rows(span, target.line) for o in streams]
+    box = [o.covered(p, target.line) for o, p in zip(streams, pieces, strict=True)]
+    left = [lines * outside for lines in box[:-1]] + [box[-1] * prod(trips)]  # results stay in registers meanwhile
+    for step, (d, n) in enumerate(around):
+        if n > 1:
+            together = sum(box)
+            levels = [_level(p, together, target) for p in pieces[:counted]]
+            span[d] = min(span[d] * n, extents[d])
+            outside //= n
+            pieces = [o.rows(span, target.line) if d in o.strides else p for o, p in zip(streams, pieces, strict=True)]
+            box = [o.covered(p, target.line) for o, p in zip(streams, pieces, strict=True)]
+            distinct = [min(lines, once * outside) for lines, once in zip(left, box, strict=True)]
+            distinct[-1] = left[-1] if step < len(plan.order) else distinct[-1]
+            for level, lines, rest in zip(levels, left, distinct, strict=False):
+                delivered[level] += lines - rest
+            left = distinct
+    together = sum(box)
+    for p, lines in zip(pieces[:counted], left, strict=False):
+        delivered[_level(p, together, target)] += lines
+    return delivered
+
+
+def _level(pieces: Pieces, lines: float, target: Target) -> int:
+    """The first cache (0, 1, 2) that holds so many lines of a box and, in its sets, the operand's own; else 3."""
+    for level, size in enumerate((target.l1, target.l2, target.l3)):
+        if lines * target.line <= FULL[level] * size and fits(pieces, size, target.line):
+            return level
+    return 3
+
+
+def _translated(plan: RegisterPlan, span: Mapping[str, int], operands: Sequence[Stream], target: Target) -> float:
+    """Cycles of address translation in one execution of the tile, where more pages are visited than are kept."""
+    if sum(o.pages(span) for o in operands) <= PAGES:
+        return 0.0
+    return WALK * sum(_visited(plan, span, o) for o in operands if not o.asked(span, target))
+
+
+def _visited(plan: RegisterPlan, span: Mapping[str, int], o: Stream) -> float:
+    """How often an operand's rows come to another page while the reduction goes on."""
+    moving = [d for d in plan.order if o.strides.get(d, 0)]
+    if not moving:
+        return 0.0
+    apart = o.count * prod(r for d, r in plan.rows if abs(o.strides.get(d, 0)) >= PAGE)
+    return apart * prod(span[d] for d in moving) * min(1.0, abs(o.strides[moving[-1]]) / PAGE)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""The steps of a reduction within a register tile: in which order, and which of them are written out.
+
+Rows of a window read in one step what others read in the next: eight rows that slide by one read eight cells in each of
+seven steps, fourteen of them distinct.  Where these steps are written out, each is loaded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from polyhedral.ir import affine as aff
+from polyhedral.ir.affine import TRUE
+from polyhedral.ir.operands import Operand
+from polyhedral.ir.program import Statement
+from polyhedral.machine.target import Target
+from polyhedral.plans.windows import STEPS
+
+SPARE = 2
+"""Registers for a scalar and for what compilers move about; a tile that takes all others is spilled."""
+WRITTEN = 128
+"""Vectors of instances up to which the steps of a window are written out."""
+
+
+def reduce_order(s: Statement, every: Sequence[Operand], vector: str) -> tuple[str, ...]:
+    """Reduced dims from slow to fast in the operands that stay where they are; those that decide whether a padded read
+    is inside come first, so that it is decided rarely.
+    """
+    still = [o for o in every if vector not in o.dims or o.stride(vector) in STEPS] or list(every)
+    tested = frozenset[str]().union(*(aff.condition_dims(o.guard) for o in still if o.guard != TRUE))
+
+    def stride(d: str) -> int:
+        found = (o.stride(d) for o in still if d in o.dims)
+        return min((abs(st) if st is not None else 1 for st in found), default=1 << 40)
+
+    return tuple(sorted(s.reduced, key=lambda d: (d not in tested, -stride(d))))
+
+
+def written(
+    every: Sequence[Operand],
+    order: Sequence[str],
+    extents: Mapping[str, int],
+    vector: str,
+    blocks: int,
+    rows: Mapping[str, int],
+    target: Target,
+) -> tuple[str, ...]:
+    """The last reduced dim, where a row reads in one step what another reads in the next: few steps, and registers for
+    all that is read again.
+    """
+    last, tile = order[-1] if order else "", blocks * prod(rows.values())
+    if not last or tile * extents[last] > WRITTEN:
+        return ()
+    seen = [o for o in every if vector in o.dims]
+    slides = [o for o in seen if last in o.dims and any(_slides(o, d, last) for d in rows)]
+    live = sum(blocks * prod(r for d, r in rows.items() if d in o.dims) if o in slides else 1 for o in seen)
+    return (last,) if slides and tile + live <= target.registers - SPARE else ()
+
+
+def _slides(o: Operand, row: str, step: str) -> bool:
+    """Whether an operand is a window along a row: a step leads to what another row has read."""
+    a, b = o.stride(row), o.stride(step)
+    return bool(a) and bool(b) and b % a == 0

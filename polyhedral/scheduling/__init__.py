@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""From plans and dependences to a schedule tree."""

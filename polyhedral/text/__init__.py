@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Programs as text, read and printed."""

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Values that statements of one nest compute alike are made once, where they can lie in memory of the nest's own.
+
+A row of a softmax is exponentiated for its sum and for its result: kept in the first cache between the two, it costs a
+store and two loads.  The rewriting is left to `polyhedral.rewrites.extract`, what shares a nest to
+`polyhedral.whole.fusion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from polyhedral.errors import Remark
+from polyhedral.ir.cluster import components
+from polyhedral.ir.counts import instances
+from polyhedral.ir.layout import Layout, row_major
+from polyhedral.ir.program import Program, reads
+from polyhedral.machine.target import Target
+from polyhedral.plans.register_plan import RegisterPlan
+from polyhedral.rewrites.extract import Shared, extract, shared_values
+from polyhedral.transforms.share import Nest
+from polyhedral.whole.fusion import nests
+
+WORTH = 50_000
+"""Instances of a statement from which on it is asked whether its values are made elsewhere."""
+
+
+@dataclass(frozen=True)
+class Once:
+    """A program, and the values in it that are made once, by the array that holds them."""
+
+    program: Program
+    values: Mapping[str, Shared] = field(default_factory=dict[str, Shared])
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        why = "their nest keeps it in a cache"
+        users = {name: " and ".join(who for who, _, _ in v.users) for name, v in self.values.items()}
+        return tuple(Remark(f"a value of {who} is made once", why, name) for name, who in users.items())
+
+
+def made_once(
+    p: Program, layouts: Mapping[str, Layout], target: Target, refused: Set[Shared] = frozenset(), worth: int = WORTH
+) -> Once:
+    """The values that would lie in memory of a nest's own, were there no register tiles, the dearest first."""
+    o, no = Once(p), set(refused)
+    while (v := _next(o.program, no, worth)) is not None:
+        name = _fresh(o.program)
+        more = Once(extract(o.program, v, name), {**o.values, name: v})
+        rows = {n: row_major(more.program.array(n)) for n in more.values}
+        if lost(more, more.program, {**layouts, **rows}, target, {}):
+            no.add(v)
+        else:
+            o = more
+    return o
+
+
+def _next(p: Program, refused: Set[Shared], worth: int) -> Shared | None:
+    """The dearest value that was not refused."""
+    for v in shared_values(p):
+        if v not in refused and all(instances(p.statement(who)) >= worth for who, _, _ in v.users):
+            return v
+    return None
+
+
+def lost(
+    o: Once,
+    p: Program,
+    layouts: Mapping[str, Layout],
+    target: Target,
+    plans: Mapping[str, RegisterPlan],
+    planned: Sequence[Nest] = (),
+) -> set[Shared]:
+    """The values that would not lie in memory of a nest's own, were the program scheduled so: `p` is what became of it,
+    with these plans and nests."""
+    if not o.values:
+        return set()
+    makers = {a.name: [s.name for s in p.users.get(a.name, ()) if s.write.array == a.name] for a in p.arrays}
+    flow = ((maker, s.name) for s in p.statements for load in reads(s) for maker in makers[load.array])
+    edges = {(maker, reader) for maker, reader in flow if maker != reader}
+    clusters = components([s.name for s in p.statements], edges)
+    own = {array for nest in nests(p, clusters, edges, layouts, plans, target, planned) for array, _ in nest.local}
+    return {v for name, v in o.values.items() if name not in own}
+
+
+def _fresh(p: Program) -> str:
+    taken = {a.name for a in p.arrays} | {s.name for s in p.statements}
+    n = 0
+    while f"once{n}" in taken:
+        n += 1
+    return f"once{n}"
