@@ -24,8 +24,9 @@ TURN = 2e-2
 """Seconds that a contestant's turn should take at least: short calls are repeated within it."""
 WARM = 1e-2
 """Seconds of calls before a turn counts: a core that has slept is slower for a while."""
-PAUSE = 0.03
-"""Seconds between turns: the idle threads of a library keep a core busy for up to twenty milliseconds."""
+PAUSE, LONGEST = 5e-3, 0.3
+"""Seconds for which no thread may be busy before a turn, and for how long that is waited for at most: the idle threads
+of a library keep a core busy for up to a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def interleave(
                 _settle(c, flush)
                 times[c.name].append(_turn(c, repeats[c.name], flush))
             if turn % 3 == 2:
-                time.sleep(PAUSE)
+                _asleep()
                 roofs.append(sample())
             left = end - time.perf_counter()
             tick(max((turn + 1) / rounds, 1 - left / seconds if seconds else 1.0))
@@ -113,9 +114,19 @@ def _repeats(c: Contestant, flush: Callable[[], object] | None) -> int:
     return 1 if c.reset is not None or flush is not None else max(1, min(1000, int(TURN / max(once, 1e-7))))
 
 
+def _asleep() -> None:
+    """Wait until no thread of this process is busy."""
+    end = time.perf_counter() + LONGEST
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(PAUSE)
+        if time.process_time() - before < PAUSE / 5:
+            break
+
+
 def _settle(c: Contestant, flush: Callable[[], object] | None) -> None:
     """Let the threads of the one before fall asleep, and wake those of this one and the cores."""
-    time.sleep(PAUSE)
+    _asleep()
     if c.reset is None and flush is None:
         end = time.perf_counter() + WARM
         while True:

@@ -51,6 +51,7 @@ def portions(s: Statement, plan: RegisterPlan, layout: Layout, cores: int) -> It
     for cut in _cuts(plan.order, extents_of(s)):
         yield (Loop(plan.vector, plan.width), *cut, *_as_stored(s, plan, layout))
         yield from _grouped(s, plan, layout, cut)
+        yield from _shared(s, plan, layout, cut, cores)
 
 
 def _grouped(s: Statement, plan: RegisterPlan, layout: Layout, cut: tuple[Loop, ...]) -> Iterator[tuple[Loop, ...]]:
@@ -59,6 +60,19 @@ def _grouped(s: Statement, plan: RegisterPlan, layout: Layout, cut: tuple[Loop, 
         if panels * plan.width < extents_of(s)[plan.vector]:
             group, one = Loop(plan.vector, panels * plan.width), Loop(plan.vector, plan.width)
             yield (group, *cut, *_as_stored(s, plan, layout), one)
+
+
+def _shared(
+    s: Statement, plan: RegisterPlan, layout: Layout, cut: tuple[Loop, ...], cores: int
+) -> Iterator[tuple[Loop, ...]]:
+    """One share of the vector dim for each core, all of it for a portion before the next: what the other operands have
+    in a portion stays in the last cache meanwhile.
+    """
+    share = -(-extents_of(s)[plan.vector] // (cores * plan.width)) * plan.width
+    if cores > 1 and 1 < share // plan.width:
+        for loops in _grouped(s, plan, layout, cut):
+            if loops[0].size < share:
+                yield (Loop(plan.vector, share), *cut, loops[0], *loops[1 + len(cut) :])
 
 
 def _as_stored(s: Statement, plan: RegisterPlan, layout: Layout) -> tuple[Loop, ...]:
