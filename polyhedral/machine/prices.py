@@ -18,6 +18,10 @@ LOAD = 0.25
 """Multiply-adds that go by while an operand is loaded, about: registers and tiles share them."""
 TRANSPOSE, WOVEN = 2.5, 1.0
 """Cycles to move one cell of an array to another order: one by one, and in squares of vectors through registers."""
+KEPT = (0.5, 0.3)
+"""The part of the second and of the last cache that one array may take and be found there by the next statement: other
+arrays are touched between, and the last is shared with whatever else the machine does.
+"""
 FOLD = 24.0
 """Cycles to combine the lanes of one result."""
 
@@ -25,7 +29,8 @@ FOLD = 24.0
 def rate(size: float, target: Target) -> float:
     """Bytes a cycle from where so many are kept between statements."""
     _, l2, l3 = target.near
-    return target.bytes_per_cycle if 2 * size > target.l3 else l3 if 2 * size > target.l2 else l2
+    mine, shared = (part * held for part, held in zip(KEPT, (target.l2, target.l3), strict=True))
+    return target.bytes_per_cycle if size > shared else l3 if size > mine else l2
 
 
 def work(e: ex.Expr) -> float:

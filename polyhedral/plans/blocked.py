@@ -31,6 +31,8 @@ from polyhedral.transforms.share import Nest, Shared
 
 GAIN = 0.95
 """What common blocks must take at most of the cycles that the statements take alone: both are estimates."""
+LITTLE = 0.97
+"""The part of these cycles that is left where so little is saved in traffic that blocks are not worth planning."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def in_blocks(
     unplanned = [n for n in b.members if n not in whole or isinstance(whole[n].plan, str)]
     alone = sum(f.cycles for f in whole.values()) + sum(_moved(p, p.statement(n), (), target) for n in unplanned)
     alone += barriers
-    if len(unplanned) == len(b.members) or not _pays(alone - _saved(p, b, target) - barriers, alone):
+    if len(unplanned) == len(b.members) or alone - _saved(p, b, target) - barriers > LITTLE * alone:
         return None, Remark(
             "do not run in common blocks", "what flows between them is little next to their work", shown
         )

@@ -24,6 +24,10 @@ from polyhedral.rewrites.inline import inlinable, inline
 
 WORTH = 50_000
 """Cells from which on it is asked whether to store a temporary."""
+GAIN = 0.9
+"""What making a temporary block by block must take at most of what the better of the others takes: all three are
+estimates, and that one binds more statements together.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def recompute(p: Program, target: Target, worth: int = WORTH, *, never: frozense
         groups = companies(p, name, target) if array_bytes(p.array(name)) > target.l3 else ()
         cost = price(p, name, target, [len(g) for g in groups])
         either = f"storing {name} takes {cost.stored:.3g} cycles, recomputing it {cost.recomputed:.3g}"
-        if cost.apart < min(cost.recomputed, cost.stored):
+        if cost.apart < GAIN * min(cost.recomputed, cost.stored):
             p, names = clone(p, name, groups)
             own |= {*names} - never
             why = f"{either}, making it block by block {cost.apart:.3g}"
