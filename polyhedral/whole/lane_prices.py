@@ -30,6 +30,10 @@ RUNS = 0.25
 """What lanes in a few runs of neighbours cost, next to lanes that are all apart."""
 SHORT = 0.1
 """How much longer a row of one vector takes than its share of a long one: loops, and fewer shapes of tiles."""
+APART = 2.0
+"""How much more it costs than moving the cells, where lanes are not neighbours: a copy is a nest of its own, and the
+nests on both sides of it share no loops.
+"""
 WAYS = 6
 """Ways of one dim, and of two, that are considered for one statement."""
 
@@ -164,7 +168,7 @@ class Prices:
                 apart = x.apart(i)
                 total += apart * (alone if apart == 1 else self.every * STRIDED / REUSED)
                 total = min(total, most) if apart == 1 and x.copied else total
-            found.append(total + sum(x.apart(i) for x in stores) * self.results * lane)
+            found.append(APART * (total + sum(x.apart(i) for x in stores) * self.results * lane))
         return found
 
 
