@@ -20,9 +20,9 @@ from codegen.runtime.native import Native
 from codegen.runtime.roof import Meter, Roof
 from frontend import driver
 
-TURN = 2e-2
+TURN = 4e-2
 """Seconds that a contestant's turn should take at least: short calls are repeated within it."""
-WARM = 1e-2
+WARM = 2e-2
 """Seconds of calls before a turn counts: a core that has slept is slower for a while."""
 PAUSE, LONGEST = 5e-3, 0.3
 """Seconds for which no thread may be busy before a turn, and for how long that is waited for at most: the idle threads
