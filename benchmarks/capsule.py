@@ -56,6 +56,7 @@ def report(c: Case, threads: int, seconds: float) -> int:
     assert c.nest is not None
     hand = plain_c(c, arrays, threads, next(orders(c.nest)))
     hand.run()
+    assert hand.result is not None
     plain_error = c.error(hand.result(), want)
     meter = timing.meter()
     mine = ours(c, arrays)

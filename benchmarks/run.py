@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import polyhedral as ph
+from benchmarks.bounds import bounds
 from benchmarks.case import Arrays, Case, as_arrays
 from benchmarks.cases import CASES, SUITES, case
 from benchmarks.peers import PEERS, circumstances, contestants
@@ -103,13 +104,13 @@ def measure(
         want = c.expected(arrays)
         every = [ours(c, arrays)]
         others, notes = contestants(c, arrays, threads, peers)
-        every += others
+        every += [*others, *bounds(c, meter, threads)]
         errors: dict[str, float] = {}
         for one in every:
             if one.reset is not None:
                 one.reset()
             one.run()
-            errors[one.name] = c.error(one.result(), want)
+            errors[one.name] = 0.0 if one.result is None else c.error(one.result(), want)
         times, roofs = timing.interleave(
             every, lambda: meter(threads, seconds=0.02), seconds=seconds, flush=flush, tick=tick
         )

@@ -255,6 +255,7 @@ def _once(c: Contestant) -> np.ndarray[Any, Any]:
     if c.reset is not None:
         c.reset()
     c.run()
+    assert c.result is not None
     return c.result()
 
 

@@ -31,11 +31,13 @@ of a library keep a core busy for up to a tenth of a second."""
 
 @dataclass(frozen=True)
 class Contestant:
-    """`run` is what is timed; `reset` is not; `result` gives the last result, or several, in the case's own layout."""
+    """`run` is what is timed; `reset` is not; `result` gives the last result, or several, in the case's own layout, and
+    is None where there is none.
+    """
 
     name: str
     run: Callable[[], object]
-    result: Callable[[], Any]
+    result: Callable[[], Any] | None = None
     reset: Callable[[], object] | None = None
     note: str = ""
 

@@ -24,7 +24,7 @@ FLAGS = ("-ffp-contract=fast",)
 CHAINS = 12
 READERS = 8
 """Sums side by side where a buffer is read."""
-_FMA_F32, _FMA_F64, _TRIAD, _FILL, _ADD, _CHAIN, _DOT, _READ = range(8)
+_FMA_F32, _FMA_F64, _TRIAD, _FILL, _ADD, _CHAIN, _DOT, _READ, _EXTREMES = range(9)
 
 SOURCE = """\
 /* ceilings: chains of fused multiply-adds in registers, vectors from caches, and streams through memory */
@@ -59,6 +59,28 @@ static __attribute__((noinline)) void add(int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     _Pragma("GCC unroll 16") for (int c = 0; c < 16; ++c) { x += y; __asm__ volatile("" : "+r"(x)); }
   }
+}
+
+/* an addition and a maximum each */
+static __attribute__((noinline)) void extremes(float *out, int64_t n) {
+  const fma_f32_v a = (fma_f32_v){} + out[1], b = (fma_f32_v){} + out[0];
+  fma_f32_v x[CHAINS];
+  for (int c = 0; c < CHAINS; ++c) x[c] = b * (float)c;
+  for (int64_t i = 0; i < n; ++i) {
+    _Pragma("GCC unroll 16") for (int c = 0; c < CHAINS; ++c) {
+      const fma_f32_v y = x[c] + a;
+#if defined(__AVX512F__) && %(bytes)d == 64 && !defined(__clang__)
+      x[c] = __builtin_ia32_maxps512_mask(y, b, y, -1, 4);
+#elif defined(__AVX__) && %(bytes)d == 32 && !defined(__clang__)
+      x[c] = __builtin_ia32_maxps256(y, b);
+#else
+      for (unsigned l = 0; l < %(bytes)d / sizeof(float); ++l) x[c][l] = y[l] > b[l] ? y[l] : b[l];
+#endif
+    }
+  }
+  for (int c = 1; c < CHAINS; ++c) x[0] += x[c];
+  volatile float sink = x[0][0];
+  (void)sink;
 }
 
 static __attribute__((noinline)) void chain(float *out, int64_t n) {
@@ -134,6 +156,7 @@ int32_t %(symbol)s(void *const *buffers, const int64_t *sizes, int32_t threads) 
     if (what == 5) chain(buffers[3], n);
     if (what == 6) dot(buffers[0], buffers[1], n);
     if (what == 7) read(buffers[0], n, sizes[2]);
+    if (what == 8) extremes(buffers[3], n);
   }
   return 0;
 }
@@ -212,6 +235,16 @@ class Meter:
             for what, arrays in ((_TRIAD, 3), (_FILL, 1))
         ]
         return Roof(threads, rates[0], rates[1], moved[0], moved[1])
+
+    def filling(self, cells: int, threads: int) -> Callable[[], object]:
+        """Stores f32 to so many places, as far as there are, past the caches: the least that such a result takes."""
+        run = self._prepared(_FILL, min(cells, self._cells), threads)
+        return lambda: run(*self._addresses)
+
+    def extremes(self, pairs: float, threads: int) -> Callable[[], object]:
+        """So many additions of f32, each with a maximum, in registers."""
+        run = self._prepared(_EXTREMES, round(pairs / (CHAINS * self._vector // 4 * threads)), threads)
+        return lambda: run(*self._addresses)
 
     def pace(self, caches: tuple[int, int, int], *, rounds: int = 5, seconds: float = 0.02) -> Pace:
         """One core, cycle by cycle; `caches` are the sizes of its three caches.  Each figure is the best of several

@@ -69,7 +69,7 @@ def _shared(
     in a portion stays in the last cache meanwhile.
     """
     share = -(-extents_of(s)[plan.vector] // (cores * plan.width)) * plan.width
-    if cores > 1 and 1 < share // plan.width:
+    if cores > 1 and share // plan.width > 1:
         for loops in _grouped(s, plan, layout, cut):
             if loops[0].size < share:
                 yield (Loop(plan.vector, share), *cut, loops[0], *loops[1 + len(cut) :])
