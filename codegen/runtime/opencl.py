@@ -23,10 +23,12 @@ ABI = "opencl/1"
 _OPTIONS = ("-cl-std=CL1.2", "-w")
 _PROCESSOR = "-cl-opt-disable"
 """A processor stands in for a GPU, and PoCL takes minutes to optimise threads with large tiles."""
+_UNKNOWN = "pthread-x86_64-unknown-linux-gnu-generic"
+"""How PoCL ends the version of a processor that its LLVM does not know: clang then refuses to build anything."""
 
 
 def open_device() -> OpenCL:
-    """The device of this process; ToolchainError PH520 where there is none, or no pyopencl."""
+    """The device of this process; ToolchainError PH520 where there is no pyopencl or no device to build for."""
     try:
         cl: Any = importlib.import_module("pyopencl")
     except ImportError as error:
@@ -39,8 +41,12 @@ def open_device() -> OpenCL:
         raise no_device("opencl", f"no platform ({error})", "pip install pocl-binary-distribution") from error
     if not devices:
         raise no_device("opencl", "no platform has a device", "pip install pocl-binary-distribution")
-    gpus = [d for d in devices if d.type & cl.device_type.GPU]
-    return OpenCL(cl, (gpus or devices)[0])
+    usable = [d for d in devices if not d.version.rstrip().endswith(_UNKNOWN)]
+    if not usable:
+        why = f"the compiler of {devices[0].platform.name} is older than this processor and builds nothing for it"
+        raise no_device("opencl", why, "a newer PoCL, or target='cpu'")
+    gpus = [d for d in usable if d.type & cl.device_type.GPU]
+    return OpenCL(cl, (gpus or usable)[0])
 
 
 class OpenCL:

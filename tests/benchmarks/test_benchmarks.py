@@ -28,6 +28,7 @@ from frontend.driver import _driver
 from frontend.measurements import OURS, load
 from frontend.tables import show
 from frontend.timing import native
+from tests.device.on_opencl import needs_opencl
 
 ROOF = Roof(1, 100.0, 50.0, 20.0, 25.0)
 
@@ -327,7 +328,7 @@ def test_predictions_for_a_gpu(capsys):
 
 
 def test_cases_are_checked_and_timed_on_a_device(capsys, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("pyopencl")
+    needs_opencl()
     given = ["--small", "--target", "opencl", "--repeat", "1", "--case", "SGEMM512", "--case", "LU"]
     assert device.main(given) == 0
     out = capsys.readouterr().out

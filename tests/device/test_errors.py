@@ -19,6 +19,7 @@ from polyhedral.dim import i, k
 from polyhedral.errors import ToolchainError
 from polyhedral.ir import affine as aff
 from polyhedral.machine.device import GENERIC
+from tests.device.on_opencl import needs_opencl
 
 
 @ph.function(A="i k", B="k j", returns="i j")
@@ -103,7 +104,7 @@ def test_hints_are_for_processors():
 
 
 def test_memory_that_a_device_has_not():
-    pytest.importorskip("pyopencl")
+    needs_opencl()
     device = opencl.open_device()
     assert isinstance(device, opencl.OpenCL)
     before = device.held
@@ -129,7 +130,7 @@ def test_what_does_not_fit_in_shared_memory_stays_out():
 
 def test_calls_on_a_device():
     """Strides, orders and results given by the caller, as on a processor."""
-    pytest.importorskip("pyopencl")
+    needs_opencl()
     rng = np.random.default_rng(0)
     A, B = rng.random((40, 9), np.float32)[::2], rng.random((30, 9), np.float32).T
     out = np.empty((20, 30), np.float32)[:, ::-1]
@@ -140,7 +141,7 @@ def test_calls_on_a_device():
 
 
 def test_a_gather_out_of_bounds_is_reported():
-    pytest.importorskip("pyopencl")
+    needs_opencl()
 
     @ph.function(X="i", at="j", returns="j")
     def take(X, at):

@@ -15,7 +15,7 @@ from polyhedral.dim import i
 from polyhedral.ir import affine as aff
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Program
-from tests.device.test_opencl import run_opencl
+from tests.device.on_opencl import run_opencl
 from tests.running import agree
 from tests.strategies import inputs_for
 from tests.zoo_language import ZOO, record

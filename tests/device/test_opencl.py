@@ -9,23 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pytest
 
 from codegen.launch import DeviceSource
-from frontend import driver
-from frontend.buffers import buffer
-from frontend.options import Options
-from polyhedral.ir import affine as aff
 from polyhedral.ir.interpreter import run
-from polyhedral.ir.layout import row_major
-from polyhedral.ir.program import Program, Role, specialise
+from tests.device.on_opencl import run_opencl
 from tests.programs import CASES
 from tests.running import agree
 from tests.strategies import inputs_for
 
-pytest.importorskip("pyopencl")
-OPENCL = Options(target="opencl")
 SHAPES: Mapping[str, Mapping[str, int]] = {
     "matmul": {"A.i": 67, "A.k": 35, "B.j": 70},
     "matmul aligned": {"A.i": 68, "A.k": 48, "B.j": 72},
@@ -37,27 +29,6 @@ SHAPES: Mapping[str, Mapping[str, int]] = {
     "two_outputs": {"X.i": 3000},
 }
 """Sizes at which operands are staged, or teams reduce."""
-
-
-def run_opencl(program: Program, inputs: Mapping[str, np.ndarray], sizes: Mapping[str, int], *, symbolic: bool = False):
-    """Outputs and inouts of a program on the device."""
-    p = program if symbolic else specialise(program, sizes)
-    given = {a.name: row_major(a) for a in p.arrays if a.role not in (Role.CONSTANT, Role.TEMPORARY)}
-    built = driver.lower(p, given, OPENCL)
-    loaded, _, _ = driver.load_device(built)
-    buffers = [buffer(built.program.array(n), built.layouts[n]) for n in built.source.buffers]
-    found: dict[str, np.ndarray] = {}
-    arrays: list[np.ndarray | None] = []
-    for b in buffers:
-        a = built.program.array(b.name)
-        if b.role is Role.TEMPORARY:
-            arrays.append(None)
-            continue
-        shape = [aff.evaluate(e, {}, sizes) for _, e in a.stored]
-        found[b.name] = inputs[b.name].copy() if b.name in inputs else np.full(shape, 77).astype(a.dtype.numpy)
-        arrays.append(found[b.name].transpose([a.dim_names.index(d) for d in b.axes]))
-    assert loaded.run(buffers, arrays, sizes) == 0
-    return {a.name: found[a.name] for a in program.with_role(Role.OUTPUT, Role.INOUT)}, built
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -29,17 +29,22 @@ from polyhedral.ir.program import Program, Role, Statement, reads, specialise
 from polyhedral.pipeline import analyze
 from polyhedral.scheduling.schedule import Options as Choice
 from polyhedral.scheduling.schedule import schedule
+from tests.device.on_opencl import needs_opencl
 from tests.programs import CASES
 from tests.properties.schedules import interned
 from tests.running import agree
 from tests.strategies import inputs_for, programs
 
-pytest.importorskip("pyopencl")
 TARGET = Options(target="opencl")
 NAMES = [
     "matmul", "conv_strided", "capsule_conv", "max_plus", "matmul_i8", "softmax", "relu_chain", "accumulation",
     "selection", "two_outputs", "conv_padded",
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def device():
+    needs_opencl()
 
 
 def drawn(s: Statement, base: BlockPlan, rng: random.Random) -> BlockPlan:

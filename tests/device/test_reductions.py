@@ -18,6 +18,7 @@ from polyhedral.ir.program import Program, specialise
 from polyhedral.machine.device import H100
 from polyhedral.pipeline import map_onto
 from tests.device.on_host import run_on_host
+from tests.device.on_opencl import run_opencl
 from tests.running import agree
 from tests.strategies import inputs_for
 from tests.zoo_language import Case, record
@@ -67,9 +68,6 @@ def test_teams_and_parts(name: str, sizes: Mapping[str, int], tmp_path):
     inputs = inputs_for(p, {})
     want = run(p, inputs, {})
     agree(p, run_on_host(p, inputs, {}, tmp_path)[0], want, inputs)
-    pytest.importorskip("pyopencl")
-    from tests.device.test_opencl import run_opencl  # noqa: PLC0415
-
     agree(p, run_opencl(p, inputs, {})[0], want, inputs)
 
 
