@@ -225,10 +225,15 @@ class Emitter:
     def bound(self, b: lp.Bound) -> str:
         if isinstance(b, Affine):
             return self.scalar.affine(b)
+        known = [a.const for a in b.args if isinstance(a, Affine) and a.is_const]
+        one = aff.const(min(known) if b.least else max(known)) if known else None
+        args = list(
+            dict.fromkeys(one if isinstance(a, Affine) and a.is_const and one is not None else a for a in b.args)
+        )
         name = "imin" if b.least else "imax"
-        self.scalar.used.add(name)
-        text = self.bound(b.args[0])
-        for a in b.args[1:]:
+        text = self.bound(args[0])
+        for a in args[1:]:
+            self.scalar.used.add(name)
             text = f"{name}({text}, {self.bound(a)})"
         return text
 

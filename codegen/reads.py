@@ -9,15 +9,16 @@ What is computed with operands is left to `codegen.steps`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cgen
 
 from codegen import loops as lp
 from codegen.lanes import Lanes, affine_index, dense, near, runs
 from codegen.scalar import NARROW, STORAGE, bare, literal, value_type
+from codegen.slides import Slide
 from codegen.spelling import Spelling
-from codegen.vectors import JOIN, KEPT, WINDOW
+from codegen.vectors import JOIN, KEPT, SLIDE, WINDOW
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine, Condition, Var
@@ -89,6 +90,14 @@ class Reads:
         items = [bare(self.c.scalar.value(ex.substitute(e, {lane: aff.const(i)}))) for i in range(tile.valid)]
         return f"({vector}){{{', '.join(items)}}}", vector, True
 
+    def slid(self, s: Slide, lane: str, tile: Lanes) -> tuple[list[cgen.Generable], str]:
+        """(lines that load one vector or two, the text that makes one of both)."""
+        t = ex.dtype_of(s.first)
+        parts = [(s.first, s.valid), *([(s.then, s.more)] if s.by and s.more else [])]
+        texts = [self.operand(e, lane, replace(tile, valid=n), keep=True)[0] for e, n in parts]
+        lines, names = self.named(texts, [e for e, _ in parts])
+        return lines, f"{self.c.vectors.slide(t, s.by)}({names[0]}, {names[-1]})" if s.by else names[0]
+
     def _asked(self, e: ex.Load, first: str, text: str) -> str:
         """The text that loads a vector; where its array is asked for ahead, with its first cell kept in mind."""
         if e.array in self.ahead:
@@ -130,7 +139,7 @@ class Reads:
                 self.open[-1].asked.add(what)
                 lines.append(cgen.Statement(f"__builtin_prefetch(&{first} + {self.ahead[e.array]})"))
         for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
-            if text.startswith((JOIN, KEPT, WINDOW)):
+            if text.startswith((JOIN, KEPT, SLIDE, WINDOW)):
                 if text not in names:
                     load = next(n for n in ex.walk(e) if isinstance(n, ex.Load))
                     names[text] = f"vec_{self.c.spell(load.array)}_{sum(len(o.joined) for o in self.open)}"

@@ -20,6 +20,7 @@ from codegen.full import unmasked
 from codegen.lanes import Lanes, affine_index, dense, runs
 from codegen.reads import Open, Reads
 from codegen.scalar import STORAGE, literal, value_type
+from codegen.slides import Slide, slides
 from codegen.spelling import Spelling
 from codegen.steps import step_function
 from codegen.writes import Accumulator, fetch, store
@@ -38,6 +39,9 @@ _FEW, _WRITTEN_OUT = 4, 160
 """Iterations and statements up to which an inner loop is unrolled."""
 _STILL = 12
 """Operands that an unrolled loop may keep in registers over the loop around it."""
+WHOLE = 64
+"""Bytes of vectors from two of which one instruction makes a third that begins between them."""
+NOTHING: Mapping[ex.Expr, Slide] = {}
 _PARAMETERS = "abcdefghjklmnopqrstuvwxyz"
 """Names of a lane function's operands; `i` is its lane."""
 
@@ -130,8 +134,11 @@ class Registers:
             case lp.For(run=Run.UNROLL | Run.VECTOR | Run.WRITTEN) | lp.Exec():
                 every = list(self._points(n, env, key))
                 lines = self._across(every, region)
+                slid = self._slid(every)
+                if slid:
+                    every.sort(key=lambda point: point.tile.key)  # the vectors of one row are needed at once
                 again = self._again(every)
-                return [*lines, *(g for point in every for g in self._exec(point, region, again))]
+                return [*lines, *(g for point in every for g in self._exec(point, region, again, slid))]
             case lp.For():
                 around = self.reads.open[-1].name
                 self.reads.open.append(opened(n, env))
@@ -220,6 +227,14 @@ class Registers:
                 (found if new in seen else seen).add(new)
         return found
 
+    def _slid(self, every: Sequence[_Point]) -> Mapping[ex.Expr, Slide]:
+        """Operands that are made of others in registers, where the machine does so at once."""
+        if self.vector_bytes != WHOLE or not self.reads.windows:
+            return {}
+        reads = ((ex.substitute(o, p.at), p) for p in every for o in set(fetched(self._value(p))))
+        plain = ((e, p) for e, p in reads if value_type(ex.dtype_of(e)) == STORAGE[ex.dtype_of(e).name])
+        return slides(((e, p.lane, p.tile.valid) for e, p in plain), self.c.vectors.lanes)
+
     def _value(self, point: _Point) -> ex.Expr:
         value = self.families[point.node.family].statement.value
         return unmasked(value) if point.node.whole else value
@@ -255,7 +270,9 @@ class Registers:
                 region.across |= {new: name for (new, _), name in zip(news, made[1], strict=True)}
         return found
 
-    def _exec(self, point: _Point, region: _Region, again: Container[ex.Expr]) -> list[cgen.Generable]:
+    def _exec(
+        self, point: _Point, region: _Region, again: Container[ex.Expr], slid: Mapping[ex.Expr, Slide]
+    ) -> list[cgen.Generable]:
         family, tile, lane, at = self.families[point.node.family], point.tile, point.lane, point.at
         s = family.statement
         array = self.program.array(s.write.array)
@@ -270,7 +287,7 @@ class Registers:
             identity = literal(ex.identity(s.op, array.dtype).value, array.dtype)
             return [cgen.Statement(f"{name} = {self.c.vectors.splat(array.dtype)}({identity})")]
         family = replace(family, statement=replace(s, value=self._value(point)))
-        return self.step(family, array, name, at, lane, tile, again, region)
+        return self.step(family, array, name, at, lane, tile, again, region, slid)
 
     def step(
         self,
@@ -282,11 +299,13 @@ class Registers:
         tile: Lanes,
         again: Container[ex.Expr] = (),
         region: _Region | None = None,
+        slid: Mapping[ex.Expr, Slide] = NOTHING,
     ) -> list[cgen.Generable]:
         """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside.  Operands that other rows
-        read `again` stay in a register; those that the region holds are in one.
+        read `again` stay in a register; those that the region holds are in one; those that are `slid` are made of two.
         """
         s = family.statement
+        before: list[cgen.Generable] = []
         operands = list(dict.fromkeys(fetched(s.value)))
         parameters: list[str] = []
         arguments: list[str] = []
@@ -299,6 +318,10 @@ class Registers:
             elif old in masks:
                 assert isinstance(new, ex.Test)
                 text, kind, per_lane = self.reads.mask(new, lane, ex.dtype_of(s.value))
+            elif new in slid:
+                more, text = self.reads.slid(slid[new], lane, tile)
+                kind, per_lane = self.c.vectors.type(ex.dtype_of(new)), True
+                before += more
             else:
                 text, kind, per_lane = self.reads.operand(new, lane, tile, keep=new in again)
             p = _PARAMETERS[k] if k < len(_PARAMETERS) else f"a{k}"
@@ -306,11 +329,11 @@ class Registers:
             arguments.append(text)
             names[old] = f"{p}[i]" if per_lane else p
         if operands == [s.value] and family.kind is Kind.ASSIGN and names[s.value].endswith("[i]"):
-            return [cgen.Statement(f"{name} = {arguments[0]}")]
+            return [*before, cgen.Statement(f"{name} = {arguments[0]}")]
         function = step_function(self.c, s, array.dtype, parameters, names)
         lines, given = self.reads.named(arguments, operands)
         given = given if family.kind is Kind.ASSIGN else [name, *given]
-        return [*lines, cgen.Statement(f"{name} = {function}({', '.join(given)})")]
+        return [*before, *lines, cgen.Statement(f"{name} = {function}({', '.join(given)})")]
 
     def _register(self, e: ex.Expr, lane: str, tile: Lanes, region: _Region) -> str | None:
         """The register that holds what is read, where the region has one."""

@@ -239,6 +239,23 @@ static inline {vector} {name}({vector} a, {vector} b) {{
 }}"""
 
 
+def vector_slide(name: str, vector: str, mask: str, bits: int, lanes: int, by: int) -> str:
+    """The lanes of a from one on, then those of b."""
+    kind, whole = ("d", f"int{bits}_t") if bits == 32 else ("q", "long long")
+    plain = vector_pick(name, vector, mask, range(by, by + lanes))
+    if bits * lanes != 512:
+        return plain
+    head, body = plain.split("\n", 1)
+    return f"""\
+{head}
+#if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+  typedef {whole} whole __attribute__((vector_size(64)));
+  return ({vector})__builtin_ia32_align{kind}512_mask((whole)b, (whole)a, {by}, (whole)a, -1);
+#else
+{body.removesuffix("}")}#endif
+}}"""
+
+
 def vector_join(name: str, kind: str, scalar: str, lanes: int, count: int) -> str:
     """A vector of runs from `count` places: loads of what each holds, joined in pairs."""
     places = [f"p{i}" for i in range(count)]

@@ -13,8 +13,10 @@ from codegen.scalar import STORAGE, bare, value_type
 from polyhedral.ir import expr as ex
 from polyhedral.ir.dtypes import DType
 
-JOIN, KEPT, WINDOW = "join", "kept", "window"
-"""How the functions begin that take several loads for one vector, that keep one in its register, or that mask it."""
+JOIN, KEPT, SLIDE, WINDOW = "join", "kept", "slide", "window"
+"""How the functions begin that take several loads for one vector, that keep one in its register, that make one of two,
+or that mask it.
+"""
 
 
 @dataclass
@@ -122,6 +124,13 @@ class Vectors:
         vector = self.type(t)
         name = self.picks.setdefault((vector, lanes), f"pick{len(self.picks)}_{vector}")
         self.functions[name] = support.vector_pick(name, vector, self._mask(t), lanes)
+        return name
+
+    def slide(self, t: DType, by: int) -> str:
+        """A function that makes a vector of the last lanes of one and the first of another."""
+        vector = self.type(t)
+        name = f"{SLIDE}{by}_{vector}"
+        self.functions[name] = support.vector_slide(name, vector, self._mask(t), t.bits, self.lanes, by)
         return name
 
     def part(self, t: DType, count: int) -> str:

@@ -38,6 +38,10 @@ class Target:
         """How many elements of so many bytes a vector holds."""
         return max(1, self.vector // element)
 
+    def slides(self, element: int) -> int:
+        """How many elements of so many bytes one instruction shifts from vector to vector; 0 where it takes several."""
+        return self.lanes(element) if self.masked and self.vector == 64 else 0
+
 
 ZEN4 = ((0x10, 0x1F), (0x60, 0x7F), (0xA0, 0xAF))
 """Models of AMD's family 25 that do a 512-bit operation in two halves."""

@@ -15,6 +15,7 @@ from math import gcd, inf, prod
 
 from polyhedral.machine.target import Target
 from polyhedral.plans.register_plan import RegisterPlan, loop_balance
+from polyhedral.plans.written import slid
 
 OVERLAP = 4.0
 """The norm that combines the times of resources that work at once: 1 would add them, infinity take the longest."""
@@ -32,6 +33,8 @@ FULL = (0.8, 0.8, 0.3)
 """The part of each cache that a nest can count on; the last is shared with whatever else the machine does."""
 ALIGNED, CONFLICT = 4096, 6.0
 """Bytes apart at which addresses fall into one set of the first cache; what a scattered store then costs more."""
+SLIDE = 0.5
+"""What a vector that is made of two costs, next to one that is loaded."""
 CHOOSE = 2.0
 """Cycles to choose between an operand that has a padding and the padding."""
 ROOM, CROWD = 4, 0.25
@@ -75,13 +78,6 @@ class Stream:
     @property
     def vector(self) -> bool:
         return self.instructions > 0
-
-    def loads(self, rows: Mapping[str, int], written: Mapping[str, int]) -> float:
-        """Cells that the rows of a tile read in one step; of steps that are `written` out, what none before has read.
-
-        Eight rows of a window that slides by one read eight cells in each of seven steps, fourteen of them distinct.
-        """
-        return self.count * cells_read(self.strides, rows, written)
 
     def axes(self, span: Mapping[str, int]) -> list[tuple[int, int]]:
         """(stride in bytes, length) of a box of `span` cells along each dim, densest first."""
@@ -222,7 +218,12 @@ def predict(
     fill = {d: filled(extents[d], plan.tile(d), lanes if d == plan.vector else 1) for d in (plan.vector, *rows)}
     part = prod(fill.values())
     once = {d: inside[d] for d in plan.written}
-    vectors = sum(o.instructions * blocks * o.loads(rows, once) * _part(o, fill) for o in operands if o.vector)
+    many = target.slides(result.itemsize)
+    vectors = sum(
+        o.count * loaded(o.strides, o.itemsize, plan.vector, blocks, o.instructions, rows, once, many) * _part(o, fill)
+        for o in operands
+        if o.vector
+    )
     scalars = sum(_seen(o, rows) * _part(o, fill) for o in operands if not o.vector)
     streams = [*operands, result]
     sure = Prediction(
@@ -278,6 +279,25 @@ def cells_read(strides: Mapping[str, int], rows: Mapping[str, int], written: Map
         return prod(own.values())
     every = tuple((strides.get(d, 0), n) for d, n in (*own.items(), *written.items()))
     return _distinct(every) / prod(written.values())
+
+
+def loaded(
+    strides: Mapping[str, int],
+    unit: int,
+    vector: str,
+    blocks: int,
+    each: float,
+    rows: Mapping[str, int],
+    written: Mapping[str, int],
+    slides: int,
+) -> float:
+    """Instructions that load the vectors of an operand in one step, `each` of them so many; of steps that are `written`
+    out, what none before has loaded, and what makes vectors of others where `slides` lanes can be shifted.
+    """
+    if not slid(strides, unit, vector, written, slides):
+        return blocks * each * cells_read(strides, rows, written)
+    steps = prod(written.values())
+    return cells_read(strides, rows, {}) * ((blocks + 1) * each + blocks * (steps - 1) * SLIDE) / steps
 
 
 @lru_cache(maxsize=1 << 12)

@@ -19,7 +19,7 @@ from polyhedral.ir.operands import Interval, Operand, box, operands, tied, typic
 from polyhedral.ir.program import Program, Statement
 from polyhedral.machine.prices import BARRIER, TRANSPOSE, WOVEN
 from polyhedral.machine.target import Target
-from polyhedral.plans.cycles import WEIGHT, cells_read, filled
+from polyhedral.plans.cycles import WEIGHT, cells_read, filled, loaded
 from polyhedral.plans.register_plan import RegisterPlan, even
 from polyhedral.plans.stores import instructions, lane_steps, loading, past_cache, storing, vector_steps
 from polyhedral.plans.windows import window
@@ -195,14 +195,29 @@ def _sketches(along: _Along, every: Sequence[Operand]) -> Iterator[_Sketch]:
             full = blocks * sum(seen) > rest
             fill = {d: filled(extents[d], n, lanes if d == vector else 1) for d, n in sizes.items()}
             steps = {d: extents[d] for d in written(every, order, extents, vector, blocks, tile, q.target)}
-            cells = [cells_read({d: o.stride(d) or 0 for d in o.dims}, tile, steps) for o, _ in loads]
-            each = [(o.dims, g, n) for (o, g), n in zip(loads, cells, strict=True)]
+            each = [(o.dims, g, _cells(q, o, g, vector, blocks, tile, steps)) for o, g in loads]
             busy = _step_cycles(each, vector, tile, blocks, fill, q.target)
             tiles = whole // prod(extents[d] for d in sizes) * prod(-(-extents[d] // n) for d, n in sizes.items())
             results = accumulators * prod(fill.values())
             least = along.all(along.work(tiles, busy, results, 1.0), along.floor)
             yield _Sketch(number, blocks, tile, full, tiles, busy, results, least)
             number += 1
+
+
+def _cells(
+    q: Setting,
+    o: Operand,
+    gathers: float | None,
+    vector: str,
+    blocks: int,
+    tile: Mapping[str, int],
+    steps: Mapping[str, int],
+) -> float:
+    """Scalars, or vectors for each block of lanes, that the rows of a tile load in one step."""
+    strides = {d: o.stride(d) or 0 for d in o.dims}
+    if gathers is None:
+        return cells_read(strides, tile, steps)
+    return loaded(strides, 1, vector, blocks, gathers, tile, steps, q.target.slides(o.itemsize)) / (blocks * gathers)
 
 
 def _gathers(

@@ -2,7 +2,8 @@
 """The steps of a reduction within a register tile: in which order, and which of them are written out.
 
 Rows of a window read in one step what others read in the next: eight rows that slide by one read eight cells in each of
-seven steps, fourteen of them distinct.  Where these steps are written out, each is loaded once.
+seven steps, fourteen of them distinct.  Where these steps are written out, each is loaded once.  So do lanes, one cell
+after the other: vectors of seven steps are then made of two.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from polyhedral.plans.windows import STEPS
 
 SPARE = 2
 """Registers for a scalar and for what compilers move about; a tile that takes all others is spilled."""
+FEW = 3
+"""Steps of a window along the lanes from which on they are written out."""
 WRITTEN = 128
 """Vectors of instances up to which the steps of a window are written out."""
 
@@ -54,8 +57,30 @@ def written(
         return ()
     seen = [o for o in every if vector in o.dims]
     slides = [o for o in seen if last in o.dims and any(_slides(o, d, last) for d in rows)]
-    live = sum(blocks * prod(r for d, r in rows.items() if d in o.dims) if o in slides else 1 for o in seen)
-    return (last,) if slides and tile + live <= target.registers - SPARE else ()
+    steps = {last: extents[last]}
+    along = [
+        o for o in seen if slid({d: o.stride(d) or 0 for d in o.dims}, 1, vector, steps, target.slides(o.itemsize))
+    ]
+
+    def live(o: Operand) -> int:
+        """The registers that an operand takes: vectors that several rows read stay there."""
+        own = blocks * prod(r for d, r in rows.items() if d in o.dims)
+        if along and last in o.dims:
+            return own * extents[last] if own < tile else 2
+        return own if o in slides else 1
+
+    return (last,) if (slides or along) and tile + sum(map(live, seen)) <= target.registers - SPARE else ()
+
+
+def slid(strides: Mapping[str, int], unit: int, vector: str, steps: Mapping[str, int], lanes: int) -> bool:
+    """Whether the lanes of an operand, `unit` apart, slide along their own row in steps that are written out: each
+    vector is then made of two that are loaded, where so many lanes can be.
+    """
+    if len(steps) != 1 or strides.get(vector) != unit:
+        return False
+    ((d, n),) = steps.items()
+    step = strides.get(d, 0)
+    return n >= FEW and step > 0 and step % unit == 0 and step * (n - 1) < lanes * unit
 
 
 def _slides(o: Operand, row: str, step: str) -> bool:

@@ -38,7 +38,7 @@ POINTS = 120_000
 LONG = (1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 16, 17, 19, 24, 31, 32, 33, 37, 48, 64, 65)
 SHORT = (1, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17)
 TYPES = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64, "u32": np.uint32}
-MECHANISMS = ("window_", "window2_", "pick", "join", "stream_", "_panels[", "k_block", "pad_")
+MECHANISMS = ("window_", "slide", "window2_", "pick", "join", "stream_", "_panels[", "k_block", "pad_")
 """What some generated text shows of each way to load, store and cut."""
 
 
