@@ -19,6 +19,9 @@ def loop(name: str, hi: aff.Affine | int, run: Run, body: lp.Node) -> lp.Node:
     return lp.For(name, aff.const(0), aff.const(hi) if isinstance(hi, int) else hi, 1, run, body)
 
 
+TEAM = lp.Promoted("s", loop("k", 2, Run.TEAM, lp.Exec("S0", ())))
+
+
 @pytest.mark.parametrize(
     ("node", "why"),
     [
@@ -27,8 +30,8 @@ def loop(name: str, hi: aff.Affine | int, run: Run, body: lp.Node) -> lp.Node:
         (loop("b", aff.var("t"), Run.SERIAL, COPY), "the range of b"),
         (loop("t", 7, Run.THREAD, lp.If(aff.at_least(aff.var("b"), 1), COPY)), None),
         (loop("t", 7, Run.THREAD, lp.If(aff.at_least(aff.var("t"), 1), COPY)), "condition "),
-        (lp.If(aff.at_least(aff.var("k"), 1), lp.Promoted("s", loop("k", 2, Run.TEAM, lp.Exec("S0", ())))), "condition "),
-        (lp.Promoted("s", loop("k", 2, Run.TEAM, lp.Exec("S0", ()))), None),
+        (lp.If(aff.at_least(aff.var("k"), 1), TEAM), "condition "),
+        (TEAM, None),
         (loop("t", 6, Run.THREAD, lp.Exec("S0", ())), None),
     ],
 )
