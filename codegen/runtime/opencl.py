@@ -47,6 +47,7 @@ class OpenCL:
     """One device with a context and a queue of its own."""
 
     language = "opencl"
+    ordinal = 0
 
     def __init__(self, cl: Any, device: Any) -> None:
         self._cl = cl
@@ -95,6 +96,25 @@ class OpenCL:
 
     def _kernels(self, program: Any, symbols: Sequence[str]) -> dict[str, Any]:
         return {s: self._cl.Kernel(program, s) for s in symbols}
+
+    def begin(self) -> None:
+        """Nothing: a queue is the same in every thread."""
+
+    def free(self) -> int | None:
+        """OpenCL does not say."""
+        return None
+
+    def borrowed(self, address: int, size: int) -> Memory:
+        raise ToolchainError("PH527", "OpenCL takes no memory of other libraries", hints=("target='cuda'",))
+
+    def address(self, memory: Memory) -> int:
+        raise ToolchainError("PH527", "OpenCL gives no addresses", hints=("target='cuda'",))
+
+    def wait_for(self, stream: int) -> None:
+        """There are no streams of others."""
+
+    def where(self, address: int) -> int | None:
+        return None
 
     def allocate(self, size: int) -> Memory:
         try:
