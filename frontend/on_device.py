@@ -92,7 +92,7 @@ class OnDevice:
                 self._poisoned(buffers, plan, held)
             fault = np.zeros(1, np.int32)
             self.driver.upload(held[_FAULT], fault)
-            self._steps(self.source.steps, held, numbers)
+            launches = self._steps(self.source.steps, held, numbers)
             self.driver.finish()
             for b, a in zip(buffers, arrays, strict=True):
                 if a is not None and not isinstance(a, DeviceView) and b.role in (Role.OUTPUT, Role.INOUT) and a.size:
@@ -101,7 +101,7 @@ class OnDevice:
             self.driver.download(held[_FAULT], fault)
             if seconds is not None and not fault[0]:
                 again = partial(self._steps, self.source.steps, held, numbers)
-                seconds += [self.driver.seconds(again) for _ in range(repeat)]
+                seconds += [self.driver.seconds(again, launches) for _ in range(repeat)]
             return int(fault[0])
         finally:
             for memory in own:
@@ -187,24 +187,28 @@ class OnDevice:
         self.driver.download(self.driver.borrowed(a.address, a.nbytes), host)
         return host.transpose([order.index(k) for k in range(a.ndim)])
 
-    def _steps(self, steps: Sequence[HostStep], held: Mapping[str, Memory], numbers: Mapping[str, int]) -> None:
+    def _steps(self, steps: Sequence[HostStep], held: Mapping[str, Memory], numbers: Mapping[str, int]) -> int:
+        """Start them; how many kernels that were."""
+        count = 0
         for s in steps:
             match s:
                 case Launch():
-                    self._launch(s, held, numbers)
+                    count += self._launch(s, held, numbers)
                 case Repeat(name, lo, hi, by, inner):
                     for v in range(value(lo, numbers), value(hi, numbers) + 1, by):
-                        self._steps(inner, held, {**numbers, name: v})
+                        count += self._steps(inner, held, {**numbers, name: v})
                 case Choose(condition, then, orelse):
-                    self._steps(then if aff.holds(condition, numbers, numbers) else orelse, held, numbers)
+                    count += self._steps(then if aff.holds(condition, numbers, numbers) else orelse, held, numbers)
+        return count
 
-    def _launch(self, k: Launch, held: Mapping[str, Memory], numbers: Mapping[str, int]) -> None:
+    def _launch(self, k: Launch, held: Mapping[str, Memory], numbers: Mapping[str, int]) -> bool:
         grid = grid_of(k, numbers, self.driver.device.grid)
         if 0 in grid:
-            return
+            return False
         number = np.int32 if self.source.bits == 32 else np.int64
         arguments = [*(held[a] for a in k.arrays), *(number(numbers[n]) for n in k.numbers)]
         self.driver.launch(self.kernels[k.symbol], grid, k.block, [*arguments, *([held[_FAULT]] if k.fault else [])])
+        return True
 
 
 def value(b: Bound, numbers: Mapping[str, int]) -> int:

@@ -93,8 +93,10 @@ class Driver(Protocol):
         """The ordinal of the device that has an address; None where nobody knows."""
         ...
 
-    def seconds(self, work: Callable[[], None]) -> float:
-        """How long the device takes for the kernels that are started, by its own clock where it has one."""
+    def seconds(self, work: Callable[[], object], launches: int = 1) -> float:
+        """How long the device takes for the kernels, so many, that are started; by its own clock where it has one, and
+        then with nothing of them in its cache, and without waiting for the host to ask.
+        """
         ...
 
 

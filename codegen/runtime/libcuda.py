@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_void_p
+from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_ubyte, c_uint, c_void_p
 from enum import IntEnum
 from typing import Any
 
@@ -113,6 +113,9 @@ class LibCuda:
 
     def cuMemcpyDtoH(self, to: int, source: int, size: int) -> tuple[Status]:  # noqa: N802
         return (self._call("cuMemcpyDtoH_v2", c_void_p(to), c_void_p(source), c_size_t(size)),)
+
+    def cuMemsetD8(self, to: int, value: int, size: int) -> tuple[Status]:  # noqa: N802
+        return (self._call("cuMemsetD8_v2", c_void_p(to), c_ubyte(value), c_size_t(size)),)
 
     def cuPointerGetAttribute(self, which: int, at: int) -> tuple[Status, Any]:  # noqa: N802
         found = c_int()

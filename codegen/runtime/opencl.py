@@ -147,7 +147,7 @@ class OpenCL:
     def finish(self) -> None:
         self._queue.finish()
 
-    def seconds(self, work: Callable[[], None]) -> float:
+    def seconds(self, work: Callable[[], object], launches: int = 1) -> float:
         self.finish()
         begin = time.perf_counter()
         work()

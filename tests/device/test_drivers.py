@@ -11,6 +11,9 @@ import pytest
 
 import polyhedral as ph
 from codegen.runtime import cuda
+from codegen.runtime.cache import Cache
+from frontend import driver
+from frontend.options import Options
 from polyhedral.dim import k
 from polyhedral.errors import ToolchainError
 from tests.device.fake.gpu import FailedError, Gpu
@@ -134,6 +137,22 @@ def test_a_cubin_that_the_driver_does_not_know(gpu: Gpu, monkeypatch: pytest.Mon
         product()(A, B)
     assert caught.value.code == "PH523"
     assert "newer than the driver" in str(caught.value)
+
+
+def test_a_machine_without_nvcc(monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path):
+    """What another machine has compiled is carried in its cache."""
+    opened(monkeypatch, Gpu(), "libcuda", folder)
+    text, cache = product().lower(A=A, B=B, target="cuda").built.source, Cache(tmp_path)
+    symbols = [s.symbol for s in text.launches]
+    bare = cuda.open_device({"PATH": "/nonexistent"})
+    with pytest.raises(ToolchainError, match="no nvcc found") as caught:
+        bare.compile(text.text, symbols, cache)
+    assert caught.value.code == "PH525"
+    assert "carry POLYHEDRAL_CACHE_DIR" in str(caught.value)
+    driver.session().driver(Options(target="cuda")).compile(text.text, symbols, cache)
+    kernels, info = bare.compile(text.text, symbols, cache)
+    assert set(kernels) == set(symbols)
+    assert info.hit
 
 
 @pytest.mark.parametrize("way", [*WAYS, "none"])

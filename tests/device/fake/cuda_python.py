@@ -120,6 +120,9 @@ class Driver:
     def cuMemcpyDtoH(self, dstHost: int, srcDevice: int, ByteCount: int) -> tuple:  # noqa: N802
         return _answer(lambda: self.gpu.get(int(srcDevice), _host(dstHost, ByteCount)))
 
+    def cuMemsetD8(self, dstDevice: int, uc: int, N: int) -> tuple:  # noqa: N802
+        return _answer(lambda: self.gpu.memory(int(dstDevice), N).fill(uc))
+
     def cuPointerGetAttribute(self, attribute: Any, ptr: int) -> tuple:  # noqa: N802
         assert int(attribute) == 9
         if int(ptr) in self.gpu.elsewhere:

@@ -27,7 +27,16 @@ class Library:
     def __getattr__(self, name: str) -> Any:
         plain = name.removesuffix("_v2")
         if (name != plain) != (
-            plain in ("cuMemGetInfo", "cuMemAlloc", "cuMemFree", "cuMemcpyHtoD", "cuMemcpyDtoH", "cuEventDestroy")
+            plain
+            in (
+                "cuMemGetInfo",
+                "cuMemAlloc",
+                "cuMemFree",
+                "cuMemcpyHtoD",
+                "cuMemcpyDtoH",
+                "cuMemsetD8",
+                "cuEventDestroy",
+            )
         ):
             raise AttributeError(name)
 

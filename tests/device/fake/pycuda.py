@@ -123,6 +123,9 @@ class Driver:
         if not self.gpu.devices:
             raise Error("cuInit failed: no CUDA-capable device is detected")
 
+    def memset_d8(self, dest: int, data: int, size: int) -> None:
+        self.do(self.gpu.memory, dest, size).fill(data)
+
     def mem_get_info(self) -> tuple[int, int]:
         return self.gpu.capacity - self.gpu.used, self.gpu.capacity
 
