@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,8 +85,15 @@ class _Shared:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
+        self._process = os.getpid()
         self.held = 0
         self._scratch: Held | None = None
+
+    def _same_process(self) -> None:
+        """PH520 in a process that was forked: a context does not outlive that."""
+        if os.getpid() != self._process:
+            why = f"process {os.getpid()} was forked from {self._process}, which has the device open"
+            raise no_device("cuda", why, "start processes with the 'spawn' method")
 
     def _cubin(self, text: str, cache: Cache) -> tuple[bytes, BuildInfo]:
         try:
@@ -161,6 +169,7 @@ class PyCuda(_Shared):
 
     def begin(self) -> None:
         """The context is on the stack of this thread; the one that imported pycuda must find it empty in the end."""
+        self._same_process()
         if not getattr(self._threads, "pushed", False):
             self._context.push()
             self._threads.pushed = True
@@ -274,6 +283,7 @@ class CudaPython(_Shared):
 
     def begin(self) -> None:
         """The context is that of this thread, whatever others made current since."""
+        self._same_process()
         self._do("no context", self._api.cuCtxSetCurrent(self._context))
 
     def compile(self, text: str, symbols: Sequence[str], cache: Cache) -> tuple[dict[str, Any], BuildInfo]:

@@ -155,6 +155,18 @@ def test_a_machine_without_nvcc(monkeypatch: pytest.MonkeyPatch, folder: Path, t
     assert info.hit
 
 
+def test_a_forked_process(gpu: Gpu, monkeypatch: pytest.MonkeyPatch):
+    with ph.options(target="cuda"):
+        mm = product()
+        mm(A, B)
+        monkeypatch.setattr("os.getpid", lambda: 1)
+        with pytest.raises(ToolchainError, match="was forked from") as caught:
+            mm(A, B)
+    monkeypatch.undo()
+    assert caught.value.code == "PH520"
+    assert "spawn" in str(caught.value)
+
+
 @pytest.mark.parametrize("way", [*WAYS, "none"])
 def test_no_device(monkeypatch: pytest.MonkeyPatch, way: str):
     installed(monkeypatch, Gpu(devices=0), way)
