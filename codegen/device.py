@@ -21,11 +21,11 @@ from codegen.scalar import STORAGE, bare
 from codegen.staging import Box
 from codegen.teams import Team, unit
 from codegen.tiles import Tiles
+from polyhedral.devices.barriers import Step, place
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import Affine, Condition
 from polyhedral.ir.program import Array, Statement
 from polyhedral.ir.tree import Run
-from polyhedral.oracle.barriers import Step, place
 from polyhedral.sets.instances import Kind
 
 OWN = (
@@ -48,6 +48,10 @@ class DeviceEmitter(Tiles):
     """Loops over blocks that are no loops, since there is a block for each iteration: which block this is."""
     strides: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     """Loops whose iterations are shared out in turns: which of those who take part this is, and how many they are."""
+    waits: frozenset[str] = frozenset()
+    """Families after which the tree has the threads of a block wait."""
+    waited: set[str] = field(default_factory=set[str])
+    """Those after which they do."""
 
     # --- cells -------------------------------------------------------------------------------------------------------
 
@@ -83,22 +87,18 @@ class DeviceEmitter(Tiles):
         return next(iter(found)) if len(found) == 1 else None
 
     def _phases(self, n: lp.Block) -> list[cgen.Generable]:
-        """Statements one after another, with barriers where one needs what other threads of the block wrote."""
+        """Statements one after another, with a barrier where the tree says so, and one in the end where the block then
+        goes on to further rows, whose memory is the same.
+        """
         assert self.nest is not None
         parts = [(name, list(nodes)) for name, nodes in groupby(n.children, self._phase)]
-        made = {s.write.array for s in map(self.program.statement, self.nest.statements)}
-        steps: list[Step] = []
-        for name, _ in parts:
-            assert name is not None
-            s = self.program.statement(name)
-            read = tuple((a, 0) for a in s.touched[1:] if a in made)
-            steps.append(Step(read, ((s.write.array, 0),)))
         again = any(b in self.strides for b in self.nest.blocks)
-        waits = place(steps) if again else tuple(w for w in place(steps) if w < len(steps) - 1)
         lines: list[cgen.Generable] = []
         for at, (name, nodes) in enumerate(parts):
             lines += self._one_phase(name, nodes)
-            if at in waits:
+            ran = {x.family for c in nodes for x in lp.walk(c) if isinstance(x, lp.Exec)} & self.waits
+            self.waited.update(ran)
+            if ran or (again and at == len(parts) - 1):
                 lines.append(cgen.Statement(self.dialect.fence))
         return lines
 

@@ -20,6 +20,7 @@ from codegen.device import OWN, DeviceEmitter, own_name
 from codegen.dialect import Dialect
 from codegen.launch import Axis, Choose, DeviceSource, HostStep, Launch, Repeat
 from codegen.lower import lower
+from codegen.meeting import misplaced, waiting
 from codegen.scalar import STORAGE, c_name
 from polyhedral.devices.plan import WARP, BlockNest
 from polyhedral.errors import InternalError
@@ -46,6 +47,8 @@ class _Work:
     root: lp.Node
     nest: BlockNest | None
     around: tuple[str, ...] = ()
+    waits: frozenset[str] = frozenset()
+    """Families after which the threads of a block wait."""
 
 
 @dataclass
@@ -88,7 +91,7 @@ def emit_device(
     for part, inside in _parts(tree, tuple(f.id for f in fr.families)):
         root, nest = _lowered(fr, part, inside, nests)
         roots.append(root)
-        steps += _host(made, root, nest, ())
+        steps += _host(made, root, nest, (), frozenset(waiting(part, inside)) if nest is not None else frozenset())
     apart = frozenset[str]().union(*(n.only for n in nests.values()))
     arrays = tuple(a.name for a in p.arrays if a.role is not Role.CONSTANT and a.name not in apart)
     values = (ex.dtype_of(n) for s in p.statements for n in ex.walk(s.value))
@@ -151,14 +154,16 @@ def _lowered(
     return lower(Frame(program, tuple(own)), tree), nest
 
 
-def _host(made: _Kernels, n: lp.Node, nest: BlockNest | None, around: tuple[str, ...]) -> list[HostStep]:
+def _host(
+    made: _Kernels, n: lp.Node, nest: BlockNest | None, around: tuple[str, ...], waits: frozenset[str] = frozenset()
+) -> list[HostStep]:
     """What the host does for a node."""
     if not any(isinstance(x, lp.Exec) for x in lp.walk(n)):
         return []
     if nest is not None and isinstance(n, lp.If) and n.orelse is None and not aff.condition_dims(n.condition):
-        return [Choose(n.condition, tuple(_host(made, n.then, nest, around)))]  # no condition around barriers
+        return [Choose(n.condition, tuple(_host(made, n.then, nest, around, waits)))]  # no condition around barriers
     if nest is not None or not lp.has_parallel(n):
-        return [made.add(_Work(n, nest, around))]
+        return [made.add(_Work(n, nest, around, waits))]
     match n:
         case lp.Block(children):
             return [s for c in children for s in _host(made, c, nest, around)]
@@ -188,12 +193,14 @@ def _kernel(made: _Kernels, work: _Work) -> Launch:
     e = DeviceEmitter(
         p, own, layouts, spelled, made.checked, 4, frozenset(spelled.values()),
         dialect=made.dialect, device=made.device, index="int" if made.bits == 32 else "int64_t", nest=work.nest,
+        waits=work.waits,
     )  # fmt: skip
     e.scalar.used = made.used
     e.loop_names.update(e.spell(x.name) for x in lp.walk(work.root) if isinstance(x, lp.For))
     first = own[next(iter(ran))].statement
     symbol = f"{made.symbol}_{len(made.texts)}_{c_name(first.name)}"
     head, grid, block, body = _planned(e, work.root, work.nest) if work.nest else _generic(e, work.root)
+    _require_meetings(e, work, symbol)
     lines = printed(cgen.Block([*(cgen.Statement(d) for d, _ in e.shared.values()), *head, *body]))
     fault = "fault" in lines
     arrays = tuple(a.name for a in p.arrays if a.name in touched and a.role is not Role.CONSTANT)
@@ -216,6 +223,17 @@ def _kernel(made: _Kernels, work: _Work) -> Launch:
     if shared > made.device.shared_block:
         raise InternalError("PH999", f"{symbol} takes {shared} bytes of shared memory, of {made.device.shared_block}")
     return Launch(symbol, arrays, numbers, grid, block, shared, fault)
+
+
+def _require_meetings(e: DeviceEmitter, work: _Work, symbol: str) -> None:
+    """PH999 where the threads of a block would not all meet, or not where the tree that was judged has them do so."""
+    if work.nest is None:
+        return
+    apart = misplaced(work.root, work.nest, {f: x.statement.name for f, x in e.families.items()})
+    if apart is not None:
+        raise InternalError("PH999", f"threads of {symbol} wait for each other where {apart} keeps some away")
+    if e.waits - e.waited:
+        raise InternalError("PH999", f"threads of {symbol} do not wait after {', '.join(sorted(e.waits - e.waited))}")
 
 
 def _dense(p: Program, n: lp.Local, layout: Layout) -> Layout:

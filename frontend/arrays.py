@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from frontend.device_arrays import DeviceView, on_device, view
 from frontend.draw_cells import Cells, layout_svg
 from frontend.svg import bundle, escaped
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
@@ -108,6 +109,12 @@ class Array:
         """A DataArray; its dims are names already, so that no order need be chosen."""
         return Ordered(self.data, self.axes, self._dtype, self.coords).to_xarray()
 
+    def numpy(self) -> Strided:
+        """The values as `np.asarray` gives them; a copy of those on a device."""
+        if isinstance(self.data, DeviceView):
+            return Array(self.data.numpy(), self.axes, self._dtype, ordered=self.ordered).numpy()
+        return np.asarray(self)
+
     def item(self) -> Any:
         """The value of an array without dims, as a Python scalar."""
         return self._scalar("item()")
@@ -186,8 +193,8 @@ class Ordered:
         return self.data.ndim
 
     def numpy(self) -> Strided:
-        """The strided view itself; writing to it writes to the array."""
-        return self.data
+        """The strided view itself, writing to which writes to the array; of a result on a device, a copy."""
+        return self.data.numpy() if isinstance(self.data, DeviceView) else self.data
 
     def to_xarray(self) -> Any:
         """A DataArray over the same memory, with the coordinates of those dims whose size is what it was."""
@@ -202,12 +209,21 @@ class Ordered:
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        if self.data.dtype.isbuiltin != 1:  # bf16 and f8 would arrive as raw bytes; `__array__` keeps them
+        if (
+            isinstance(self.data, DeviceView) or self.data.dtype.isbuiltin != 1
+        ):  # bf16 and f8 would arrive as raw bytes; `__array__` keeps them
             raise AttributeError("__array_interface__")
         return self.data.__array_interface__
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Strided:
         return _as_numpy(self.data, dtype, copy)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Of a result on a CUDA device, which other libraries take in place."""
+        if not isinstance(self.data, DeviceView):
+            raise AttributeError("__cuda_array_interface__")
+        return self.data.__cuda_array_interface__
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.data.__dlpack__(**options)
@@ -233,7 +249,8 @@ def array(a: object, dims: Names | None = None, *, name: str = "this array", cal
     """Name the axes of an array, without a copy: `array(a, "b c y x")`.
 
     Takes NumPy arrays, Python scalars, nested lists, xarray DataArrays (their dims are the names), arrays that are
-    named already, and whatever speaks DLPack or NumPy's protocols from host memory.  `name` is what errors call it;
+    named already, and whatever speaks DLPack or NumPy's protocols from host memory, or DLPack or the CUDA array
+    interface from a CUDA device.  `name` is what errors call it;
     with `caller`, the function it is an argument of, `dims` are the declared ones.
     ArgumentError PH040 for a wrong number of names, DimError PH006 for a repeated one, PH007 for one that is none;
     DtypeError PH303 for a foreign byte order, PH304 for a type that the language lacks.
@@ -260,6 +277,8 @@ def as_strided(a: object, name: str = "this array") -> Strided:
         raise ArgumentError("PH315", f"{name} is a masked array", hints=("say what masked cells hold: .filled(0)",))
     if isinstance(a, np.ndarray | np.generic | bool | int | float | complex | list | tuple):
         return _converted(cast("object", a), name)
+    if on_device(a):
+        return cast("Strided", view(a, name))
     device = getattr(a, "__dlpack_device__", None)
     if device is not None and device()[0] not in _HOST:
         raise ArgumentError(
@@ -365,6 +384,8 @@ def _converted(a: object, name: str) -> Strided:
 
 
 def _as_numpy(data: Strided, dtype: Any, copy: bool | None) -> Strided:
+    if isinstance(data, DeviceView):
+        return data.__array__()  # refused
     return data if dtype is None and not copy else np.array(data, dtype=dtype, copy=copy)
 
 

@@ -13,7 +13,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from frontend.arrays import array
+from frontend.arrays import Array as Named
+from frontend.arrays import Ordered, array
+from frontend.device_arrays import on_device
 from frontend.memory import Strided, View
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
 from polyhedral.ir import affine as aff
@@ -86,7 +88,7 @@ def given_outputs(buffers: Sequence[Buffer], out: Any, sizes: Mapping[str, int],
 
 def _output(b: Buffer, o: Any, sizes: Mapping[str, int], orders: Orders) -> Strided:
     given = array(o, _out_axes(b, o, orders), name=f"out for {b.name}")
-    if given.data is not getattr(o, "data", o) and not isinstance(o, np.ndarray):
+    if given.data is not getattr(o, "data", o) and not isinstance(o, np.ndarray) and not on_device(o):
         raise ArgumentError(
             "PH316", f"out for {b.name} is a {type(o).__name__}, not an array", hints=("np.empty(shape)",)
         )
@@ -116,7 +118,7 @@ def _output(b: Buffer, o: Any, sizes: Mapping[str, int], orders: Orders) -> Stri
 
 def _out_axes(b: Buffer, o: Any, orders: Orders) -> tuple[str, ...] | None:
     """The axis order of an unnamed array given as a result: the declared one, never a silent one."""
-    if not isinstance(o, np.ndarray):
+    if not isinstance(o, np.ndarray) and (isinstance(o, (Named, Ordered)) or not on_device(o)):
         return None
     order = orders.get(b.name, b.axes)
     if len(order) > 1 and b.name not in orders:

@@ -12,14 +12,16 @@ from typing import Any, cast
 
 from codegen.launch import DeviceSource
 from codegen.runtime.build import BuildInfo
-from frontend.buffers import buffer
+from frontend.buffers import Buffer, buffer
 from frontend.cost import Cost, cost
+from frontend.device_arrays import DeviceView
 from frontend.driver import Timings, resources
 from frontend.executable import Executable
 from frontend.memory import Strided
 from frontend.module import Specialised
 from frontend.on_device import OnDevice
 from frontend.scratch import require_memory
+from polyhedral.errors import ArgumentError
 from polyhedral.ir.program import Role, specialise
 
 
@@ -43,6 +45,34 @@ class DeviceExecutable(Executable):
         self._kept: dict[str, Strided] = {}
         self._seconds: list[float] | None = None
         self._repeat = 0
+
+    def _accept(self, data: Sequence[Strided]) -> None:
+        """ArgumentError PH314 for arrays on a CUDA device where kernels run on another kind."""
+        if self.loaded.driver.language == "cuda":
+            return
+        for name, at in self._arguments.items():
+            if isinstance(data[at], DeviceView):
+                raise ArgumentError(
+                    "PH314",
+                    f"{name} lies on a CUDA device, and this kernel runs on {self.loaded.driver.device.name}",
+                    hints=("target='cuda'", f"move {name} to the host first"),
+                )
+
+    def _fresh(self, b: Buffer, sizes: Mapping[str, int], data: Sequence[Strided]) -> Strided:
+        """Results stay on the device where an argument lies there."""
+        if any(isinstance(a, DeviceView) for a in data):
+            return cast("Strided", self.loaded.result(b.shape_for(sizes), b.dtype))
+        return super()._fresh(b, sizes, data)
+
+    def _stand_in(self, b: Buffer, given: Strided) -> Strided:
+        if isinstance(given, DeviceView):
+            raise ArgumentError(
+                "PH528",
+                f"out for {b.name} lies on the device with strides {given.strides} in bytes; it is written dense, with "
+                f"{', '.join(b.axes)} from the slowest to the fastest",
+                hints=("leave out= out",),
+            )
+        return super()._stand_in(b, given)
 
     def _temporaries(self, sizes: Mapping[str, int]) -> dict[str, Strided]:
         """None here: they stay on the device."""

@@ -28,7 +28,7 @@ _ADAPTERS = {
     "torch": "f.torch()",
     "jax": "f.jax()",
     "xarray": "named arrays in and out",
-    "pycuda": "the CUDA target",
+    "pycuda": "the CUDA target (which goes without it)",
     "pyopencl": "the OpenCL target",
     "matplotlib": "plots",
 }

@@ -19,6 +19,7 @@ from frontend import driver
 from frontend.arrays import Array, array
 from frontend.buffers import Buffer, buffer, fits, given_outputs, scratch
 from frontend.cost import Cost, cost
+from frontend.device_arrays import DeviceView
 from frontend.driver import Built, Timings
 from frontend.memory import Strided, check_written, empty, overlapping, views
 from frontend.module import Specialised
@@ -62,6 +63,7 @@ class Executable:
 
     def run(self, data: Sequence[Strided], sizes: Mapping[str, int], out: Any = None) -> Any:
         """Call the kernel on arrays in argument order that match the specialisation; the driver's fast path."""
+        self._accept(data)
         given = {} if out is None else given_outputs(self._buffers, out, sizes, self.lowered.module.orders)
         known = self._temporaries(sizes) | given
         arrays: list[Strided] = []
@@ -76,13 +78,13 @@ class Executable:
             elif b.role is Role.INPUT:
                 a = self._constant(b.name, data)
             else:
-                a = empty(b.shape_for(sizes), b.dtype)
+                a = self._fresh(b, sizes, data)
             if b.name in self._written:
                 results[b.name] = Array(a, b.axes, b.element)
             if b.role is not Role.TEMPORARY:
                 named.append((b.name, a))
             if b.name in given and not fits(self.lowered.layouts[b.name], b, a):
-                made = empty(a.shape, a.dtype)
+                made = self._stand_in(b, a)
                 moved.append((a, made))
                 a = made
             arrays.append(a)
@@ -93,6 +95,24 @@ class Executable:
         for wanted, made in moved:
             wanted[...] = made
         return structured(self.lowered.module.returned, results, self.lowered.module.orders)
+
+    def _accept(self, data: Sequence[Strided]) -> None:
+        """ArgumentError PH314 for arrays that are not on the host."""
+        for name, at in self._arguments.items():
+            if isinstance(data[at], DeviceView):
+                raise ArgumentError(
+                    "PH314",
+                    f"{name} lies on a CUDA device, and this kernel runs on the host",
+                    hints=("target='cuda'", f"move {name} to the host first"),
+                )
+
+    def _fresh(self, b: Buffer, sizes: Mapping[str, int], data: Sequence[Strided]) -> Strided:
+        """Where a result goes."""
+        return empty(b.shape_for(sizes), b.dtype)
+
+    def _stand_in(self, b: Buffer, given: Strided) -> Strided:
+        """Where a result goes whose own place is laid out otherwise."""
+        return empty(given.shape, given.dtype)
 
     def _temporaries(self, sizes: Mapping[str, int]) -> dict[str, Strided]:
         """One block for all of them, planned once for each choice of sizes."""
@@ -217,10 +237,10 @@ class Executable:
         fits = all(w is None or n <= 1 or s == w for s, w, n in zip(strides, spec.strides, data.shape, strict=True))
         if fits:
             return data
-        if name in self._written:
+        if name in self._written or isinstance(data, DeviceView):
             raise ArgumentError(
                 "PH046",
-                f"{name} is updated in place, but its strides {strides} are not those of this kernel, {spec.strides}",
+                f"{name} is taken in place, but its strides {strides} are not those of this kernel, {spec.strides}",
                 hints=("call the function itself, or lower it with this array",),
             )
         made = empty(data.shape, data.dtype)

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from codegen.runtime.native import address
+from frontend.device_arrays import DeviceView
 from frontend.pool import HUGE, Pool
 from polyhedral.errors import ArgumentError
 
@@ -54,6 +55,8 @@ def views(size: int, wanted: Sequence[View], large: int = LARGE) -> list[Strided
 
 def element_span(array: Strided) -> tuple[int, int]:
     """The bytes from the lowest element to the end of the highest, as addresses; (lo, lo) when there are none."""
+    if isinstance(array, DeviceView):
+        return array.span()
     lo = hi = address(array)
     for extent, stride in zip(array.shape, array.strides, strict=True):
         if extent == 0:
@@ -74,7 +77,7 @@ def overlapping(arrays: Sequence[tuple[str, Strided]], writable: Set[str]) -> No
     for at, (name, array) in enumerate(arrays):
         for other_name, other in arrays[at + 1 :]:
             written = name in writable or other_name in writable
-            if written and np.may_share_memory(array, other) and _shares(array, other):
+            if written and _may_share(array, other) and _shares(array, other):
                 raise _overlap(name, array, other_name, other)
 
 
@@ -114,7 +117,17 @@ def meets_itself(array: Strided) -> bool:
     return bool(np.diff(offsets).min() < array.itemsize)
 
 
+def _may_share(a: Strided, b: Strided) -> bool:
+    """Whether byte ranges meet; what is on a device shares nothing with the host."""
+    if isinstance(a, DeviceView) or isinstance(b, DeviceView):
+        (lo, hi), (other_lo, other_hi) = element_span(a), element_span(b)
+        return isinstance(a, DeviceView) == isinstance(b, DeviceView) and lo < other_hi and other_lo < hi
+    return np.may_share_memory(a, b)
+
+
 def _shares(a: Strided, b: Strided) -> bool:
+    if isinstance(a, DeviceView):
+        return True  # arrays on a device are dense
     try:
         return np.shares_memory(a, b, max_work=cast("Any", _WORK))
     except (np.exceptions.TooHardError, OverflowError):

@@ -6,7 +6,7 @@ Arrays, grids and the order of kernels are the front end's; a driver compiles te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,12 +50,28 @@ class Driver(Protocol):
 
     device: Device
     language: str
+    ordinal: int
+    """Which of the devices of its kind."""
+
+    def begin(self) -> None:
+        """Called in whatever thread a call is made from, before anything else is."""
+        ...
 
     def compile(self, text: str, symbols: Sequence[str], cache: Cache) -> tuple[dict[str, Loaded], BuildInfo]:
         """Kernels by symbol, from the cache where they are."""
         ...
 
+    def free(self) -> int | None:
+        """Bytes of its memory that nobody has, where it says so."""
+        ...
+
     def allocate(self, size: int) -> Memory: ...
+
+    def borrowed(self, address: int, size: int) -> Memory:
+        """Memory of another library on the same device."""
+        ...
+
+    def address(self, memory: Memory) -> int: ...
 
     def release(self, memory: Memory) -> None: ...
 
@@ -69,8 +85,18 @@ class Driver(Protocol):
 
     def finish(self) -> None: ...
 
-    def seconds(self, work: Callable[[], None]) -> float:
-        """How long the device takes for the kernels that are started, by its own clock where it has one."""
+    def wait_for(self, stream: int) -> None:
+        """What is started from here on waits for what another library has started on a stream of its own."""
+        ...
+
+    def where(self, address: int) -> int | None:
+        """The ordinal of the device that has an address; None where nobody knows."""
+        ...
+
+    def seconds(self, work: Callable[[], object], launches: int = 1) -> float:
+        """How long the device takes for the kernels, so many, that are started; by its own clock where it has one, and
+        then with nothing of them in its cache, and without waiting for the host to ask.
+        """
         ...
 
 
@@ -80,9 +106,23 @@ def no_device(what: str, why: str, hint: str) -> ToolchainError:
 
 
 def out_of_memory(size: int, held: int, device: Device) -> ToolchainError:
-    """PH521: the device has not enough memory; what was taken is given back."""
+    """PH521: the device has not enough memory for one more array."""
     return ToolchainError(
         "PH521",
-        f"{device.name} has no {size} bytes more; this call held {held}, which it gave back",
+        f"{device.name} has no {size} bytes more; {held} are held here",
         hints=("smaller sizes, or target='cpu'",),
+    )
+
+
+def not_all_fit(needed: Mapping[str, int], free: int | None, device: Device) -> ToolchainError:
+    """PH521: what a call needs in all, array by array, the largest first; what it took is given back."""
+    largest = sorted(needed.items(), key=lambda n: -n[1])[:4]
+    shown = ", ".join(f"{name}: {size:,}" for name, size in largest)
+    more = f" and {len(needed) - len(largest)} more" if len(needed) > len(largest) else ""
+    left = "" if free is None else f", of which {free:,} were free"
+    return ToolchainError(
+        "PH521",
+        f"this call needs {sum(needed.values()):,} bytes on {device.name}{left}; what it took was given back",
+        details=(f"bytes of {shown}{more}",),
+        hints=("smaller sizes, or target='cpu'", "arrays that are on the device already are taken where they lie"),
     )

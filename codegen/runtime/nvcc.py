@@ -47,7 +47,9 @@ def find_nvcc(env: Mapping[str, str]) -> Nvcc:
             continue
         return Nvcc(str(Path(path).absolute()), said.strip().splitlines()[-1])
     raise ToolchainError(
-        "PH525", "no nvcc found (tried $NVCC, the path and $CUDA_HOME)", hints=("install the CUDA toolkit",)
+        "PH525",
+        "no nvcc found (tried $NVCC, the path and $CUDA_HOME)",
+        hints=("install the CUDA toolkit", "or carry POLYHEDRAL_CACHE_DIR from a machine that has it"),
     )
 
 
@@ -62,6 +64,19 @@ class Compiled:
     path: Path
     said: str
     info: BuildInfo
+
+
+def compiled_before(text: str, architecture: str, cache: Cache, kind: str = "cubin") -> Compiled | None:
+    """What any nvcc made of a text, from the cache: for machines that have none."""
+    key = _of_any(text, architecture, kind)
+    path, notes = cache.lookup(key), cache.lookup(key_of(key, "ptxas"))
+    if path is None or notes is None:
+        return None
+    return Compiled(path, notes.read_text(), BuildInfo(key, path, True, 0.0))
+
+
+def _of_any(text: str, architecture: str, kind: str) -> str:
+    return key_of(ABI, package_version(), "any nvcc", architecture, kind, *FLAGS, text)
 
 
 def compile_cuda(text: str, nvcc: Nvcc, architecture: str, cache: Cache, kind: str = "cubin") -> Compiled:
@@ -93,6 +108,9 @@ def compile_cuda(text: str, nvcc: Nvcc, architecture: str, cache: Cache, kind: s
         meta = {"symbol": "", "compiler": nvcc.version, "flags": list(FLAGS), "seconds": round(seconds, 3)}
         stored = cache.store(key, made.read_bytes(), meta, f".{kind}")
         cache.store(key_of(key, "ptxas"), done.stderr.encode(), meta, ".txt")
+        carried = _of_any(text, architecture, kind)
+        cache.store(carried, made.read_bytes(), meta, f".{kind}")
+        cache.store(key_of(carried, "ptxas"), done.stderr.encode(), meta, ".txt")
     return Compiled(stored.path, done.stderr, BuildInfo(key, stored.path, False, seconds, stored.remark))
 
 

@@ -53,6 +53,7 @@ class OpenCL:
     """One device with a context and a queue of its own."""
 
     language = "opencl"
+    ordinal = 0
 
     def __init__(self, cl: Any, device: Any) -> None:
         self._cl = cl
@@ -102,6 +103,25 @@ class OpenCL:
     def _kernels(self, program: Any, symbols: Sequence[str]) -> dict[str, Any]:
         return {s: self._cl.Kernel(program, s) for s in symbols}
 
+    def begin(self) -> None:
+        """Nothing: a queue is the same in every thread."""
+
+    def free(self) -> int | None:
+        """OpenCL does not say."""
+        return None
+
+    def borrowed(self, address: int, size: int) -> Memory:
+        raise ToolchainError("PH527", "OpenCL takes no memory of other libraries", hints=("target='cuda'",))
+
+    def address(self, memory: Memory) -> int:
+        raise ToolchainError("PH527", "OpenCL gives no addresses", hints=("target='cuda'",))
+
+    def wait_for(self, stream: int) -> None:
+        """There are no streams of others."""
+
+    def where(self, address: int) -> int | None:
+        return None
+
     def allocate(self, size: int) -> Memory:
         try:
             memory = self._cl.Buffer(self._context, self._cl.mem_flags.READ_WRITE, max(size, 1))
@@ -133,7 +153,7 @@ class OpenCL:
     def finish(self) -> None:
         self._queue.finish()
 
-    def seconds(self, work: Callable[[], None]) -> float:
+    def seconds(self, work: Callable[[], object], launches: int = 1) -> float:
         self.finish()
         begin = time.perf_counter()
         work()

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from polyhedral.devices.barriers import Step, place
 from polyhedral.devices.plan import BlockNest
 from polyhedral.ir import affine as aff
 from polyhedral.ir.tree import Band, Filter, Leaf, Local, Member, Promote, Run, Stage, Tree
@@ -70,6 +71,7 @@ def row_nest(fs: Sequence[Family], nest: BlockNest) -> Tree:
         band i_thread: thread
           sequence
           - m      band k_thread: team      band k_part
+          - threads wait for each other
           - out    band k_thread: thread    band k_part      (reads m of its row)
     """
     steps: list[Filter] = []
@@ -84,10 +86,19 @@ def row_nest(fs: Sequence[Family], nest: BlockNest) -> Tree:
             inner = InOrder((Filter((own[0].id,), Leaf()), Filter((main.id,), tree)))
             tree = Promote(main.statement.write.array, inner)
         steps.append(Filter(tuple(f.id for f in own), tree))
-    body = _band(fs, [d for d, _ in nest.threads], Run.THREAD, InOrder(tuple(steps)))
+    body = _band(fs, [d for d, _ in nest.threads], Run.THREAD, InOrder(tuple(steps), waits_of(fs, nest)))
     for array, folds in nest.kept:
         body = Local(array, folds, body)
     return _band(fs, nest.blocks, Run.BLOCK, body)
+
+
+def waits_of(fs: Sequence[Family], nest: BlockNest) -> tuple[int, ...]:
+    """After which phases the threads of a block wait: where one needs what others wrote, as few as can be."""
+    statements = {f.statement.name: f.statement for f in fs}
+    run = [statements[phase.statement] for phase in nest.phases]
+    made = {s.write.array for s in run}
+    steps = [Step(tuple((a, 0) for a in s.touched[1:] if a in made), ((s.write.array, 0),)) for s in run]
+    return tuple(w for w in place(steps) if w < len(steps) - 1)
 
 
 def spread(tree: Tree) -> Tree:
@@ -100,7 +111,7 @@ def spread(tree: Tree) -> Tree:
                 return replace(tree, child=spread(child))
             return replace(tree, members=tuple(_parallel(m) for m in members))
         case InOrder(children):
-            return InOrder(tuple(Filter(c.families, spread(c.child)) for c in children))
+            return replace(tree, children=tuple(Filter(c.families, spread(c.child)) for c in children))
         case Filter(families, child):
             return Filter(families, spread(child))
         case _:

@@ -67,7 +67,10 @@ class Filter:
 
 @dataclass(frozen=True)
 class Sequence:
+    """One after another; where threads of a block run it, they wait for each other after the children `waits`."""
+
     children: tuple[Filter, ...]
+    waits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def map_bands(tree: Tree, f: Callable[[Band], Tree]) -> Tree:
         case Band(_, child):
             return f(replace(tree, child=map_bands(child, f)))
         case Sequence(children):
-            return Sequence(tuple(Filter(c.families, map_bands(c.child, f)) for c in children))
+            return replace(tree, children=tuple(Filter(c.families, map_bands(c.child, f)) for c in children))
         case _:
             assert_never(tree)
 
@@ -205,7 +208,8 @@ def renamed(tree: Tree, ids: Mapping[str, str]) -> Tree:
             own = tuple(replace(m, times=tuple((ids[f], t) for f, t in m.times if f in ids)) for m in members)
             return replace(tree, members=own, child=renamed(child, ids))
         case Sequence(children):
-            return Sequence(tuple(Filter(tuple(ids[f] for f in c.families), renamed(c.child, ids)) for c in children))
+            own_parts = (Filter(tuple(ids[f] for f in c.families), renamed(c.child, ids)) for c in children)
+            return replace(tree, children=tuple(own_parts))
         case _:
             assert_never(tree)
 
@@ -329,10 +333,11 @@ def _lines(
             yield f"{indent}band {words}" + (" (permutable)" if tree.permutable and len(members) > 1 else "")
             below = {f: so_far.get(f, []) + [str(m.time(f)) for m in members] for f in inside}
             yield from _lines(child, shown, inside, below, indent + "  ")
-        case Sequence(children):
+        case Sequence(children, waits):
             yield f"{indent}sequence"
             for i, c in enumerate(children):
                 yield f"{indent}- {i}: " + ", ".join(shown.get(f, f) for f in c.families)
                 yield from _lines(c.child, shown, c.families, so_far, indent + "    ")
+                yield from [f"{indent}- threads wait for each other"] * (i in waits)
         case _:
             assert_never(tree)

@@ -27,10 +27,10 @@ from polyhedral.ir.tree import (
     regions,
     times,
 )
+from polyhedral.oracle.threads import PRIME, on_device, prime, race, shared_by_threads
 from polyhedral.sets.instances import Family, Kind, Reference, families, is_memory, precedes, references
 from polyhedral.sets.isl import NamedSet, named
 
-PRIME = "'"
 _ONE_BY_ONE = (Run.SERIAL, Run.WRITTEN)
 _APART = (Run.PARALLEL, Run.VECTOR, Run.BLOCK, Run.THREAD)
 """Iterations of these run at the same time."""
@@ -144,10 +144,6 @@ def primed(c: Condition, dims: Sequence[str]) -> Condition:
     return aff.map_affine(c, lambda e: prime(e, dims))
 
 
-def prime(e: Affine, dims: Sequence[str]) -> Affine:
-    return aff.substitute(e, {d: aff.var(d + PRIME) for d in dims})
-
-
 def _meet(p: Program, a: Reference, b: Reference, order: Condition, *, planes: bool = False) -> NamedSet:
     """The pairs of instances whose accesses meet in one cell, in the given order; with `planes`, in different cells
     stored in one place, the earlier plane first.
@@ -175,8 +171,9 @@ def violation(
     fs = families(p) if among is None else among
     at = times(tree, tuple(f.id for f in fs))
     every = obligations(p) if pairs is None else pairs
+    threaded = frozenset(f.id for f in fs if on_device(tree, f.id))
     for pair in every:
-        found = _broken(pair, at[pair.first.id], at[pair.then.id])
+        found = _broken(pair, at[pair.first.id], at[pair.then.id]) or _raced(tree, pair, threaded)
         if found is not None:
             return found
     of: dict[str, list[Pairs]] = {}
@@ -188,7 +185,8 @@ def violation(
         match node:
             case Local():
                 around = _around(tree, node, inside)
-                region = _Region(p, node, inside, depth, at, around, touching.get(node.array, ()))
+                threads = any(shared_by_threads(tree, f, node) for f in inside)
+                region = _Region(p, node, inside, depth, at, around, touching.get(node.array, ()), threads)
                 found = _kept_apart(region, here)
             case Stage():
                 found = _staged(p, tree, node, [f for f in fs if f.id in inside], here)
@@ -197,6 +195,14 @@ def violation(
         if found is not None:
             return found
     return None
+
+
+def _raced(tree: Tree, pair: Pairs, threaded: frozenset[str]) -> Violation | None:
+    """Whether two instances that are in order are so on different threads of a device, which do not meet between."""
+    if pair.first.id not in threaded and pair.then.id not in threaded:
+        return None
+    found = race(tree, pair.first, pair.then, pair.array, pair.points)
+    return None if found is None else _explain(pair, found.points, found.why)
 
 
 def _touching(fs: Sequence[Family]) -> dict[str, list[Reference]]:
@@ -221,6 +227,8 @@ class _Region:
     at: Mapping[str, tuple[Component, ...]]
     around: Mapping[str, tuple[Affine, ...]]
     references: Sequence[Reference]
+    threads: bool
+    """Whether it begins inside a loop over threads."""
 
 
 def _around(tree: Tree, node: Local, inside: Sequence[str]) -> dict[str, tuple[Affine, ...]]:
@@ -258,6 +266,8 @@ def _beyond(region: _Region, r: Reference) -> Violation | None:
         return _alone(r, domain, "its memory is not there")
     if odd is not None:
         return _alone(r, domain, f"memory of its own has a fixed size, and that along {odd} is not a number")
+    if region.threads:
+        return _alone(r, domain, "its memory is that of a block, whose threads all have the same")
     times = region.around[f.id]
     for fold in node.folds:
         why = f"its memory has {fold.size} cells along {fold.axis} there"

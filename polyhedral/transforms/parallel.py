@@ -61,7 +61,7 @@ def nth_parallel(tree: Tree, n: int) -> Tree:
                 marked = (replace(m, run=Run.PARALLEL) if first + i == n else m for i, m in enumerate(members))
                 return replace(node, members=tuple(marked), child=walk(child))
             case Sequence(children):
-                return Sequence(tuple(Filter(c.families, walk(c.child)) for c in children))
+                return replace(node, children=tuple(Filter(c.families, walk(c.child)) for c in children))
             case Leaf():
                 return node
             case _:

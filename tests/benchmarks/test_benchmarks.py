@@ -28,6 +28,8 @@ from frontend.driver import _driver
 from frontend.measurements import OURS, load
 from frontend.tables import show
 from frontend.timing import native
+from tests.device.fake.gpu import Gpu
+from tests.device.fake.opened import WAYS, opened
 from tests.device.on_opencl import needs_opencl
 
 ROOF = Roof(1, 100.0, 50.0, 20.0, 25.0)
@@ -329,13 +331,13 @@ def test_predictions_for_a_gpu(capsys):
 
 def test_cases_are_checked_and_timed_on_a_device(capsys, monkeypatch: pytest.MonkeyPatch):
     needs_opencl()
-    given = ["--small", "--target", "opencl", "--repeat", "1", "--case", "SGEMM512", "--case", "LU"]
+    given = ["--small", "--here", "--target", "opencl", "--repeat", "1", "--case", "SGEMM512", "--case", "LU"]
     assert device.main(given) == 0
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["SGEMM512", "LU"]
     monkeypatch.setattr("benchmarks.case.Case.expected", lambda c, arrays: c.reference(**arrays) + 1)
-    with pytest.raises(SystemExit, match="WRONG"):
-        device.main(given)
+    assert device.main(given) == 1
+    assert capsys.readouterr().out.count("WRONG") == 2
 
 
 def test_no_gpu_is_said_and_nothing_else(capsys, monkeypatch: pytest.MonkeyPatch):
@@ -344,7 +346,34 @@ def test_no_gpu_is_said_and_nothing_else(capsys, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("frontend.driver.open_cuda", none)
     _driver.cache_clear()
-    assert device.main(["--small"]) == 4
+    assert device.main(["--small", "--here"]) == 4
     said = capsys.readouterr()
     assert said.out == ""
     assert "PH520" in said.err
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_case_of_the_table_on_a_stand_in_for_a_gpu(
+    capsys, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, way: str
+):
+    """What a machine with a GPU would be asked for, driver and all, at small sizes; nothing of it is left there."""
+    gpu = Gpu(capacity=1 << 30)
+    opened(monkeypatch, gpu, way, tmp_path_factory.getbasetemp())
+    names = [n for c in ("SGEMM512", "SOFTMAX", "LU") if way != "pycuda" for n in ("--case", c)]
+    assert device.main(["--small", "--here", "--repeat", "2", *names]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [x.split()[0] for x in lines[2:]] == (names[1::2] or list(device.DEFAULT))
+    assert all(float(x.split()[1]) > 0 and x.endswith("no torch with CUDA") for x in lines[2:])
+    assert gpu.used <= 200 << 20
+
+
+def test_a_case_that_ends_its_process_costs_itself_alone(capfd, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """Cases run apart: here there is no GPU, and a compiler that hangs."""
+    hangs = tmp_path / "nvcc"
+    hangs.write_text("#!/bin/sh\ncase $1 in --version) echo stand-in;; *) sleep 60;; esac\n")
+    hangs.chmod(0o755)
+    monkeypatch.setenv("NVCC", str(hangs))
+    monkeypatch.setenv("POLYHEDRAL_CACHE_DIR", str(tmp_path / "cache"))
+    given = ["--small", "--build", "--target", "cuda:sm_90", "--case", "SGEMM512", "--limit", "6"]
+    assert device.main(given) == 1
+    assert "took more than 6 s" in capfd.readouterr().out

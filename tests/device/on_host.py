@@ -38,6 +38,7 @@ class OnHost:
     """A driver whose device is this process."""
 
     language = "cuda"
+    ordinal = 0
 
     def __init__(self, device: Device, folder: Path, seed: int = 0) -> None:
         self.device, self.folder, self.seed = device, folder, seed
@@ -56,6 +57,24 @@ class OnHost:
         subprocess.run([compiler, *flags, f"-I{WORDS}", "-o", str(made), str(source)], check=True)
         library = ctypes.CDLL(str(made))
         return {s: library[f"run_{s}"] for s in symbols}, BuildInfo("", made, False, 0.0)
+
+    def begin(self) -> None:
+        pass
+
+    def free(self) -> int | None:
+        return None
+
+    def borrowed(self, address: int, size: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def address(self, memory: np.ndarray) -> int:
+        return memory.ctypes.data
+
+    def wait_for(self, stream: int) -> None:
+        pass
+
+    def where(self, address: int) -> int | None:
+        return None
 
     def allocate(self, size: int) -> np.ndarray:
         """Poison: what a kernel leaves out is seen."""
@@ -85,7 +104,7 @@ class OnHost:
     def finish(self) -> None:
         pass
 
-    def seconds(self, work: Callable[[], None]) -> float:
+    def seconds(self, work: Callable[[], object], launches: int = 1) -> float:
         work()
         return 0.0
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
+from frontend.driver import Session
 from polyhedral.errors import ToolchainError
 from polyhedral.ir.interpreter import run
+from polyhedral.machine.device import A100
 from tests.device.on_host import executed, lowered, run_on_host
 from tests.programs import CASES
 from tests.running import agree
@@ -29,6 +32,18 @@ SHAPES: Mapping[str, Mapping[str, int]] = {
 def test_cuda_is_interpreted(name: str, tmp_path):
     case = CASES[name.split()[0]]
     program, sizes = case.program, {**case.sizes, **SHAPES[name]}
+    inputs = inputs_for(program, sizes)
+    got, _ = run_on_host(program, inputs, sizes, tmp_path)
+    agree(program, got, run(program, inputs, sizes), inputs)
+
+
+@pytest.mark.parametrize("grid", [(3, 2), (1, 1)])
+@pytest.mark.parametrize("name", ["matmul", "softmax", "two_outputs"])
+def test_a_grid_that_is_too_small(name: str, grid: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """Blocks take turns where there are fewer than iterations, and what they share is free again when they do."""
+    small = replace(A100, grid=grid)
+    monkeypatch.setattr(Session, "device", lambda session, options: small)
+    program, sizes = CASES[name].program, {**CASES[name].sizes, **SHAPES.get(name, {"X.i": 3000})}
     inputs = inputs_for(program, sizes)
     got, _ = run_on_host(program, inputs, sizes, tmp_path)
     agree(program, got, run(program, inputs, sizes), inputs)

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pytest
 
-from polyhedral.oracle.barriers import Step, place
+from polyhedral.devices.barriers import Step, place
 
 ROUNDS = 4
 

@@ -132,6 +132,12 @@ template <class... A> int call(void (*kernel)(A...), void **args, const int *sha
   return wrong;
 }
 
+// One letter for each argument: p for a pointer, i for 4 bytes, l for 8.
+template <class... A> const char *kinds(void (*)(A...)) {
+  static const char letters[] = {(std::is_pointer_v<A> ? 'p' : sizeof(A) == 4 ? 'i' : 'l')..., 0};
+  return letters;
+}
+
 // Every thread of a warp leaves a value, and takes that of another.
 template <class T> T exchanged(T value, int from) {
   static_assert(sizeof(T) <= 16, "registers");
