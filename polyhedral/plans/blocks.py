@@ -9,7 +9,7 @@ Decided before any of them is planned, because their tiles must divide the block
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 
@@ -276,7 +276,8 @@ def _loops(
     target: Target,
 ) -> tuple[Shared, ...] | None:
     """One dim in blocks and all others one by one outside it: the densest of the largest array made, which lanes run
-    along, or where this is common to only some of the statements, the one with which blocks bring least.
+    along, or where this is common to only some of the statements, the one with which blocks bring least.  Where whole
+    dims still fit into a block, and it then brings less, they are no loops.
     """
     if not local:
         return None
@@ -285,35 +286,41 @@ def _loops(
     axes = {i.as_var(): a for a, i in maker.write.index}
     place = {a: n for n, a in enumerate(layouts[first.name].order)}
     ranked = sorted(alike, key=lambda dims: place[axes[dims[maker.name]]])
-    along = place[axes[ranked[-1][maker.name]]]
-    inner = ranked[-1:] if along == len(place) - 1 else ranked[::-1]
-    names = tuple(s.name for s in statements)
-    orders = ([*(d for d in ranked if d is not k), k] for k in inner)
-    found = (_blocked(statements, order, local, target, full=order != ranked) for order in orders)
-    made = [Blocks(names, loops, tuple(a.name for a in local)) for loops in found if loops is not None]
-    return min(made, key=lambda b: brought(p, b)).loops if made else None
-
-
-def _blocked(
-    statements: Sequence[Statement],
-    ranked: Sequence[Mapping[str, str]],
-    local: Sequence[Array],
-    target: Target,
-    *,
-    full: bool,
-) -> tuple[Shared, ...] | None:
-    """The loops with the last dim in the longest blocks that fit, one that keeps all cores busy in front."""
     extents = [_extent(statements, dims) or 1 for dims in ranked]
-    least = extents[-1] + 1 if full else min(extents[-1], LEAST)
-    size = next(_sizes(statements, ranked, extents[-1], local, target, least), None)
-    if size is None:
+    along = place[axes[ranked[-1][maker.name]]]
+    names, own = tuple(s.name for s in statements), tuple(a.name for a in local)
+
+    def made(sizes: Sequence[int]) -> Blocks | None:
+        loops = _ordered(names[0], ranked, extents, sizes, target)
+        return Blocks(names, loops, own) if loops else None
+
+    found: list[tuple[float, list[int]]] = []
+    for k in reversed(range(len(ranked))) if along < len(place) - 1 else (len(ranked) - 1,):
+        least = extents[k] + 1 if k + 1 < len(ranked) else min(extents[k], LEAST)
+        sizes = _sized(statements, ranked, extents, k, local, target, least)
+        b = made(sizes) if sizes else None
+        if b is not None and sizes is not None:
+            found.append((brought(p, b), sizes))
+    if not found:
         return None
-    trips = [*extents[:-1], extents[-1] // size]
-    loops = [
-        Shared(dims[statements[0].name], tuple(dims.items()), 1 if k + 1 < len(ranked) else size)
-        for k, dims in enumerate(ranked)
-    ]
-    kept = [(loop, n) for loop, n in zip(loops, trips, strict=True) if n > 1]
+    least_brought, sizes = min(found, key=lambda x: x[0])
+    while True:
+        wider = [[*sizes[:k], extents[k], *sizes[k + 1 :]] for k in range(len(ranked)) if sizes[k] < extents[k]]
+        wider = [w for w in wider if _filled(statements, ranked, w, local) <= _room(target)]
+        better = [(brought(p, b), w) for w in wider if (b := made(w)) is not None]
+        if not better or min(better)[0] >= least_brought:
+            b = made(sizes)
+            return b.loops if b else None
+        least_brought, sizes = min(better)
+
+
+def _ordered(
+    name: str, ranked: Sequence[Mapping[str, str]], extents: Sequence[int], sizes: Sequence[int], target: Target
+) -> tuple[Shared, ...] | None:
+    """The loops, one that keeps all cores busy in front, blocks of more than one element last; None where none does."""
+    loops = [Shared(dims[name], tuple(dims.items()), size) for dims, size in zip(ranked, sizes, strict=True)]
+    trips = (extent // size for extent, size in zip(extents, sizes, strict=True))
+    kept = sorted(((x, n) for x, n in zip(loops, trips, strict=True) if n > 1), key=lambda x: x[0].size > 1)
     front = next((x for x in kept if balance(x[1], target.cores) > EVEN), None)
     front = front or max(kept, key=lambda x: balance(x[1], target.cores), default=None)
     if front is None or front[1] < target.cores:
@@ -321,29 +328,41 @@ def _blocked(
     return tuple(loop for loop, _ in (front, *(x for x in kept if x is not front)))
 
 
-def _sizes(
+def _sized(
     statements: Sequence[Statement],
-    alike: Sequence[Mapping[str, str]],
-    extent: int,
+    ranked: Sequence[Mapping[str, str]],
+    extents: Sequence[int],
+    k: int,
     local: Sequence[Array],
     target: Target,
     least: int,
-) -> Iterator[int]:
-    """Divisors of an extent, the longest block first, whose values fit the second cache: of `least` elements, or so
-    large that they fill a part of it.
+) -> list[int] | None:
+    """One element of every dim but one, and of this the longest block whose values fit the second cache: a divisor of
+    at least so many, or one that fills a part of the cache.
     """
-    room = min(HELD * target.l2, STACK)
-    for size in range(min(extent, LARGEST), 0, -1):
-        if extent % size:
-            continue
-        filled = sum(held(statements, alike, a, size) for a in local)
-        if filled <= room and (size >= least or filled >= FULL * room):
-            yield size
+    room = _room(target)
+    for size in range(min(extents[k], LARGEST), 0, -1):
+        sizes = [size if n == k else 1 for n in range(len(ranked))]
+        if extents[k] % size == 0:
+            filled = _filled(statements, ranked, sizes, local)
+            if filled <= room and (size >= least or filled >= FULL * room):
+                return sizes
+    return None
 
 
-def held(statements: Sequence[Statement], alike: Sequence[Mapping[str, str]], a: Array, size: int) -> int:
-    """Bytes of an array in one block: `size` cells along the last of the common dims, one along the others."""
-    maker = next(s for s in statements if s.write.array == a.name)
-    axes = {i.as_var(): d for d, i in maker.write.index}
-    cells = {axes[dims[maker.name]]: size if k + 1 == len(alike) else 1 for k, dims in enumerate(alike)}
-    return own_bytes(a, cells)
+def _room(target: Target) -> float:
+    return min(HELD * target.l2, STACK)
+
+
+def _filled(
+    statements: Sequence[Statement], ranked: Sequence[Mapping[str, str]], sizes: Sequence[int], local: Sequence[Array]
+) -> int:
+    """Bytes of the local arrays in one block."""
+    makers = {s.write.array: s for s in statements}
+    total = 0
+    for a in local:
+        maker = makers[a.name]
+        axes = {i.as_var(): d for d, i in maker.write.index}
+        cells = {axes[dims[maker.name]]: size for dims, size in zip(ranked, sizes, strict=True)}
+        total += own_bytes(a, cells)
+    return total
