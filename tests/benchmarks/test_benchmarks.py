@@ -14,7 +14,19 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import backward, capsule, chain_compile, compare, device, latency, nests, predicted, routing, run
+from benchmarks import (
+    backward,
+    capsule,
+    chain_compile,
+    compare,
+    device,
+    latency,
+    nests,
+    predicted,
+    routing,
+    run,
+    training,
+)
 from benchmarks.attention import seen
 from benchmarks.case import parts
 from benchmarks.cases import CASES, SUITES, case
@@ -320,6 +332,14 @@ def test_derivatives_of_routing_by_hand():
         along = rng.standard_normal(d.shape)
         ends = [loss(**at | {name: at[name] + step * along}) for step in (1e-5, -1e-5)]
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx((along * d).sum(), rel=1e-6, abs=1e-9)
+
+
+def test_a_step_of_training_is_one_program():
+    """Its kernels take long to compile: that it is lowered is said here, derivatives of the layers elsewhere."""
+    function, names = training.step(training.SMALL)
+    results = str(function)
+    assert all(f"{name}" in results for name in names)
+    assert results.count("  output ") == 1 + len(names)
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from polyhedral.machine.target import Target
 from polyhedral.plans.blocks import company
 from polyhedral.rewrites.partial import openable, partial
 from polyhedral.rewrites.places import places
+from polyhedral.rewrites.share_parts import share_parts
+from polyhedral.text.printer import to_text
 from polyhedral.text.reader import parse
 from polyhedral.whole.opened import opened
 from tests.running import run_c
@@ -128,3 +130,23 @@ def test_readers_without_a_common_block_get_one():
 def test_nothing_is_opened_where_it_fits_a_cache():
     p, _ = places(parse(WINDOWS))
     assert opened(p, Target("large", cores=2)) == (p, ())
+
+
+def test_parts_that_join_arrays_are_shared_before_differentiation():
+    """R*A is read by sums over more dims than it has: its adjoint is one sum, and those of R and A follow from it."""
+    p = parse("""
+    program parts
+      input R: f32[n: 4, k: 3]
+      input A: f32[k: 3]
+      input V: f32[n: 4, k: 3, q: 5]
+      output S: f32[n: 4]
+      output M: f32[n: 4, q: 5]
+      S: for n < 4: S = sum[k < 3] R * A
+      M: for n < 4, q < 5: M = sum[k < 3] R * A * V
+    """)
+    made = share_parts(p)
+    assert sizes(made) == {"part": 12}
+    assert {load.array for s in ("S", "M") for load in made.statement(s).loads} == {"part", "V"}
+    same(p, made)
+    alone = parse(to_text(p).replace("sum[k < 3] R * A * V", "sum[k < 3] A * V"))
+    assert share_parts(alone) == alone
