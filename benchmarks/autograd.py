@@ -26,6 +26,14 @@ def forms(torch: Any, case: Case, t: dict[str, Any]) -> Iterator[Form]:
             yield from _em(torch, case, t)
 
 
+def compiled(torch: Any, case: Case, t: dict[str, Any]) -> Iterator[Form]:
+    """What torch.compile makes of an EM routing layer and, through it, of its derivative."""
+    for name, layer in LAYERS.items():
+        made = torch.compile(layer, dynamic=False)
+        w = _Slices(torch, t["Pose"].shape[1], case.numbers["kernel"], case.numbers["stride"])
+        yield f"torch.compile, {name}", lambda w=w, made=made: _differentiated(torch, w, made, t, t)
+
+
 def _convolutions(torch: Any, case: Case) -> Iterator[tuple[str, Callable[[Any, Any, Any], Any]]]:
     """The derivatives by input and weights of an ordinary convolution."""
     stride, pad = case.numbers["stride"], case.numbers["pad"]
@@ -77,27 +85,41 @@ class _Windows(Windows):
             return super().most(places.detach())
 
 
+class _Slices(_Windows):
+    """Windows as strided slices: the derivative of an `unfold` whose windows overlap is wrong where inductor compiles
+    it (torch 2.13).
+    """
+
+    def gather(self, children: Any) -> Any:
+        reach = self.stride * (self.size - 1) + 1
+        at = [slice(k, k + reach, self.stride) for k in range(self.kernel)]
+        rows = [self.torch.stack([children[:, ky, kx] for kx in at], 3) for ky in at]
+        return self.torch.stack(rows, 3)
+
+
 def _em(torch: Any, case: Case, t: dict[str, Any]) -> Iterator[Form]:
     """Autograd, over the whole batch and an example at a time."""
     w = _Windows(torch, t["Pose"].shape[1], case.numbers["kernel"], case.numbers["stride"])
-    names = ("Pose", "W", "bu", "ba")
-
-    def differentiated(layer: Callable[..., Any], Pose: Any, Act: Any, T: Any) -> tuple[Any, ...]:
-        given = {n: (Pose if n == "Pose" else t[n]).detach().requires_grad_() for n in names}
-        with torch.enable_grad():
-            Mu, A = layer(w, given["Pose"], Act, given["W"], given["bu"], given["ba"])
-            loss = (Mu * T).sum() + A.square().sum()
-            return loss.detach().reshape(()), *torch.autograd.grad(loss, list(given.values()))
-
     for name, layer in LAYERS.items():
-        yield f"torch, {name}", lambda layer=layer: differentiated(layer, t["Pose"], t["Act"], t["T"])
+        yield f"torch, {name}", lambda layer=layer: _differentiated(torch, w, layer, t, t)
 
     def one_by_one() -> tuple[Any, ...]:
-        each = [
-            differentiated(LAYERS["products"], *one)
-            for one in zip(t["Pose"].split(1), t["Act"].split(1), t["T"].split(1), strict=True)
-        ]
+        parts = {n: t[n].split(1) for n in ("Pose", "Act", "T")}
+        examples = [dict(zip(parts, one, strict=True)) for one in zip(*parts.values(), strict=True)]
+        each = [_differentiated(torch, w, LAYERS["products"], t, one) for one in examples]
         loss, dPose, *rest = zip(*each, strict=True)
         return sum(loss), torch.cat(dPose), *(sum(d) for d in rest)
 
     yield "torch, products, one by one", one_by_one
+
+
+def _differentiated(
+    torch: Any, w: _Windows, layer: Callable[..., Any], weights: dict[str, Any], batch: dict[str, Any]
+) -> tuple[Any, ...]:
+    """The loss and its derivatives by Pose, W, bu and ba."""
+    with torch.inference_mode(False), torch.enable_grad():
+        names = ("Pose", "W", "bu", "ba")
+        by = {n: (batch if n == "Pose" else weights)[n].detach().requires_grad_() for n in names}
+        Mu, A = layer(w, by["Pose"], batch["Act"], by["W"], by["bu"], by["ba"])
+        loss = (Mu * batch["T"]).sum() + A.square().sum()
+        return loss.detach().reshape(()), *torch.autograd.grad(loss, list(by.values()))

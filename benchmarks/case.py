@@ -101,8 +101,8 @@ class Case:
 
 
 def parts(result: Result) -> tuple[np.ndarray, ...]:
-    """Several results, or one, in double precision."""
-    return tuple(np.asarray(r, np.float64) for r in (result if isinstance(result, tuple) else (result,)))
+    """Several results, or one, in double precision; numbers as rows of one."""
+    return tuple(np.atleast_1d(np.asarray(r, np.float64)) for r in (result if isinstance(result, tuple) else (result,)))
 
 
 def as_arrays(made: Any, array: Callable[[Any], np.ndarray] = np.asarray) -> Result:

@@ -89,6 +89,10 @@ def _backward() -> dict[str, tuple[Make, Make]]:
             lambda: bw.capsule("CAP0x16-backward", 16, 16, 32, 32, 3, 2, 1),
             lambda: bw.capsule("CAP0x16-backward", 2, 5, 3, 2, 3, 2, 1),
         ),
+        "EM-backward": (
+            lambda: bw.em("EM-backward", 8, 14, 32, 32, 3, 2),
+            lambda: bw.em("EM-backward", 2, 6, 2, 3, 3, 2),
+        ),
     }
     for number in (2, 6, 9):
         c, h, o, r, s = RESNET[number - 1]

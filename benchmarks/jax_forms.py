@@ -18,6 +18,8 @@ def forms(jax: Any, case: Case) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Named functions of the case's arrays by name; none where there is no reasonable one."""
     if case.family == "em":
         yield from jax_routing.forms(jax, case)
+    elif case.family == "em-backward":
+        yield from jax_routing.backward(jax, case)
     else:
         made = form(jax, case)
         if made is not None:

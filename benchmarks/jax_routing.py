@@ -94,7 +94,7 @@ def by_products(w: Windows, V: Any, act: Any, bu: Any, ba: Any) -> tuple[Any, An
         if iteration + 1 < ITERATIONS:
             norm = jnp.log(A) - 0.5 * logs - 8 * log(2 * pi)
             LP = norm[..., None] - jnp.einsum("zoch,zoh->zoc", square, 0.5 / Var)
-            E = jnp.exp(LP - of_child(w.most, LP.max(1)))
+            E = jnp.exp(LP - of_child(w.most, jax.lax.stop_gradient(LP.max(1))))
             Rp = E * (a / of_child(w.shared, E.sum(1)))
     return Mu.reshape(n, m, m, parents, 4, 4), A.reshape(n, m, m, parents)
 
@@ -111,6 +111,34 @@ def forms(jax: Any, case: Case) -> Iterator[Form]:
             return tuple(part[0] for part in whole(example[0][None], example[1][None], W, bu, ba))
 
         return jax.lax.map(one, (Pose, Act))
+
+    yield "JAX", whole
+    yield "JAX, one by one", one_by_one
+
+
+def backward(jax: Any, case: Case) -> Iterator[Form]:
+    """The loss of `benchmarks.backward` and its derivatives, over the whole batch, and an example at a time, whose
+    votes and adjoints are then all that is held.
+    """
+
+    def loss(Pose: Any, W: Any, bu: Any, ba: Any, Act: Any, T: Any) -> Any:
+        w = Windows(jax, Pose.shape[1], case.numbers["kernel"], case.numbers["stride"])
+        Mu, A = layer(w, Pose, Act, W, bu, ba)
+        return (Mu * T).sum() + jax.numpy.square(A).sum()
+
+    both = jax.value_and_grad(loss, (0, 1, 2, 3))
+
+    def whole(Pose: Any, Act: Any, W: Any, bu: Any, ba: Any, T: Any) -> Any:
+        value, made = both(Pose, W, bu, ba, Act, T)
+        return value, *made
+
+    def one_by_one(Pose: Any, Act: Any, W: Any, bu: Any, ba: Any, T: Any) -> Any:
+        def one(example: Any) -> Any:
+            value, (dPose, *rest) = both(example[0][None], W, bu, ba, example[1][None], example[2][None])
+            return value, dPose[0], *rest
+
+        value, dPose, *rest = jax.lax.map(one, (Pose, Act, T))
+        return value.sum(), dPose, *(d.sum(0) for d in rest)
 
     yield "JAX", whole
     yield "JAX, one by one", one_by_one

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import attention, jax_forms, nests, torch_forms
+from benchmarks import attention, autograd, jax_forms, nests, torch_forms
 from benchmarks.case import Arrays, Case, as_arrays, out_size
 from codegen.runtime.native import address, load
 from frontend.timing import Contestant, native
@@ -273,6 +273,11 @@ def _compiled(case: Case, arrays: Arrays, threads: int) -> Iterator[Contestant]:
     if torch is None:
         return
     torch.set_num_threads(threads)
+    if case.family == "em-backward":
+        t = {n: torch.from_numpy(v) for n, v in arrays.items()}
+        for name, compute in autograd.compiled(torch, case, t):
+            yield _kept(name, compute, _from_torch)
+        return
     for name, compute in COMPILED.get(case.family, _plainest)(list(torch_forms.forms(torch, case, arrays))):
         compiled = torch.compile(compute, dynamic=False)
         yield _kept(name.replace("torch", "torch.compile", 1), _without_gradients(torch, compiled), _from_torch)

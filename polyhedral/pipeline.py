@@ -30,6 +30,7 @@ from polyhedral.rewrites.extract import Shared
 from polyhedral.rewrites.fold_storage import fold_storage
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.phases import phases
+from polyhedral.rewrites.places import places
 from polyhedral.rewrites.segments import in_segments
 from polyhedral.rewrites.simplify_tests import simplify_tests
 from polyhedral.scheduling.schedule import Options, Schedule, schedule
@@ -121,13 +122,14 @@ def arrange(
     apart = frozenset[str]()
     p = simplify_tests(p)
     if not named:
+        p, placed = places(p)
         p, cut = phases(p, small)
         p, simpler = simplify(p)
         if segments:  # after simplifying, which would find that a segment is computed twice
             p, apart_in_time = in_segments(p, segments)
             p, simpler = simplify_tests(p), (*simpler, *apart_in_time)
         found = recompute(p, target, small, never=never)
-        p, apart, said = found.program, found.apart, (*cut, *simpler, *found.remarks)
+        p, apart, said = found.program, found.apart, (*placed, *cut, *simpler, *found.remarks)
     p = _stored(p)
     assigned = assign(p, given, target, how)
     chooser, refused = known or Chooser(target, constants), frozenset[Shared]()

@@ -9,8 +9,9 @@ Decided before any of them is planned, because their tiles must divide the block
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from math import prod
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import TRUE, Affine
@@ -33,7 +34,9 @@ STACK = float(1 << 20)
 LEAST, LARGEST = 8, 128
 """Elements of the shortest block that is worth a look, unless there are no more, and of the longest: what it reads is
 then used often enough."""
-MOST = 16
+FULL = 0.25
+"""A shorter block will do, too, if its values fill so much of their room: it reads little beside them."""
+MOST = 24
 """Statements that run in common blocks at most."""
 
 
@@ -75,32 +78,64 @@ def blocks(
 
 def companies(p: Program, name: str, target: Target) -> tuple[frozenset[str], ...]:
     """The readers of a temporary in groups, each of which could have one of its own, block by block; none where some
-    reader cannot.
+    reader cannot.  With a reader whose result is as large go those that read this, so that it is not stored either.
     """
-    layouts = {a.name: row_major(a) for a in p.arrays if all(e.is_const for _, e in a.dims)}
     order = _in_order(p)
     (maker,) = (s.name for s in p.users[name] if s.write.array == name)
     readers = [s.name for s in p.users[name] if s.name != maker]
-    if len(layouts) < len(p.arrays) or not order.keys() >= {maker, *readers}:
+    if not order.keys() >= {maker, *readers}:
         return ()
-
-    def together(group: frozenset[str]) -> bool:
-        alone, (_, own) = clone(p, name, (frozenset(readers) - group, group))
-        places = _in_order(alone)
-        members = {own, *_between(alone, places, group)}
-        layouts_of = {**layouts, own: layouts[name]}
-        found = _common(alone, sorted(members, key=lambda n: places[n]), layouts_of, target)
-        return len(members) <= MOST and found is not None and own in found.local
-
     found: list[frozenset[str]] = []
     for r in sorted(readers, key=lambda n: order[n]):
-        if found and together(found[-1] | {r}):
-            found[-1] |= {r}
-        elif together(frozenset((r,))):
-            found.append(frozenset((r,)))
+        own = frozenset((r, *(s.name for a in _as_large(p, name, (r,)) for s in p.users[a])))
+        if not own <= order.keys():
+            return ()
+        if found and company(p, name, found[-1] | own, target):
+            found[-1] |= own
+        elif company(p, name, own, target):
+            found.append(own)
         else:
             return ()
     return tuple(found)
+
+
+def company(p: Program, name: str, group: frozenset[str], target: Target) -> Blocks | None:
+    """The blocks of some readers that have a temporary of their own, with all that lies between them."""
+    if any(not e.is_const for a in p.arrays for _, e in a.dims):
+        return None
+    layouts = {a.name: row_major(a) for a in p.arrays}
+    readers = frozenset(s.name for s in p.users[name] if s.write.array != name)
+    alone, (_, own) = clone(p, name, (readers - group, group))
+    order = _in_order(alone)
+    members = sorted({own, *_between(alone, order, group)}, key=lambda n: order[n])
+    found = None if len(members) > MOST else _common(alone, members, {**layouts, own: layouts[name]}, target)
+    return found if found and {own, *_as_large(p, name, group)} <= {*found.local} else None
+
+
+def brought(p: Program, b: Blocks) -> float:
+    """Bytes that all blocks bring: what does not move with a loop, again at each step of it."""
+    trips = {
+        loop: -(-(_extent([p.statement(n) for n, _ in loop.dims], dict(loop.dims)) or 1) // loop.size)
+        for loop in b.loops
+    }
+    total = 0.0
+    for name in b.members:
+        moving: dict[str, frozenset[str]] = {}
+        for load in reads(p.statement(name)):
+            dims = frozenset[str]().union(*(aff.dims_of(i) for _, i in load.index if isinstance(i, Affine)))
+            moving[load.array] = moving.get(load.array, frozenset()) | dims
+        for array, dims in moving.items():
+            if array not in b.local:
+                still = (n for loop, n in trips.items() if dict(loop.dims)[name] not in dims)
+                total += array_bytes(p.array(array)) * prod(still)
+    return total
+
+
+def _as_large(p: Program, name: str, group: Iterable[str]) -> set[str]:
+    """What statements make that is about as large as a temporary, and could lie in memory of their own."""
+    least = array_bytes(p.array(name)) / 2
+    made = (p.array(p.statement(n).write.array) for n in group)
+    return {a.name for a in made if _private(p, a) and array_bytes(a) >= least}
 
 
 def _private(p: Program, a: Array) -> bool:
@@ -165,7 +200,7 @@ def _common(p: Program, members: Sequence[str], layouts: Mapping[str, Layout], t
     inside = set(members)
     made = dict.fromkeys(s.write.array for s in statements)
     local = [p.array(n) for n in made if _private(p, p.array(n)) and {s.name for s in p.users[n]} <= inside]
-    loops = _loops(statements, alike, local, layouts, target)
+    loops = _loops(p, statements, alike, local, layouts, target)
     return None if loops is None else Blocks(tuple(members), loops, tuple(a.name for a in local))
 
 
@@ -233,13 +268,17 @@ def _everywhere(s: Statement, dims: Sequence[str]) -> bool:
 
 
 def _loops(
+    p: Program,
     statements: Sequence[Statement],
     alike: Sequence[Mapping[str, str]],
     local: Sequence[Array],
     layouts: Mapping[str, Layout],
     target: Target,
 ) -> tuple[Shared, ...] | None:
-    """One dim in blocks, the densest of the largest array made, and all others one by one outside it."""
+    """One dim in blocks and all others one by one outside it: the densest of the largest array made, which lanes run
+    along, or where this is common to only some of the statements, the one with which blocks bring least.  Where whole
+    dims still fit into a block, and it then brings less, they are no loops.
+    """
     if not local:
         return None
     first = max(local, key=lambda a: (array_bytes(a), a.name))
@@ -248,15 +287,40 @@ def _loops(
     place = {a: n for n, a in enumerate(layouts[first.name].order)}
     ranked = sorted(alike, key=lambda dims: place[axes[dims[maker.name]]])
     extents = [_extent(statements, dims) or 1 for dims in ranked]
-    size = next(_sizes(statements, ranked, extents[-1], local, target), None)
-    if size is None:
+    along = place[axes[ranked[-1][maker.name]]]
+    names, own = tuple(s.name for s in statements), tuple(a.name for a in local)
+
+    def made(sizes: Sequence[int]) -> Blocks | None:
+        loops = _ordered(names[0], ranked, extents, sizes, target)
+        return Blocks(names, loops, own) if loops else None
+
+    found: list[tuple[float, list[int]]] = []
+    for k in reversed(range(len(ranked))) if along < len(place) - 1 else (len(ranked) - 1,):
+        least = extents[k] + 1 if k + 1 < len(ranked) else min(extents[k], LEAST)
+        sizes = _sized(statements, ranked, extents, k, local, target, least)
+        b = made(sizes) if sizes else None
+        if b is not None and sizes is not None:
+            found.append((brought(p, b), sizes))
+    if not found:
         return None
-    trips = [*extents[:-1], extents[-1] // size]
-    loops = [
-        Shared(dims[statements[0].name], tuple(dims.items()), 1 if k + 1 < len(ranked) else size)
-        for k, dims in enumerate(ranked)
-    ]
-    kept = [(loop, n) for loop, n in zip(loops, trips, strict=True) if n > 1]
+    least_brought, sizes = min(found, key=lambda x: x[0])
+    while True:
+        wider = [[*sizes[:k], extents[k], *sizes[k + 1 :]] for k in range(len(ranked)) if sizes[k] < extents[k]]
+        wider = [w for w in wider if _filled(statements, ranked, w, local) <= _room(target)]
+        better = [(brought(p, b), w) for w in wider if (b := made(w)) is not None]
+        if not better or min(better)[0] >= least_brought:
+            b = made(sizes)
+            return b.loops if b else None
+        least_brought, sizes = min(better)
+
+
+def _ordered(
+    name: str, ranked: Sequence[Mapping[str, str]], extents: Sequence[int], sizes: Sequence[int], target: Target
+) -> tuple[Shared, ...] | None:
+    """The loops, one that keeps all cores busy in front, blocks of more than one element last; None where none does."""
+    loops = [Shared(dims[name], tuple(dims.items()), size) for dims, size in zip(ranked, sizes, strict=True)]
+    trips = (extent // size for extent, size in zip(extents, sizes, strict=True))
+    kept = sorted(((x, n) for x, n in zip(loops, trips, strict=True) if n > 1), key=lambda x: x[0].size > 1)
     front = next((x for x in kept if balance(x[1], target.cores) > EVEN), None)
     front = front or max(kept, key=lambda x: balance(x[1], target.cores), default=None)
     if front is None or front[1] < target.cores:
@@ -264,23 +328,41 @@ def _loops(
     return tuple(loop for loop, _ in (front, *(x for x in kept if x is not front)))
 
 
-def _sizes(
+def _sized(
     statements: Sequence[Statement],
-    alike: Sequence[Mapping[str, str]],
-    extent: int,
+    ranked: Sequence[Mapping[str, str]],
+    extents: Sequence[int],
+    k: int,
     local: Sequence[Array],
     target: Target,
-) -> Iterator[int]:
-    """Divisors of an extent, the longest block first, whose values fit the second cache."""
-    room = min(HELD * target.l2, STACK)
-    for size in range(min(extent, LARGEST), min(extent, LEAST) - 1, -1):
-        if extent % size == 0 and sum(held(statements, alike, a, size) for a in local) <= room:
-            yield size
+    least: int,
+) -> list[int] | None:
+    """One element of every dim but one, and of this the longest block whose values fit the second cache: a divisor of
+    at least so many, or one that fills a part of the cache.
+    """
+    room = _room(target)
+    for size in range(min(extents[k], LARGEST), 0, -1):
+        sizes = [size if n == k else 1 for n in range(len(ranked))]
+        if extents[k] % size == 0:
+            filled = _filled(statements, ranked, sizes, local)
+            if filled <= room and (size >= least or filled >= FULL * room):
+                return sizes
+    return None
 
 
-def held(statements: Sequence[Statement], alike: Sequence[Mapping[str, str]], a: Array, size: int) -> int:
-    """Bytes of an array in one block: `size` cells along the last of the common dims, one along the others."""
-    maker = next(s for s in statements if s.write.array == a.name)
-    axes = {i.as_var(): d for d, i in maker.write.index}
-    cells = {axes[dims[maker.name]]: size if k + 1 == len(alike) else 1 for k, dims in enumerate(alike)}
-    return own_bytes(a, cells)
+def _room(target: Target) -> float:
+    return min(HELD * target.l2, STACK)
+
+
+def _filled(
+    statements: Sequence[Statement], ranked: Sequence[Mapping[str, str]], sizes: Sequence[int], local: Sequence[Array]
+) -> int:
+    """Bytes of the local arrays in one block."""
+    makers = {s.write.array: s for s in statements}
+    total = 0
+    for a in local:
+        maker = makers[a.name]
+        axes = {i.as_var(): d for d, i in maker.write.index}
+        cells = {axes[dims[maker.name]]: size for dims, size in zip(ranked, sizes, strict=True)}
+        total += own_bytes(a, cells)
+    return total

@@ -123,8 +123,24 @@ def epilogues(
     """For each reduction with a plan, what is computed on its tile; and why what reads one is not.  Statements that run
     `together` stay so.
     """
+    apart = [name for name, c in choices.items() if _taken_apart(c)]
+    choices = {name: c for name, c in choices.items() if name not in apart}
     lanes = {name: _Lanes(p, p.statement(name), c, layouts, target) for name, c in choices.items()}
-    return followers(p, choices, layouts, lambda name, own, held: lanes[name].pays(own, held), constants, together)
+    found, remarks = followers(
+        p, choices, layouts, lambda name, own, held: lanes[name].pays(own, held), constants, together
+    )
+    why = "isl takes the first and the last of its portions out of their loop"
+    read = [name for name in apart if _readers(p, p.statement(name))]
+    return found, (*remarks, *(Remark("nothing is computed on its register tile", why, name) for name in read))
+
+
+def _taken_apart(c: Choice) -> bool:
+    """Whether a reduction is done in portions within no loop of its own: what the first and the last do then stands
+    outside the loop, where no register holds the others' sums.
+    """
+    trips = c.plan.trips(extents_of(c.statement))
+    first = next((loop for loop, n in zip(c.plan.loops, trips, strict=True) if n > 1), None)
+    return first is not None and first.dim in c.plan.order
 
 
 def followers(

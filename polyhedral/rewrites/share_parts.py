@@ -5,7 +5,9 @@ A(i) = sum[k] exp(S(i, k) - M(i))                                  E(i, k) = exp
 B(i, k) = exp(S(i, k) - M(i)) * C(k)                ->             A(i) = sum[k] E,  B(i, k) = E * C(k)
 
 Wanted before differentiation: derivatives of the uses are then added up once, at the temporary, and go on from there
-together.  Whether it is worth its memory is left to `polyhedral.whole.recompute`, which may inline it again.
+together.  So a part that joins several arrays is worth sharing, too, where some use has more instances than the part
+has cells: the derivatives by each of these arrays would otherwise pass over all instances again.  Whether it is worth
+its memory is left to `polyhedral.whole.recompute`, which may inline it again.
 """
 
 from __future__ import annotations
@@ -30,6 +32,11 @@ class _Use:
     part: ex.Expr
     dims: tuple[str, ...]
 
+    @property
+    def pays(self) -> bool:
+        """Whether computing the part at each instance is more than computing it for each of its cells."""
+        return _costly(self.part) or len(self.dims) < len(self.statement.dims)
+
 
 _Key = tuple[ex.Expr, tuple[Affine, ...]]
 
@@ -43,7 +50,8 @@ def share_parts(p: Program) -> Program:
             if not s.ordered and all(p.array(n).role is not Role.INOUT for n in (s.write.array, *_arrays(s))):
                 for key, use in _parts(s):
                     uses.setdefault(key, []).append(use)
-        shared = {k: us for k, us in uses.items() if len({u.statement.name for u in us}) > 1}
+        several = {k: us for k, us in uses.items() if len({u.statement.name for u in us}) > 1}
+        shared = {k: us for k, us in several.items() if any(u.pays for u in us)}
         best = max(shared, key=lambda k: sum(1 for _ in ex.walk(k[0])), default=None)
         if best is None:
             return p
@@ -55,7 +63,9 @@ def _arrays(s: Statement) -> Iterator[str]:
 
 
 def _parts(s: Statement) -> Iterator[tuple[_Key, _Use]]:
-    """Every costly operation outside branches that reads something, over a box from 0 that instances fill."""
+    """Every operation outside branches that is costly and reads something, or that reads several arrays, over a box
+    from 0 that instances fill.
+    """
     ranges = {r.dim: r for r in s.domain.ranges}
     stack, seen = [s.value], set[ex.Expr]()
     while stack:
@@ -64,8 +74,9 @@ def _parts(s: Statement) -> Iterator[tuple[_Key, _Use]]:
             continue
         seen.add(e)
         stack.extend(ex.children(e))
-        dear = isinstance(e, ex.Call) or (isinstance(e, ex.Binary) and e.op in COSTLY)
-        if not dear or not ex.dtype_of(e).is_float or not any(True for _ in ex.loads(e)):
+        read = {load.array for load in ex.loads(e)}
+        worth = bool(read) if _costly(e) else isinstance(e, ex.Binary) and len(read) > 1
+        if not worth or not ex.dtype_of(e).is_float:
             continue
         dims = _in_order(e)
         bounds = [ranges[d] for d in dims]
@@ -73,6 +84,10 @@ def _parts(s: Statement) -> Iterator[tuple[_Key, _Use]]:
             continue
         general = ex.substitute(e, {d: aff.var(f"{n}'") for n, d in enumerate(dims)})
         yield (general, tuple(r.hi for r in bounds)), _Use(s, e, dims)
+
+
+def _costly(e: ex.Expr) -> bool:
+    return isinstance(e, ex.Call) or (isinstance(e, ex.Binary) and e.op in COSTLY)
 
 
 def _in_order(e: ex.Expr) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from polyhedral.machine.target import Target
 from polyhedral.plans.blocks import companies
 from polyhedral.rewrites.clone import clone
 from polyhedral.rewrites.inline import inlinable, inline
+from polyhedral.whole.opened import opened
 
 WORTH = 50_000
 """Cells from which on it is asked whether to store a temporary."""
@@ -54,14 +55,16 @@ def recompute(p: Program, target: Target, worth: int = WORTH, *, never: frozense
     """The program without the temporaries that cost more to move than to compute again, producers first; `never` are
     those that a company of statements could not have of its own after all.
     """
-    remarks: list[Remark] = []
+    p, said = opened(p, target)
+    remarks = list(said)
     own: set[str] = set()
     for s in p.statements:
         name = s.write.array
         if p.array(name).role is not Role.TEMPORARY or instances(s, s.kept) < worth or inlinable(p, name):
             continue
         groups = companies(p, name, target) if array_bytes(p.array(name)) > target.l3 else ()
-        cost = price(p, name, target, [len(g) for g in groups])
+        near = {r.name for r in p.users[name]}
+        cost = price(p, name, target, [len(g & near) for g in groups])
         either = f"storing {name} takes {cost.stored:.3g} cycles, recomputing it {cost.recomputed:.3g}"
         if cost.apart < GAIN * min(cost.recomputed, cost.stored):
             p, names = clone(p, name, groups)

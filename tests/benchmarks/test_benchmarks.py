@@ -14,7 +14,19 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import backward, capsule, chain_compile, compare, device, latency, nests, predicted, routing, run
+from benchmarks import (
+    backward,
+    capsule,
+    chain_compile,
+    compare,
+    device,
+    latency,
+    nests,
+    predicted,
+    routing,
+    run,
+    training,
+)
 from benchmarks.attention import seen
 from benchmarks.case import parts
 from benchmarks.cases import CASES, SUITES, case
@@ -307,13 +319,30 @@ def test_ceilings_are_measured():
     assert "GFLOP/s" in str(ROOF)
 
 
-def test_routing_forward_and_backward():
-    """No suite has it: at full size, differences take too long to be its reference."""
-    case = backward.em("EM-backward", 1, 4, 2, 2, 3, 1)
-    inputs = case.inputs(0)
-    expected = case.reference(**{name: a.astype(np.float64) for name, a in inputs.items()})
-    for got, want in zip(case.caller(inputs)(), expected, strict=True):
-        np.testing.assert_allclose(np.asarray(got), want, rtol=0, atol=1e-4 * np.abs(want).max())
+def test_derivatives_of_routing_by_hand():
+    """The reference of EM-backward is what differences of the forward reference say, along one direction of each."""
+    case, forward = (make("EM-backward", 1, 4, 2, 2, 3, 1) for make in (backward.em, routing.em))
+    at = {name: a.astype(np.float64) for name, a in case.inputs(0).items()}
+    rng = np.random.default_rng(1)
+
+    def loss(T: np.ndarray, **arrays: np.ndarray) -> float:
+        Mu, A = forward.reference(**arrays)
+        return (Mu * T).sum() + (A**2).sum()
+
+    value, *made = case.reference(**at)
+    assert value == pytest.approx(loss(**at))
+    for name, d in zip(("Pose", "W", "bu", "ba"), made, strict=True):
+        along = rng.standard_normal(d.shape)
+        ends = [loss(**at | {name: at[name] + step * along}) for step in (1e-5, -1e-5)]
+        assert (ends[0] - ends[1]) / 2e-5 == pytest.approx((along * d).sum(), rel=1e-6, abs=1e-9)
+
+
+def test_a_step_of_training_is_one_program():
+    """Its kernels take long to compile: that it is lowered is said here, derivatives of the layers elsewhere."""
+    function, names = training.step(training.SMALL)
+    results = str(function)
+    assert all(f"{name}" in results for name in names)
+    assert results.count("  output ") == 1 + len(names)
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------
