@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from polyhedral.text.definitions import program, statement
 
 from polyhedral.errors import DimError, SyntaxProblem
 from polyhedral.ir import affine as aff
@@ -17,6 +16,7 @@ from polyhedral.ir.affine import Affine, Floor, Var
 from polyhedral.ir.dtypes import ALL, bool_, f32, i8, i32, i64
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.text.definitions import program, statement
 from polyhedral.text.printer import to_text
 from polyhedral.text.reader import DEPTH, parse
 from polyhedral.text.tokens import NESTING
