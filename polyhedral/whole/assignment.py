@@ -23,8 +23,9 @@ from polyhedral.machine.target import Target
 from polyhedral.whole.lane_prices import Inner, Lanes, lanes_of, prices
 from polyhedral.whole.least import Costs, Floats, Table, least
 
-SECONDS = 4.0
-"""How long the 0/1 program may take; the best assignment found by then is kept."""
+STEPS = 10_000
+"""Steps of the simplex method that a 0/1 program may take, whatever the machine and its load; networks of capsules, and
+gradients of their routing, take up to 2,500."""
 WORTH = 50_000
 """Instances of a whole program from which on layouts matter."""
 HABIT = 1e-4
@@ -162,11 +163,11 @@ def solved(q: Problem) -> tuple[dict[str, int], tuple[Remark, ...]]:
     first = greedy(q)
     costs, arrays = as_costs(q)
     start = {n: q.along(s, first)[1] for n, s in enumerate(q.ways)} | {n: first[a] for a, n in arrays.items()}
-    found = least(costs, start, SECONDS)
+    found = least(costs, start, STEPS)
     chosen = {a: found.values[arrays[a]] if a in arrays else 0 for a in q.orders}
     if found.best:
         return chosen, ()
-    return chosen, (Remark("layouts may not be the best", f"the search for them was stopped after {SECONDS:g} s"),)
+    return chosen, (Remark("layouts may not be the best", f"the search for them was stopped after {STEPS} steps"),)
 
 
 def as_costs(q: Problem) -> tuple[Costs, dict[str, int]]:

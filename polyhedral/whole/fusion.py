@@ -314,13 +314,14 @@ def _block(q: _Facts, alike: Sequence[Mapping[str, str]], least: Sequence[int], 
     extents = [_extent(q, dims) for dims in alike]
     if any(n > e for n, e in zip(least, extents, strict=True)):
         return None
+    touched = _touched(q, alike)
     found: list[int] | None = None
     size = least[-1]
     while size <= extents[-1]:
         sizes = [*least[:-1], size]
         trips = [-(-e // n) for e, n in zip(extents, sizes, strict=True)]
         busy = trips[0] >= BUSY * q.target.cores or balance(trips[0], q.target.cores) > EVEN
-        if _held(q, alike, sizes, extents) > room or not busy:
+        if not busy or _held(touched, [n / max(e, 1) for n, e in zip(sizes, extents, strict=True)]) > room:
             break
         found = sizes
         size *= 2
@@ -332,15 +333,25 @@ def _extent(q: _Facts, dims: Mapping[str, str]) -> int:
     return max(r.hi.const - r.lo.const for r in ranges)
 
 
-def _held(q: _Facts, alike: Sequence[Mapping[str, str]], sizes: Sequence[int], extents: Sequence[int]) -> float:
-    """Bytes that one block keeps in caches."""
-    held: dict[str, float] = {}
+def _touched(q: _Facts, alike: Sequence[Mapping[str, str]]) -> list[dict[tuple[bool, ...], float]]:
+    """For each array that the statements touch, along which of the loops an access to it moves, and its bytes."""
+    found: dict[str, dict[tuple[bool, ...], float]] = {}
     for name in alike[0]:
-        mine = [(dims[name], size / max(extent, 1)) for dims, size, extent in zip(alike, sizes, extents, strict=True)]
+        mine = [dims[name] for dims in alike]
         for array, moving, size in q.accesses(name):
-            part = prod((share for d, share in mine if d in moving), start=1.0)
-            held[array] = max(held.get(array, 0.0), part * size)
-    return sum(held.values())
+            found.setdefault(array, {})[tuple(d in moving for d in mine)] = size
+    return list(found.values())
+
+
+def _held(touched: Sequence[Mapping[tuple[bool, ...], float]], shares: Sequence[float]) -> float:
+    """Bytes that one block keeps in caches, which has a share of each loop."""
+    return sum(
+        max(
+            prod((x for x, moves in zip(shares, along, strict=True) if moves), start=1.0) * size
+            for along, size in ways.items()
+        )
+        for ways in touched
+    )
 
 
 # --- what it is worth ------------------------------------------------------------------------------------------------

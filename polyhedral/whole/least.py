@@ -2,13 +2,13 @@
 """Choices of least cost: variables with a few values each, and tables that say what values of some of them cost.
 
 Exact: variables are eliminated one after the other (Bertelè & Brioschi 1972), which takes time linear in their number
-where they hang together like a chain or a ladder; knots that do not are left to `polyhedral.whole.zero_one`.
+where they hang together like a chain or a ladder.  Of knots that do not, what is tied loosely is; the rest is left to
+`polyhedral.whole.zero_one`.
 """
 
 from __future__ import annotations
 
 import heapq
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -20,6 +20,8 @@ from polyhedral.whole import zero_one
 
 CELLS = 1 << 20
 """The largest table that an elimination may make."""
+KNOT = 1 << 12
+"""The same where a knot is left, every cell of which the solver looks at."""
 
 Floats = NDArray[np.float64]
 Names = tuple[int, ...]
@@ -36,7 +38,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """How many values each variable has, and tables over one or two variables, whose sum is to be least."""
+    """How many values each variable has, and tables over some variables, whose sum is to be least."""
 
     sizes: Mapping[int, int]
     tables: tuple[Table, ...]
@@ -53,19 +55,21 @@ class Choice:
     best: bool
 
 
-def least(costs: Costs, start: Mapping[int, int], seconds: float) -> Choice:
-    """The values of least cost.  What takes longer than so many seconds is at least not dearer than `start`."""
+def least(costs: Costs, start: Mapping[int, int], steps: int) -> Choice:
+    """The values of least cost; those of a knot that takes more steps are at least not dearer than `start`."""
     values: dict[int, int] = {}
-    best, until = True, time.perf_counter() + seconds
+    best = True
     for part in _parts(costs):
-        found = _eliminated(part)
-        if found is None:
-            left = max(until - time.perf_counter(), 0.0)
-            tables = [(t.names, t.costs) for t in part.tables]
-            found, proved = zero_one.least(part.sizes, tables, start, left)
+        left, gone = _eliminated(part, CELLS)
+        if left.sizes:
+            left, gone = _eliminated(part, min(KNOT, CELLS))
+        tables = [(t.names, t.costs) for t in left.tables]
+        known, proved = zero_one.least(left.sizes, tables, start, steps) if left.sizes else ({}, True)
+        found = _restored(known, gone)
+        if left.sizes:
             found = _improved(part, min(found, {n: start[n] for n in part.sizes}, key=part.total))
-            best = best and proved
         values |= found
+        best = best and proved
     return Choice({n: values[n] for n in costs.sizes}, best)
 
 
@@ -94,35 +98,44 @@ def _parts(costs: Costs) -> list[Costs]:
 # --- elimination -----------------------------------------------------------------------------------------------------
 
 
-def _eliminated(costs: Costs) -> dict[int, int] | None:
+Gone = list[tuple[int, Names, NDArray[np.intp]]]
+"""Variables in the order in which they were eliminated, each with its best value for all values of some that were not
+yet."""
+
+
+def _eliminated(costs: Costs, most: int) -> tuple[Costs, Gone]:
     """The variable that ties the fewest values together is replaced by its best value for each choice of these, until
-    none is left; None where a table would get too large.
+    none is left or a table would have more than so many cells.
     """
     around: dict[int, dict[int, Table]] = {n: {} for n in costs.sizes}
     for t in costs.tables:
         _add(around, t)
     queue = [(_cells(costs, around, n), n) for n in costs.sizes]
     heapq.heapify(queue)
-    values: dict[int, int] = {}
-    best: list[tuple[int, Names, NDArray[np.intp]]] = []
-    while queue:
+    gone: Gone = []
+    while queue and queue[0][0] <= most:
         cells, name = heapq.heappop(queue)
         if name not in around or cells != _cells(costs, around, name):
             continue
-        if cells > CELLS:
-            return None
         scope = _scope(around, name)
         joint = _sum(costs, scope, list(around[name].values()))
-        best.append((name, scope[1:], joint.argmin(0)))
+        gone.append((name, scope[1:], joint.argmin(0)))
         for t in list(around.pop(name).values()):
             for n in set(t.names) - {name}:
                 del around[n][id(t)]
         _add(around, Table(scope[1:], joint.min(0)))
         for n in scope[1:]:
             heapq.heappush(queue, (_cells(costs, around, n), n))
-    for name, others, found in reversed(best):
-        values[name] = int(found[tuple(values[n] for n in others)])
-    return values
+    tables = {i: t for own in around.values() for i, t in own.items()}
+    return Costs({n: costs.sizes[n] for n in around}, tuple(tables.values())), gone
+
+
+def _restored(values: Mapping[int, int], gone: Gone) -> dict[int, int]:
+    """The values of all variables, from those of the ones that were not eliminated."""
+    every = dict(values)
+    for name, others, found in reversed(gone):
+        every[name] = int(found[tuple(every[n] for n in others)])
+    return every
 
 
 def _add(around: Mapping[int, dict[int, Table]], t: Table) -> None:

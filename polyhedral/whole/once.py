@@ -45,22 +45,22 @@ def made_once(
 ) -> Once:
     """The values that would lie in memory of a nest's own, were there no register tiles, the dearest first."""
     o, no = Once(p), set(refused)
-    while (v := _next(o.program, no, worth)) is not None:
-        name = _fresh(o.program)
-        more = Once(extract(o.program, v, name), {**o.values, name: v})
-        rows = {n: row_major(more.program.array(n)) for n in more.values}
-        if lost(more, more.program, {**layouts, **rows}, target, {}):
-            no.add(v)
-        else:
-            o = more
+    while (more := _one_more(o, layouts, target, no, worth)) is not None:
+        o = more
     return o
 
 
-def _next(p: Program, refused: Set[Shared], worth: int) -> Shared | None:
-    """The dearest value that was not refused."""
+def _one_more(o: Once, layouts: Mapping[str, Layout], target: Target, no: set[Shared], worth: int) -> Once | None:
+    """The dearest value made once too; those that would not lie there join the ones that were refused."""
+    p, name = o.program, _fresh(o.program)
     for v in shared_values(p):
-        if v not in refused and all(instances(p.statement(who)) >= worth for who, _, _ in v.users):
-            return v
+        if v in no or any(instances(p.statement(who)) < worth for who, _, _ in v.users):
+            continue
+        more = Once(extract(p, v, name), {**o.values, name: v})
+        rows = {n: row_major(more.program.array(n)) for n in more.values}
+        if not lost(more, more.program, {**layouts, **rows}, target, {}):
+            return more
+        no.add(v)
     return None
 
 

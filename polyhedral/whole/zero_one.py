@@ -7,91 +7,105 @@ For knots that `polyhedral.whole.least` cannot take apart; a choice that is know
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
 
 import highspy
 import numpy as np
 from numpy.typing import NDArray
 
+COLUMNS = 1 << 17
+"""The largest program that is tried."""
+FEW, BRANCHES = 12, 100
+"""Variables that the relaxation leaves between whole numbers, from which on they are rounded; branches for fewer."""
+WHOLE = 1 - 1e-6
+ALWAYS: Mapping[str, bool | float | str] = {
+    "output_flag": False,
+    "threads": 1,
+    "random_seed": 0,
+    "mip_rel_gap": 0.0,
+    "presolve": "off",
+    "mip_detect_symmetry": False,
+    "mip_heuristic_run_feasibility_jump": False,
+}
+"""The last three would take longer than what is to be solved, and find nothing there."""
 SCALE = 1e4
 """What the largest cost is scaled to: the solver's tolerances are absolute."""
 
 Floats = NDArray[np.float64]
-_Row = tuple[list[tuple[int, float]], float]
-"""Terms (column, factor), and what they add up to."""
+Priced = tuple[tuple[int, ...], Floats]
+"""Variables, and what their values cost together: an axis for each."""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Model:
-    """A 0/1 program as it grows."""
-
-    costs: list[float] = field(default_factory=list[float])
-    whole: list[bool] = field(default_factory=list[bool])
-    rows: list[_Row] = field(default_factory=list[_Row])
-
-    def column(self, cost: float, *, whole: bool = False) -> int:
-        self.costs.append(cost)
-        self.whole.append(whole)
-        return len(self.costs) - 1
-
-    def row(self, terms: Sequence[tuple[int, float]], value: float) -> None:
-        self.rows.append((list(terms), value))
-
-
-def _model(
-    sizes: Mapping[int, int], tables: Sequence[tuple[tuple[int, ...], Floats]]
-) -> tuple[_Model, dict[int, list[int]], list[tuple[tuple[int, ...], NDArray[np.int64]]]]:
-    """One column for each value of a variable, and for each pair of values that a table prices: x_ab with
-    sum_b x_ab = x_a and sum_a x_ab = x_b, which is tight where variables hang together like a tree.
+    """A 0/1 program: the columns of each variable, those of each table, and rows whose terms (column, factor) add up to
+    a number.
     """
-    made = _Model()
+
+    costs: Floats
+    single: Mapping[int, range]
+    joint: Sequence[tuple[tuple[int, ...], NDArray[np.int64]]]
+    rows: Sequence[tuple[Sequence[int], Sequence[float], float]]
+
+    def columns(self, chosen: Mapping[int, int]) -> list[float]:
+        """1 for what is chosen, 0 for all else."""
+        values = np.zeros(len(self.costs))
+        values[[columns[chosen[n]] for n, columns in self.single.items()]] = 1.0
+        values[[columns[tuple(chosen[n] for n in names)] for names, columns in self.joint]] = 1.0
+        return values.tolist()
+
+
+def _model(sizes: Mapping[int, int], tables: Sequence[Priced]) -> _Model:
+    """One column for each value of a variable, and for each cell of a table over several: x_ab with sum_b x_ab = x_a
+    and sum_a x_ab = x_b, which is tight where variables hang together like a tree.
+    """
     unary = {n: np.zeros(size) for n, size in sizes.items()}
     for names, costs in tables:
         if len(names) == 1:
             unary[names[0]] += costs
-    single = {n: [made.column(float(c), whole=True) for c in row] for n, row in unary.items()}
-    for columns in single.values():
-        made.row([(c, 1.0) for c in columns], 1.0)
-    pairs: list[tuple[tuple[int, ...], NDArray[np.int64]]] = []
-    for names, costs in tables:
-        if len(names) == 2:
-            a, b = names
-            columns = np.array([[made.column(float(c)) for c in row] for row in costs])
-            pairs.append((names, columns))
-            for k, row in zip(single[a], columns, strict=True):
-                made.row([(k, -1.0), *((int(c), 1.0) for c in row)], 0.0)
-            for k, column in zip(single[b], columns.T, strict=True):
-                made.row([(k, -1.0), *((int(c), 1.0) for c in column)], 0.0)
-    return made, single, pairs
+    several = [(names, costs) for names, costs in tables if len(names) > 1]
+    starts = list(accumulate([*sizes.values(), *(c.size for _, c in several)], initial=0))
+    single = {n: range(start, start + size) for (n, size), start in zip(sizes.items(), starts, strict=False)}
+    rows: list[tuple[Sequence[int], Sequence[float], float]] = [(c, [1.0] * len(c), 1.0) for c in single.values()]
+    joint: list[tuple[tuple[int, ...], NDArray[np.int64]]] = []
+    for (names, costs), start in zip(several, starts[len(sizes) :], strict=False):
+        columns = np.arange(start, start + costs.size).reshape(costs.shape)
+        joint.append((names, columns))
+        for axis, n in enumerate(names):
+            lines: list[list[int]] = np.moveaxis(columns, axis, 0).reshape(sizes[n], -1).tolist()
+            rows += [([k, *own], [-1.0, *[1.0] * len(own)], 0.0) for k, own in zip(single[n], lines, strict=True)]
+    every = np.concatenate([*unary.values(), *(c.ravel() for _, c in several)])
+    return _Model(every, single, joint, rows)
 
 
 def least(
-    sizes: Mapping[int, int],
-    tables: Sequence[tuple[tuple[int, ...], Floats]],
-    start: Mapping[int, int],
-    seconds: float,
+    sizes: Mapping[int, int], tables: Sequence[Priced], start: Mapping[int, int], steps: int
 ) -> tuple[dict[int, int], bool]:
-    """The value of each variable, tables being over one or two of them, and whether nothing costs less; the best found
-    in so many seconds, `start` at least.
+    """The value of each variable, and whether nothing costs less: `start` where that takes more steps of the simplex
+    method, a number that no load of the machine changes.
+
+    The relaxation nearly always has whole numbers; few others are branched on, many are rounded.
     """
-    if seconds <= 0:
-        return {n: start[n] for n in sizes}, False
-    made, single, pairs = _model(sizes, tables)
-    first = np.zeros(len(made.costs))
-    for n, columns in single.items():
-        first[columns[start[n]]] = 1.0
-    for names, columns in pairs:
-        first[columns[tuple(start[n] for n in names)]] = 1.0
-    solver = _solver(made, seconds)
-    known = highspy.HighsSolution()
-    known.col_value = first.tolist()
-    solver.setSolution(known)
+    first = {n: start[n] for n in sizes}
+    if steps <= 0 or sum(sizes.values()) + sum(costs.size for _, costs in tables) > COLUMNS:
+        return first, False
+    made = _model(sizes, tables)
+    solver = _solver(made, {"solve_relaxation": True, "simplex_iteration_limit": steps})
     solver.run()
+    if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        return first, False
     values = solver.getSolution().col_value
-    if solver.getInfo().primal_solution_status != int(highspy.SolutionStatus.kSolutionStatusFeasible):
-        return {n: start[n] for n in sizes}, False
-    chosen = {n: max(range(len(c)), key=lambda k: values[c[k]]) for n, c in single.items()}
-    return chosen, solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
+    broken = sum(max(values[c] for c in columns) < WHOLE for columns in made.single.values())
+    best = not broken
+    if 0 < broken <= FEW:
+        solver = _solver(made, {"mip_max_nodes": BRANCHES})
+        begun = highspy.HighsSolution()
+        begun.col_value = made.columns(first)
+        solver.setSolution(begun)
+        solver.run()
+        values, best = solver.getSolution().col_value, solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
+    return {n: max(range(len(c)), key=lambda k: values[c[k]]) for n, c in made.single.items()}, best
 
 
 class _Quiet(highspy.Highs):
@@ -101,21 +115,22 @@ class _Quiet(highspy.Highs):
         pass
 
 
-def _solver(made: _Model, seconds: float) -> highspy.Highs:
+def _solver(made: _Model, how: Mapping[str, bool | float | str]) -> highspy.Highs:
+    count = len(made.costs)
     lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = len(made.costs), len(made.rows)
-    lp.col_cost_ = np.array(made.costs) * SCALE / max(*map(abs, made.costs), 1e-9)
-    lp.col_lower_, lp.col_upper_ = np.zeros(len(made.costs)), np.ones(len(made.costs))
-    lp.row_lower_ = lp.row_upper_ = np.array([value for _, value in made.rows])
+    lp.num_col_, lp.num_row_ = count, len(made.rows)
+    lp.col_cost_ = made.costs * (SCALE / max(float(np.abs(made.costs).max()), 1e-9))
+    lp.col_lower_, lp.col_upper_ = np.zeros(count), np.ones(count)
+    lp.row_lower_ = lp.row_upper_ = np.array([value for _, _, value in made.rows])
     lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.start_ = np.cumsum([0, *(len(terms) for terms, _ in made.rows)])
-    lp.a_matrix_.index_ = np.array([c for terms, _ in made.rows for c, _ in terms])
-    lp.a_matrix_.value_ = np.array([v for terms, _ in made.rows for _, v in terms])
-    kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
-    lp.integrality_ = [kinds[w] for w in made.whole]
+    lp.a_matrix_.start_ = np.cumsum([0, *(len(columns) for columns, _, _ in made.rows)])
+    lp.a_matrix_.index_ = np.array([c for columns, _, _ in made.rows for c in columns])
+    lp.a_matrix_.value_ = np.array([f for _, factors, _ in made.rows for f in factors])
+    whole = sum(map(len, made.single.values()))
+    kinds = (highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous)
+    lp.integrality_ = [kinds[0]] * whole + [kinds[1]] * (count - whole)
     solver = _Quiet()
-    options = {"output_flag": False, "time_limit": seconds, "threads": 1, "random_seed": 0, "mip_rel_gap": 0.0}
-    for option, value in options.items():
+    for option, value in {**ALWAYS, **how}.items():
         solver.setOptionValue(option, value)
     solver.passModel(lp)
     return solver

@@ -221,26 +221,28 @@ def _order(p, trace, place, main, inits) -> str | None:  # type: ignore[no-untyp
             g = inits[name]
             start = (g.id, tuple(point[d] for d in g.dims))
             cells.setdefault(write, []).append((t, start, True, f.statement, True))
-    for (array, _), touched in cells.items():
+    text = {s.name: n for n, s in enumerate(p.statements)}
+    for (array, _), every in cells.items():
         memory = p.array(array).role is Role.INOUT
-        for ta, a, wa, sa, ia in touched:
-            for tb, b, wb, sb, ib in touched:
-                text = sa.name != sb.name and p.statements.index(sa) < p.statements.index(sb)
-                first = _first(memory, text, (ta, wa, sa, ia), (tb, wb, sb, ib))
-                if a != b and (wa or wb) and first and place[a] > place[b]:
-                    return f"{a} must run before {b}, for a cell of {array}"
+        touched = list(dict.fromkeys((t, a, w, s.name, s.op is not None, i) for t, a, w, s, i in every))
+        writers = [x for x in touched if x[2]]
+        for one in touched:
+            for other in touched if one[2] else writers:
+                if place[one[1]] > place[other[1]] and _first(memory, text, one, other):
+                    return f"{one[1]} must run before {other[1]}, for a cell of {array}"
     return _strict(trace, place, main)
 
 
-def _first(memory, text, a, b) -> bool:  # type: ignore[no-untyped-def]
-    (ta, wa, sa, ia), (tb, wb, sb, ib) = a, b
-    if sa.name == sb.name and wa and wb and sa.op is not None:
+def _first(memory, text, one, other) -> bool:  # type: ignore[no-untyped-def]
+    """Whether an access comes before another instance's of the same cell, of which at least one writes."""
+    (ta, _, wa, sa, reduces, ia), (tb, _, wb, sb, _, ib) = one, other
+    if sa == sb and wa and wb and reduces:
         if ia and not ib:
             return not memory or ta <= tb
         if not ia and not ib:
             return False
     if memory:
-        return ta < tb or (ta == tb and (text if sa.name != sb.name else not wa and wb))
+        return ta < tb or (ta == tb and (text[sa] < text[sb] if sa != sb else not wa and wb))
     return wa and not wb
 
 
