@@ -135,12 +135,13 @@ def epilogues(
 
 
 def _taken_apart(c: Choice) -> bool:
-    """Whether a reduction is done in portions within no loop of its own: what the first and the last do then stands
-    outside the loop, where no register holds the others' sums.
+    """Whether a reduction is done in portions with no tile loop within them.  All of the first portion then runs before
+    the others, and all of the last after them, so that isl gives each a loop of its own: no register of the one that
+    has the epilogue would hold the sums.
     """
     trips = c.plan.trips(extents_of(c.statement))
-    first = next((loop for loop, n in zip(c.plan.loops, trips, strict=True) if n > 1), None)
-    return first is not None and first.dim in c.plan.order
+    loops = [loop.dim in c.plan.order for loop, n in zip(c.plan.loops, trips, strict=True) if n > 1]
+    return bool(loops) and loops[-1]
 
 
 def followers(

@@ -26,11 +26,13 @@ SHARE = 8
 """Partial results take at most one part in so many of the memory of the temporary."""
 
 
-def opened(p: Program, target: Target) -> tuple[Program, tuple[Remark, ...]]:
-    """The program with such reductions in two steps, where the blocks then bring less."""
+def opened(p: Program, target: Target, never: frozenset[str] = frozenset()) -> tuple[Program, tuple[Remark, ...]]:
+    """The program with such reductions in two steps, where the blocks then bring less; `never` are temporaries that lie
+    in no memory of a core after all.
+    """
     remarks: list[Remark] = []
     for a in p.with_role(Role.TEMPORARY):
-        if not all(e.is_const for _, e in a.dims) or array_bytes(a) <= target.l3:
+        if a.name in never or not all(e.is_const for _, e in a.dims) or array_bytes(a) <= target.l3:
             continue
         readers = [s for s in p.users.get(a.name, ()) if s.write.array != a.name]
         if len(readers) < 2:

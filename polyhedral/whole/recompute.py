@@ -55,7 +55,7 @@ def recompute(p: Program, target: Target, worth: int = WORTH, *, never: frozense
     """The program without the temporaries that cost more to move than to compute again, producers first; `never` are
     those that a company of statements could not have of its own after all.
     """
-    p, said = opened(p, target)
+    p, said = opened(p, target, never)
     remarks = list(said)
     own: set[str] = set()
     for s in p.statements:
