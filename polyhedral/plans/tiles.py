@@ -24,7 +24,7 @@ from polyhedral.plans.register_plan import RegisterPlan, even
 from polyhedral.plans.stores import instructions, lane_steps, loading, past_cache, storing, vector_steps
 from polyhedral.plans.windows import window
 from polyhedral.plans.written import SPARE, reduce_order, written
-from polyhedral.rewrites.relay import Relaid, relay
+from polyhedral.rewrites.relay import Parts, Relaid, in_order, parted
 
 ROWS = 16
 """The largest register tile along one dim."""
@@ -62,6 +62,8 @@ class Setting:
     within: Within
     copies: dict[object, Relaid | None] = field(default_factory=dict[object, "Relaid | None"], compare=False)
     """Of operands, for each dim, panel and order of dims that was asked about."""
+    parts: dict[object, Parts | None] = field(default_factory=dict[object, "Parts | None"], compare=False)
+    """The same for each dim and panel."""
 
 
 @dataclass(frozen=True)
@@ -305,8 +307,12 @@ def relaid(
     """The copy of an operand for a panel along a dim, if there can be one."""
     key = o, d, panel, tuple(order)
     if key not in q.copies:
-        still = o.load.array in q.within.still
-        q.copies[key] = None if still else relay(q.program.array(o.load.array), o, ranges, d, panel, order, "copy")
+        of = o, d, panel
+        if of not in q.parts:
+            still = o.load.array in q.within.still
+            q.parts[of] = None if still else parted(q.program.array(o.load.array), o, ranges, d, panel)
+        parts = q.parts[of]
+        q.copies[key] = None if parts is None else in_order(parts, order, "copy")
     return q.copies[key]
 
 
