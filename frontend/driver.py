@@ -40,6 +40,7 @@ from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.on_device import OnDevice, require_double, require_real
 from frontend.options import Options, default_threads, project_options, resolve
 from frontend.scratch import judge, judged, require_memory
+from frontend.uncollected import uncollected
 from polyhedral.errors import ArgumentError, Remark, ToolchainError
 from polyhedral.ir.layout import Layout, row_major
 from polyhedral.ir.program import Program
@@ -207,6 +208,19 @@ def lower(
     `hints` on loops keep register tiles out: these would fix all loops of a statement.  `constants` are arguments that
     are the same at every call.
     """
+    with uncollected():
+        return _within_budget(program, layouts, options, before, hints, constants)
+
+
+def _within_budget(
+    program: Program,
+    layouts: Mapping[str, Layout],
+    options: Options,
+    before: Timings,
+    hints: Hints,
+    constants: frozenset[str],
+) -> Built:
+    """As written where its temporaries are allowed to take what they do, else in the fewest segments of time."""
     built = _lowered(program, layouts, options, before, hints, constants, never=frozenset())
     if program.sizes or options.language is not None:
         return built

@@ -191,14 +191,11 @@ def walk(e: Expr) -> Iterator[Expr]:
 def rewrite(e: Expr, f: Callable[[Expr], Expr], memo: dict[int, Expr] | None = None) -> Expr:
     """Rebuild bottom-up, applying `f` to each node once (shared nodes stay shared)."""
     memo = {} if memo is None else memo
-
-    def go(node: Expr) -> Expr:
-        done = memo.get(id(node))
-        if done is None:
-            done = memo[id(node)] = f(with_children(node, tuple(go(c) for c in children(node))))
-        return done
-
-    return go(e)
+    done = memo.get(id(e))
+    if done is None:
+        below = children(e)
+        done = memo[id(e)] = f(with_children(e, tuple([rewrite(c, f, memo) for c in below])) if below else e)
+    return done
 
 
 def with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:

@@ -24,7 +24,7 @@ from polyhedral.plans.register_plan import RegisterPlan, even
 from polyhedral.plans.stores import instructions, lane_steps, loading, past_cache, storing, vector_steps
 from polyhedral.plans.windows import window
 from polyhedral.plans.written import SPARE, reduce_order, written
-from polyhedral.rewrites.relay import Relaid, relay
+from polyhedral.rewrites.relay import Parts, Relaid, in_order, parted
 
 ROWS = 16
 """The largest register tile along one dim."""
@@ -62,6 +62,8 @@ class Setting:
     within: Within
     copies: dict[object, Relaid | None] = field(default_factory=dict[object, "Relaid | None"], compare=False)
     """Of operands, for each dim, panel and order of dims that was asked about."""
+    parts: dict[object, Parts | None] = field(default_factory=dict[object, "Parts | None"], compare=False)
+    """The same for each dim and panel."""
 
 
 @dataclass(frozen=True)
@@ -79,41 +81,65 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class _Sketch:
-    """A tile before it is priced: its `number` among all; how many of it there are, the cycles that a step is busy, the
-    results that one has on average; and the cycles that it takes at `least`.
+    """A tile before it is priced: its `number` among all; how full it is along each dim; how many of it there are; and
+    the cycles that it takes at `least`, whatever it loads.
     """
 
     number: int
     blocks: int
     rows: Mapping[str, int]
     full: bool
+    fill: Mapping[str, float]
     tiles: int
-    busy: float
-    results: float
     least: float
 
 
 @dataclass(frozen=True)
 class _Along:
-    """What all tiles of a statement along one vector dim share; `steps` are those of one row of the reduction."""
+    """What all tiles of a statement along one vector dim share; `steps` are those of one row of the reduction, and
+    `loads` the instructions for a vector of each operand, None for one that is a scalar.
+    """
 
     q: Setting
     s: Statement
     vector: str
     lanes: int
+    extents: Mapping[str, int]
+    loads: Sequence[tuple[Operand, float | None]]
+    order: tuple[str, ...]
     steps: int
     copies: float
     floor: float
     """What memory takes for the results at least."""
 
-    def work(self, tiles: int, busy: float, results: float, stores: float) -> float:
+    def work(self, blocks: int, rows: Mapping[str, int], tiles: int, busy: float, fill: float, stores: float) -> float:
         """Cycles of steps, and of storing at the ends of tiles."""
+        results = blocks * prod(rows.values()) * fill
         return tiles * (self.steps * busy + (results * (2.0 + stores) + 4.0))
+
+    def least(self, blocks: int, rows: Mapping[str, int], tiles: int, fill: float) -> float:
+        """Cycles of a tile without what loads take."""
+        target = self.q.target
+        busy = max(blocks * prod(rows.values()) * fill / target.fma_per_cycle, float(target.latency)) + 0.5
+        return self.all(self.work(blocks, rows, tiles, busy, fill, 1.0), self.floor)
+
+    def sure(self, x: _Sketch) -> float:
+        """Cycles of a tile with what loads take, its results stored as fast as can be."""
+        return self.all(self.work(x.blocks, x.rows, x.tiles, self.busy(x), prod(x.fill.values()), 1.0), self.floor)
+
+    def busy(self, x: _Sketch) -> float:
+        """Cycles of one step of a tile."""
+        every = [o for o, _ in self.loads]
+        out = written(every, self.order, self.extents, self.vector, x.blocks, x.rows, self.q.target)
+        steps = {d: self.extents[d] for d in out}
+        each = [(o.dims, g, _cells(self.q, o, g, self.vector, x.blocks, x.rows, steps)) for o, g in self.loads]
+        return _step_cycles(each, self.vector, x.rows, x.blocks, x.fill, self.q.target)
 
     def cycles(self, x: _Sketch) -> float:
         s, out = self.s, self.q.layouts[self.s.write.array]
         steps = vector_steps(s, self.vector, x.blocks * self.lanes, out)
-        work = self.work(x.tiles, x.busy, x.results, instructions(s, steps, x.rows, out, self.lanes))
+        stores = instructions(s, steps, x.rows, out, self.lanes)
+        work = self.work(x.blocks, x.rows, x.tiles, self.busy(x), prod(x.fill.values()), stores)
         plan = RegisterPlan(self.vector, x.blocks * self.lanes, tuple(x.rows.items()), (), ())
         return self.all(work, storing(self.q.program, s, plan, out, self.q.target) if self.floor else 0.0)
 
@@ -128,11 +154,11 @@ def finalists(q: Setting, s: Statement, vector: str, best: float = inf) -> list[
     every = operands(s, q.layouts)
     along = _shared(q, s, vector, every)
     kept: dict[bool, list[tuple[float, int, _Sketch]]] = {False: [], True: []}
-    for x in sorted(_sketches(along, every), key=lambda x: x.least):
+    for x in sorted(_sketches(along), key=lambda x: x.least):
         mine, most = kept[x.full], FULL if x.full else FINALISTS
         if x.least > CLOSE * best:
             break
-        if len(mine) < most or x.least <= mine[-1][0]:
+        if len(mine) < most or (x.least <= mine[-1][0] and along.sure(x) <= mine[-1][0]):
             cycles = along.cycles(x)
             best = min(best, cycles)
             insort(mine, (cycles, x.number, x), key=lambda found: found[:2])
@@ -164,18 +190,16 @@ def _shared(q: Setting, s: Statement, vector: str, every: Sequence[Operand]) -> 
     ]
     copies = sum(copying(q, o, r, vector, lanes) for o, r in forced)
     floor = past_cache(q.program, s, q.target)
-    return _Along(q, s, vector, lanes, prod(extents[d] for d in s.reduced), copies, floor)
-
-
-def _sketches(along: _Along, every: Sequence[Operand]) -> Iterator[_Sketch]:
-    """Tiles whose accumulators and vector operands fit the registers."""
-    q, s, vector, lanes = along.q, along.s, along.vector, along.lanes
-    extents = typical(s)
-    free = [d for d in s.kept if d != vector and d not in tied(s)]
-    ranges = box(s.domain)
-    vectors = [o.dims for o in every if vector in o.dims]
     loads = [(o, _gathers(q, s, o, vector, lanes, ranges)) for o in every]
-    order = reduce_order(s, every, vector)
+    steps = prod(extents[d] for d in s.reduced)
+    return _Along(q, s, vector, lanes, extents, loads, reduce_order(s, every, vector), steps, copies, floor)
+
+
+def _sketches(along: _Along) -> Iterator[_Sketch]:
+    """Tiles whose accumulators and vector operands fit the registers."""
+    q, s, vector, lanes, extents = along.q, along.s, along.vector, along.lanes, along.extents
+    free = [d for d in s.kept if d != vector and d not in tied(s)]
+    vectors = [o.dims for o, _ in along.loads if vector in o.dims]
     whole = prod(extents[d] for d in s.kept)
     number = 0
     for blocks in BLOCKS:
@@ -194,13 +218,9 @@ def _sketches(along: _Along, every: Sequence[Operand]) -> Iterator[_Sketch]:
                 continue
             full = blocks * sum(seen) > rest
             fill = {d: filled(extents[d], n, lanes if d == vector else 1) for d, n in sizes.items()}
-            steps = {d: extents[d] for d in written(every, order, extents, vector, blocks, tile, q.target)}
-            each = [(o.dims, g, _cells(q, o, g, vector, blocks, tile, steps)) for o, g in loads]
-            busy = _step_cycles(each, vector, tile, blocks, fill, q.target)
             tiles = whole // prod(extents[d] for d in sizes) * prod(-(-extents[d] // n) for d, n in sizes.items())
-            results = accumulators * prod(fill.values())
-            least = along.all(along.work(tiles, busy, results, 1.0), along.floor)
-            yield _Sketch(number, blocks, tile, full, tiles, busy, results, least)
+            least = along.least(blocks, tile, tiles, prod(fill.values()))
+            yield _Sketch(number, blocks, tile, full, fill, tiles, least)
             number += 1
 
 
@@ -302,8 +322,12 @@ def relaid(
     """The copy of an operand for a panel along a dim, if there can be one."""
     key = o, d, panel, tuple(order)
     if key not in q.copies:
-        still = o.load.array in q.within.still
-        q.copies[key] = None if still else relay(q.program.array(o.load.array), o, ranges, d, panel, order, "copy")
+        of = o, d, panel
+        if of not in q.parts:
+            still = o.load.array in q.within.still
+            q.parts[of] = None if still else parted(q.program.array(o.load.array), o, ranges, d, panel)
+        parts = q.parts[of]
+        q.copies[key] = None if parts is None else in_order(parts, order, "copy")
     return q.copies[key]
 
 

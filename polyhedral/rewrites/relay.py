@@ -31,12 +31,19 @@ from polyhedral.ir.program import Access, Array, Domain, Range, Role, Statement
 
 @dataclass(frozen=True)
 class Relaid:
-    """The new array, the statement that fills it, and the load that replaces the operand `of`."""
+    """The new array, the value that fills it, and the load that replaces the operand `of`."""
 
     array: Array
-    copy: Statement
+    value: ex.Expr
     load: ex.Load
     of: ex.Expr
+
+    @cached_property
+    def copy(self) -> Statement:
+        """The statement that fills the array."""
+        name, dims = self.array.name, self.array.dims
+        domain = Domain(tuple(Range(d, aff.const(0), e) for d, e in dims))
+        return Statement(name, domain, Access(name, tuple((d, aff.var(d)) for d, _ in dims)), self.value)
 
     @cached_property
     def cells(self) -> int:
@@ -74,12 +81,29 @@ class _Part:
     exists: Condition = TRUE
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What becomes of each axis of an array, the one that moves along the panels first, and the value of a cell."""
+
+    array: Array
+    of: ex.Expr
+    axes: Mapping[str, tuple[_Axis, ...]]
+    first: str
+    value: ex.Expr
+
+
 def relay(
     a: Array, o: Operand, ranges: Mapping[str, Interval], dim: str, panel: int, order: Sequence[str], name: str
 ) -> Relaid | None:
     """A copy of an operand in whole panels of `panel` along `dim`, from where its range starts; `order` lists the
     reader's dims from slow to fast, which orders the other axes.  None where no copy of this form holds the operand.
     """
+    parts = parted(a, o, ranges, dim, panel)
+    return None if parts is None else in_order(parts, order, name)
+
+
+def parted(a: Array, o: Operand, ranges: Mapping[str, Interval], dim: str, panel: int) -> Parts | None:
+    """What such copies have in common, whatever the order of their axes."""
     index: Mapping[str, Affine] = {d: i for d, i in o.load.index if isinstance(i, Affine)}
     moving = [d for d in a.dim_names if dim in aff.dims_of(index[d])]
     start, cells = ranges[dim][0], ranges[dim][1] + 1 - ranges[dim][0]
@@ -110,7 +134,10 @@ def relay(
     if where is None:
         return None
     where = aff.both(where, *(p.exists for p in parts.values()))
-    return _made(a, o, parts, moving, where, order, name)
+    value: ex.Expr = ex.Load(a.name, tuple((d, parts[d].source) for d in a.dim_names), a.dtype)
+    if where != TRUE:
+        value = ex.Select(ex.Test(where), value, o.pad or _zero(a))
+    return Parts(a, o.value, {d: p.axes for d, p in parts.items()}, moving[0], value)
 
 
 def _window(a: Array, d: str, index: Affine, ranges: Mapping[str, Interval], dim: str, width: int) -> _Part | None:
@@ -177,32 +204,18 @@ def _factors(e: Affine, i: Affine) -> Iterator[int]:
             yield e.coefficient(term) // c
 
 
-def _made(
-    a: Array,
-    o: Operand,
-    parts: Mapping[str, _Part],
-    moving: Sequence[str],
-    where: Condition,
-    order: Sequence[str],
-    name: str,
-) -> Relaid:
+def in_order(p: Parts, order: Sequence[str], name: str) -> Relaid:
     """Axes in the order in which the reader moves along them; panels outermost, the vector innermost."""
-    first = parts[moving[0]].axes
-    others = [x for d, p in parts.items() if d != moving[0] for x in p.axes] + list(first[:-1] if len(moving) else ())
+    first = p.axes[p.first]
+    others = [x for d, axes in p.axes.items() if d != p.first for x in axes] + list(first[:-1])
     outermost = [x for x in others if x in first and x.read.as_var() is None and x.dims == first[-1].dims]
 
     def pace(x: _Axis) -> int:
         return max((order.index(v) for v in x.dims if v in order), default=-1)
 
     axes = [*outermost, *sorted((x for x in others if x not in outermost), key=pace), first[-1]]
-    dims = tuple((x.name, aff.const(x.extent)) for x in axes)
-    made = Array(name, dims, a.dtype, Role.TEMPORARY)
-    value: ex.Expr = ex.Load(a.name, tuple((d, parts[d].source) for d in a.dim_names), a.dtype)
-    if where != TRUE:
-        value = ex.Select(ex.Test(where), value, o.pad or _zero(a))
-    domain = Domain(tuple(Range(d, aff.const(0), e) for d, e in dims))
-    copy = Statement(name, domain, Access(name, tuple((d, aff.var(d)) for d, _ in dims)), value)
-    return Relaid(made, copy, ex.Load(name, tuple((x.name, x.read) for x in axes), a.dtype), o.value)
+    array = Array(name, tuple((x.name, aff.const(x.extent)) for x in axes), p.array.dtype, Role.TEMPORARY)
+    return Relaid(array, p.value, ex.Load(name, tuple((x.name, x.read) for x in axes), p.array.dtype), p.of)
 
 
 def _zero(a: Array) -> ex.Const:
@@ -211,9 +224,7 @@ def _zero(a: Array) -> ex.Const:
 
 def named(r: Relaid, name: str) -> Relaid:
     """The same copy in an array of another name."""
-    write = replace(r.copy.write, array=name)
-    copy = replace(r.copy, name=name, write=write)
-    return Relaid(replace(r.array, name=name), copy, replace(r.load, array=name), r.of)
+    return Relaid(replace(r.array, name=name), r.value, replace(r.load, array=name), r.of)
 
 
 def use(s: Statement, r: Relaid) -> Statement:

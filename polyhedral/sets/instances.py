@@ -105,24 +105,23 @@ def _read(value: ex.Expr) -> tuple[tuple[str, tuple[tuple[str, Affine | None], .
 
 def guarded_loads(e: ex.Expr, when: Condition = aff.TRUE) -> Iterator[tuple[ex.Load, Condition]]:
     """Each load with the affine branch conditions around it (a shared node once for each distinct condition)."""
-    seen: set[tuple[int, Condition]] = set()
+    return _guarded(e, when, set())
 
-    def go(node: ex.Expr, when: Condition) -> Iterator[tuple[ex.Load, Condition]]:
-        if (id(node), when) in seen:
-            return
-        seen.add((id(node), when))
-        if isinstance(node, ex.Load):
-            yield node, when
-        if isinstance(node, ex.Select):
-            yield from go(node.cond, when)
-            holds, fails = branch_conditions(node.cond)
-            yield from go(node.then, aff.both(when, holds))
-            yield from go(node.other, aff.both(when, fails))
-            return
-        for child in ex.children(node):
-            yield from go(child, when)
 
-    return go(e, when)
+def _guarded(node: ex.Expr, when: Condition, seen: set[tuple[int, Condition]]) -> Iterator[tuple[ex.Load, Condition]]:
+    if (id(node), when) in seen:
+        return
+    seen.add((id(node), when))
+    if isinstance(node, ex.Load):
+        yield node, when
+    if isinstance(node, ex.Select):
+        yield from _guarded(node.cond, when, seen)
+        holds, fails = branch_conditions(node.cond)
+        yield from _guarded(node.then, aff.both(when, holds), seen)
+        yield from _guarded(node.other, aff.both(when, fails), seen)
+        return
+    for child in ex.children(node):
+        yield from _guarded(child, when, seen)
 
 
 def branch_conditions(cond: ex.Expr) -> tuple[Condition, Condition]:

@@ -72,34 +72,36 @@ def to_set(c: Condition, sp: isl.Space, dims: Sequence[str], sizes: Sequence[str
     """The points of a condition."""
     at = {d: i for i, d in enumerate(dims)}
     params = {n: i for i, n in enumerate(sizes)}
-    local = isl.LocalSpace.from_space(sp)
+    return _set(c, sp, isl.LocalSpace.from_space(sp), at, params)
 
-    def build(c: Condition) -> isl.Set:
-        match c:
-            case Compare(expr, eq):
-                if not any(isinstance(t, Floor) for t, _ in expr.terms):
-                    return isl.Set.universe(sp).add_constraint(_constraint(c, local, at, params))
-                a = to_aff(expr, local, at, params)
-                return isl.Set.from_basic_set(a.zero_basic_set() if eq else (-a - 1).neg_basic_set())
-            case And(args):
-                result = isl.Set.universe(sp)
-                for a in args:
-                    if isinstance(a, Compare) and not any(isinstance(t, Floor) for t, _ in a.expr.terms):
-                        result = result.add_constraint(_constraint(a, local, at, params))
-                    else:
-                        result = result.intersect(build(a))
-                return result
-            case Or(args):
-                result = isl.Set.empty(sp)
-                for a in args:
-                    result = result.union(build(a))
-                return result
-            case Not(arg):
-                return isl.Set.universe(sp).subtract(build(arg))
-            case _:
-                assert_never(c)
 
-    return build(c)
+def _set(
+    c: Condition, sp: isl.Space, local: isl.LocalSpace, dims: Mapping[str, int], sizes: Mapping[str, int]
+) -> isl.Set:
+    """The points of a condition over the given positions."""
+    match c:
+        case Compare(expr, eq):
+            if not any(isinstance(t, Floor) for t, _ in expr.terms):
+                return isl.Set.universe(sp).add_constraint(_constraint(c, local, dims, sizes))
+            a = to_aff(expr, local, dims, sizes)
+            return isl.Set.from_basic_set(a.zero_basic_set() if eq else (-a - 1).neg_basic_set())
+        case And(args):
+            result = isl.Set.universe(sp)
+            for a in args:
+                if isinstance(a, Compare) and not any(isinstance(t, Floor) for t, _ in a.expr.terms):
+                    result = result.add_constraint(_constraint(a, local, dims, sizes))
+                else:
+                    result = result.intersect(_set(a, sp, local, dims, sizes))
+            return result
+        case Or(args):
+            result = isl.Set.empty(sp)
+            for a in args:
+                result = result.union(_set(a, sp, local, dims, sizes))
+            return result
+        case Not(arg):
+            return isl.Set.universe(sp).subtract(_set(arg, sp, local, dims, sizes))
+        case _:
+            assert_never(c)
 
 
 def from_aff(a: isl.Aff, dims: Sequence[str], sizes: Sequence[str]) -> tuple[Affine, int]:

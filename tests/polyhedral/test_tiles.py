@@ -52,8 +52,8 @@ def test_finalists_are_the_first_of_all():
         for vector in [d for d in s.kept if d not in tied(s)]:
             every = operands(s, layouts)
             along = tiles._shared(q, s, vector, every)
-            priced = [(along.cycles(x), x.number, x.full) for x in tiles._sketches(along, every)]
-            assert all(along.cycles(x) >= x.least for x in tiles._sketches(along, every))
+            priced = [(along.cycles(x), x.number, x.full) for x in tiles._sketches(along)]
+            assert all(along.cycles(x) >= along.sure(x) >= x.least for x in tiles._sketches(along))
             ranked = sorted(priced)
             wanted = [x for x in ranked if not x[2]][: tiles.FINALISTS] + [x for x in ranked if x[2]][: tiles.FULL]
             found = tiles.finalists(q, s, vector)
