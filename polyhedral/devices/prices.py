@@ -224,8 +224,11 @@ def waves(blocks: int, resident: int, device: Device) -> float:
 
 
 def _loads(o: Operand, plan: BlockPlan, own: Mapping[str, int]) -> float:
-    """Loads of one thread for one step: neighbours along the dim that lies densest come several at once."""
-    run = max((c.inner for c in plan.cuts if o.moves(c.dim)), default=1)
+    """Loads of one thread for one step: neighbours along the dim that lies densest come several at once, unless a
+    window moves along it too, whose steps are no multiples of a vector.
+    """
+    alone = {moved[0][0] for _, moved in o.axes if len(moved) == 1 and moved[0][1] == 1}
+    run = max((c.inner for c in plan.cuts if c.dim in alone), default=1)
     return o.cells(own) / (run if o.array in plan.staged else 1)
 
 
@@ -250,7 +253,8 @@ def asked_again(o: Operand, plan: BlockPlan, steps: Mapping[str, int]) -> float:
         at = banks.digits_of(lane, digits)
         offsets = {a: sum(c * plan.cut(d).inner * at[d] for d, c in moved if d in at) for a, moved in order}
         lanes.append(tuple(offsets.items()))
-    run = max((plan.cut(d).inner for d, c in (order[-1][1] if order else ()) if d in own and c == 1), default=1)
+    last = order[-1][1] if order else ()
+    run = plan.cut(last[0][0]).inner if len(last) == 1 and last[0][1] == 1 and last[0][0] in own else 1
     access = banks.Access(tuple(lanes), run)
     return max(1.0, float(banks.least(access, axes, o.item)))
 
