@@ -19,6 +19,7 @@ from codegen.c import Emitter
 from codegen.dialect import CUDA, Dialect
 from codegen.scalar import STORAGE, Scalar
 from codegen.spelling import Index
+from polyhedral.devices import banks
 from polyhedral.devices.plan import BlockNest
 from polyhedral.devices.prices import padding
 from polyhedral.ir import affine as aff
@@ -175,15 +176,55 @@ class Staging(Emitter):
         order = [*(d for d in self.layouts[a.name].order if d != last), last] if matrix else order
         sizes = {d: n for d, _, n in s.cells}
         axes = tuple((d, sizes[d]) for d in order)
-        turned = order[-1] != self.layouts[a.name].order[-1]
-        pad = 4 if turned and axes[-1][1] % 8 == 0 else 0
-        pad = matrix.pad(a.dtype.bits // 8) if matrix else pad if self._spare(pad, axes, copies) else 0
-        box = Box(self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, pad, copies)
+        box = Box(self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, 0, copies)
+        pad = matrix.spread(a.name).pad(a.dtype.bits // 8) if matrix else self._padding(a, box, loads)
+        box = replace(box, pad=pad)
         self.padded.append(box)
         kind = STORAGE[a.dtype.name]
         declared = self.dialect.shared.format(type=kind, name=box.declared)
         self.shared[box.name] = (declared, box.cells * (a.dtype.bits // 8))
         return box
+
+    def _padding(self, a: Array, box: Box, loads: Sequence[ex.Load]) -> int:
+        """Cells after each row under which what is copied there and read from there asks the banks the fewest times."""
+        assert self.nest is not None
+        plan, threads = self.nest.plan, self.nest.threads
+        sizes, last = dict(box.axes), box.axes[-1][0]
+        order = [d for d in self.layouts[a.name].order if sizes[d] > 1]
+        if plan.threads < banks.BANKS or not order:
+            return 0
+        width, warps = self._width(a, box, order), plan.threads // banks.BANKS
+        lanes = [banks.digits_of(lane, threads) for lane in range(banks.BANKS)]
+        steps = prod(r.hi.const for r in self._statement.domain.ranges if r.dim in self.nest.inside and r.hi.is_const)
+        accesses: list[banks.Access] = []
+        for e in loads:
+            index = {d: i for d, i in e.index if isinstance(i, Affine)}
+            moved = [
+                tuple((d, sum(i.coefficient(Var(t)) * n for t, n in lane.items())) for d, i in index.items())
+                for lane in lanes
+            ]
+            rows = {d: n for d, n in self.nest.rows if any(i.coefficient(Var(d)) for i in index.values())}
+            run = next((n for d, n in rows.items() if last in index and index[last].coefficient(Var(d)) == 1), 1)
+            times = max(steps, 1) * warps * prod(rows.values()) // run
+            accesses.append(banks.Access(tuple(moved), run, times))
+        dense = order[-1] == last
+        copied = tuple(tuple(self._copied(lane, sizes, order, width).items()) for lane in range(banks.BANKS))
+        rounds = max(prod(sizes.values()) // width // banks.BANKS, 1)
+        accesses.append(banks.Access(copied, width if dense else 1, rounds * (1 if dense else width)))
+        able = tuple(
+            p for p in range(0, banks.BANKS + 1, width if dense else 1) if self._spare(p, box.axes, box.copies)
+        )
+        return banks.padding(tuple(accesses), box.axes, a.dtype.bits // 8, able or (0,))
+
+    @staticmethod
+    def _copied(lane: int, sizes: Mapping[str, int], order: Sequence[str], width: int) -> dict[str, int]:
+        """The cell that a thread copies first, as `_copy` says it."""
+        found, left = dict[str, int](), lane
+        for d in reversed(order):
+            n = sizes[d] // width if d == order[-1] else sizes[d]
+            found[d] = left % n * (width if d == order[-1] else 1)
+            left //= n
+        return found
 
     def _spare(self, pad: int, axes: Sequence[tuple[str, int]], copies: int) -> bool:
         """Whether a block has room for cells after each row, beside all that it stages."""

@@ -67,11 +67,13 @@ class Held:
 
 
 def described(name: str, major: int, minor: int, units: int, clock: float, shared: int) -> Device:
-    """A device as the driver tells, with the figures of its architecture for all else."""
+    """A device as the driver tells, with the figures of its architecture for all else; drivers may keep the clock to
+    themselves and say 0.
+    """
     architecture = f"sm_{major}{minor}"
     base = BY_ARCHITECTURE.get(architecture, GENERIC)
     return Device(
-        name, units, base.lanes, clock, base.bandwidth, base.cache, base.threads, base.registers, shared,
+        name, units, base.lanes, clock or base.clock, base.bandwidth, base.cache, base.threads, base.registers, shared,
         base.shared_block, base.block, base.warp, base.ratio64, base.grid, major >= 8, architecture, base.matrix,
     )  # fmt: skip
 

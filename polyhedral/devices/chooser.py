@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from heapq import nsmallest
 from math import ceil, prod
 
 from polyhedral.devices.matrix import choose_matrix
@@ -29,6 +30,8 @@ ROWS = 64
 """Results that a thread may hold: with the operands of one step they fill its registers."""
 DEEP = 16
 """Steps of a reduction whose operands are staged at once."""
+_COUNTED = 4
+"""Of all tiles, for how many the conflicts of banks are counted: those that are cheapest without."""
 _TRIED = 2
 """Of tiles with equally many results, how many are tried with all numbers of threads: those that load least."""
 
@@ -134,7 +137,9 @@ def _tile(p: Program, s: Statement, layouts: Mapping[str, Layout], device: Devic
         return None
     if len({o.array for o in known}) < 2 or prod(size[d] for d in s.kept) < 256 or prod(size[d] for d in s.reduced) < 8:
         return None
-    found = min(_tiles(p, s, size, known, layouts, device), key=lambda plan: plan.cycles, default=None)
+    best = nsmallest(_COUNTED, _tiles(p, s, size, known, layouts, device), key=lambda plan: plan.cycles)
+    counted = [replace(plan, cycles=price(p, s, plan, layouts, device).cycles) for plan in best]
+    found = min(counted, key=lambda plan: plan.cycles, default=None)
     return None if found is None or found.rows < 4 else found
 
 

@@ -248,7 +248,7 @@ def _staged(
         last = plan.matrix.spread(array).last if plan.matrix else None
         need = item * plan.buffers
         for c in box:
-            need *= c.size + (plan.matrix.pad(item) if plan.matrix and c.axis == last else 0)
+            need *= c.size + (plan.matrix.spread(array).pad(item) if plan.matrix and c.axis == last else 0)
         if need > left:
             why = f"that takes {need} bytes of shared memory, and {left} are left"
             notes.append(Remark(f"{array} is not staged", why, s.name))

@@ -108,7 +108,9 @@ def _spread(o: Operand, dims: tuple[str, str], layout: Layout) -> Spread | None:
     other = next(d for d in dims if d != along)
     if any(c < 0 for moved in axes.values() for _, c in moved):
         return None
-    return Spread(o.array, last, along, other)
+    outer = [axis for axis in layout.order if axis != last]
+    whole = bool(outer) and axes[outer[-1]] == ((other, 1),)  # rows of tiles follow each other, and nothing else does
+    return Spread(o.array, last, along, other, 16 if whole else 32)
 
 
 def _bytes(operands: Sequence[Operand], plan: BlockPlan, size: Mapping[str, int]) -> int:
@@ -118,5 +120,5 @@ def _bytes(operands: Sequence[Operand], plan: BlockPlan, size: Mapping[str, int]
     for o in operands:
         spread = plan.matrix.spread(o.array)
         last = box[spread.along]
-        total += o.cells(box) // last * (last + plan.matrix.pad(o.item)) * o.item
+        total += o.cells(box) // last * (last + plan.matrix.spread(o.array).pad(o.item)) * o.item
     return total

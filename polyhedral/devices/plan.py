@@ -48,6 +48,12 @@ class Spread:
     last: str
     along: str
     other: str
+    gap: int = 32
+    """Bytes after each row: rows begin at multiples of 32 bytes, or of 16 where tiles begin at every eighth one."""
+
+    def pad(self, item: int) -> int:
+        """Cells after each row in shared memory."""
+        return self.gap // item
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,6 @@ class Matrix:
 
     def spread(self, array: str) -> Spread:
         return next(o for o in self.operands if o.array == array)
-
-    def pad(self, item: int) -> int:
-        """Cells after each row in shared memory: rows begin at multiples of 32 bytes."""
-        return 32 // item
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log2, prod
 
+from polyhedral.devices import banks
 from polyhedral.devices.plan import SIDE, BlockPlan
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
@@ -118,7 +119,7 @@ def price(p: Program, s: Statement, plan: BlockPlan, layouts: Mapping[str, Layou
         return matrix_price(s, size, known, plan, device)
     if plan.rows > 1 and len(known) == len(found):
         steps = {d: n or size[d] for d, n in plan.portions}
-        return tile_price(p, s, size, known, plan, steps, device)
+        return tile_price(p, s, size, known, plan, steps, device, conflicts=True)
     return _streamed(p, s, size, found, plan, layouts, device)
 
 
@@ -158,15 +159,18 @@ def tile_price(
     plan: BlockPlan,
     steps: Mapping[str, int],
     device: Device,
+    *,
+    conflicts: bool = False,
 ) -> BlockPrice:
     """Multiply-adds or loads from shared memory, in whole waves of blocks; and the bytes that blocks read, of which a
-    cache serves those that others read before.
+    cache serves those that others read before.  With `conflicts` of banks, which take a while to count.
     """
     box = {c.dim: c.size for c in plan.cuts}
     own = {c.dim: c.rows for c in plan.cuts}
     blocks = prod(ceil(size[d] / box[d]) for d in box)
     reduced = prod(size[d] for d in s.reduced)
-    operand_loads = sum(_loads(o, plan, own) for o in known)
+    again = {o.array: asked_again(o, plan, steps) if conflicts and o.array in plan.staged else 1.0 for o in known}
+    operand_loads = sum(_loads(o, plan, own) * again[o.array] for o in known)
     registers = plan.rows + sum(o.cells(own) for o in known) + 32
     resident = max(1, min(device.registers // (registers * plan.threads), device.threads // plan.threads))
     many = waves(blocks, resident, device)
@@ -220,9 +224,39 @@ def waves(blocks: int, resident: int, device: Device) -> float:
 
 
 def _loads(o: Operand, plan: BlockPlan, own: Mapping[str, int]) -> float:
-    """Loads of one thread for one step: neighbours along the dim that lies densest come several at once."""
-    run = max((c.inner for c in plan.cuts if o.moves(c.dim)), default=1)
+    """Loads of one thread for one step: neighbours along the dim that lies densest come several at once, unless a
+    window moves along it too, whose steps are no multiples of a vector.
+    """
+    alone = {moved[0][0] for _, moved in o.axes if len(moved) == 1 and moved[0][1] == 1}
+    run = max((c.inner for c in plan.cuts if c.dim in alone), default=1)
     return o.cells(own) / (run if o.array in plan.staged else 1)
+
+
+def asked_again(o: Operand, plan: BlockPlan, steps: Mapping[str, int]) -> float:
+    """How often a warp asks the banks for a run of neighbours of a staged operand, under the best padding of rows: once
+    where no two lanes want different words of one bank.
+    """
+    digits = [(d, plan.cut(d).threads) for d in plan.lanes]
+    if plan.threads < banks.BANKS:
+        return 1.0
+    box, own = {c.dim: c.size for c in plan.cuts} | dict(steps), {d for d in plan.lanes if plan.cut(d).rows > 1}
+    fastest = {d: k for k, d in enumerate(plan.lanes)}
+
+    def rank(axis: tuple[str, tuple[tuple[str, int], ...]]) -> tuple[bool, int, int]:
+        dims = {d for d, _ in axis[1]}
+        return bool(dims & own), max((fastest.get(d, -1) for d in dims), default=-1), -o.strides.get(axis[0], 0)
+
+    order = sorted(o.axes, key=rank)
+    axes = tuple((a, 1 + sum(abs(c) * (box.get(d, 1) - 1) for d, c in moved)) for a, moved in order)
+    lanes: list[tuple[tuple[str, int], ...]] = []
+    for lane in range(banks.BANKS):
+        at = banks.digits_of(lane, digits)
+        offsets = {a: sum(c * plan.cut(d).inner * at[d] for d, c in moved if d in at) for a, moved in order}
+        lanes.append(tuple(offsets.items()))
+    last = order[-1][1] if order else ()
+    run = plan.cut(last[0][0]).inner if len(last) == 1 and last[0][1] == 1 and last[0][0] in own else 1
+    access = banks.Access(tuple(lanes), run)
+    return max(1.0, float(banks.least(access, axes, o.item)))
 
 
 def _streamed(

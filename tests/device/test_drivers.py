@@ -155,6 +155,10 @@ def test_a_machine_without_nvcc(monkeypatch: pytest.MonkeyPatch, folder: Path, t
     assert info.hit
 
 
+def test_a_driver_that_does_not_say_the_clock():
+    assert cuda.described("H100", 9, 0, 132, 0.0, 228 << 10).clock == 1.98
+
+
 def test_a_forked_process(gpu: Gpu, monkeypatch: pytest.MonkeyPatch):
     with ph.options(target="cuda"):
         mm = product()

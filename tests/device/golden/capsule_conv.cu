@@ -5,7 +5,7 @@
 
 extern "C" __global__ void __launch_bounds__(128)
 ph_capsule_conv_0_S0(const double *__restrict__ P, const double *__restrict__ W, double *__restrict__ out) {
-  __shared__ __align__(32) double P_block[2][1][1][4][17][4];
+  __shared__ __align__(32) double P_block[2][1][1][4][17][6];
   __shared__ __align__(32) double W_block[2][1][1][3][4][8][4];
   const int co_thread = threadIdx.x / 16;
   const int x_thread = threadIdx.x / 2 % 8;

@@ -5,11 +5,11 @@
 
 extern "C" __global__ void __launch_bounds__(128)
 ph_conv_strided_0_S0_blocks(const float *__restrict__ X, const float *__restrict__ W, float *__restrict__ S0_blocks) {
-  __shared__ __align__(32) float X_block[2][1][9][9];
+  __shared__ __align__(32) float X_block[2][1][9][25];
   __shared__ __align__(32) float W_block[2][1][3][3][68];
-  const int y_thread = threadIdx.x / 32;
-  const int o_thread = threadIdx.x / 2 % 16;
-  const int x_thread = threadIdx.x % 2;
+  const int y_thread = threadIdx.x / 64;
+  const int o_thread = threadIdx.x / 4 % 16;
+  const int x_thread = threadIdx.x % 4;
   const int block = blockIdx.z;
   const int y_block = blockIdx.y;
   const int x_block = blockIdx.x;
@@ -17,14 +17,14 @@ ph_conv_strided_0_S0_blocks(const float *__restrict__ X, const float *__restrict
   #pragma unroll
   for (int o_row = 0; o_row < 4; ++o_row) {
     #pragma unroll
-    for (int x_row = 0; x_row < 2; ++x_row)
-      acc_S0_blocks[o_row][x_row] = 0.0f;
+    for (int y_row = 0; y_row < 2; ++y_row)
+      acc_S0_blocks[o_row][y_row] = 0.0f;
   }
   #pragma unroll
   for (int cell = threadIdx.x; cell < 81; cell += 128) {
     const int x_at = cell % 9;
     const int y_at = cell / 9;
-    __pipeline_memcpy_async(&X_block[0][0][y_at][x_at], &X[107648 * block + x_at + 8 * x_block + 58 * y_at + 464 * y_block], 4);
+    __pipeline_memcpy_async(&X_block[0][0][x_at][y_at], &X[107648 * block + x_at + 8 * x_block + 58 * y_at + 464 * y_block], 4);
   }
   #pragma unroll
   for (int cell = threadIdx.x; cell < 576; cell += 128) {
@@ -42,7 +42,7 @@ ph_conv_strided_0_S0_blocks(const float *__restrict__ X, const float *__restrict
       for (int cell = threadIdx.x; cell < 81; cell += 128) {
         const int x_at = cell % 9;
         const int y_at = cell / 9;
-        __pipeline_memcpy_async(&X_block[(c + 1) % 2][0][y_at][x_at], &X[107648 * block + 3364 * c + x_at + 8 * x_block + 58 * y_at + 464 * y_block + 3364], 4);
+        __pipeline_memcpy_async(&X_block[(c + 1) % 2][0][x_at][y_at], &X[107648 * block + 3364 * c + x_at + 8 * x_block + 58 * y_at + 464 * y_block + 3364], 4);
       }
       #pragma unroll
       for (int cell = threadIdx.x; cell < 576; cell += 128) {
@@ -58,8 +58,8 @@ ph_conv_strided_0_S0_blocks(const float *__restrict__ X, const float *__restrict
         #pragma unroll
         for (int o_row = 0; o_row < 4; ++o_row) {
           #pragma unroll
-          for (int x_row = 0; x_row < 2; ++x_row)
-            acc_S0_blocks[o_row][x_row] = fmaf(X_block[c % 2][0][ky + 2 * y_thread][kx + 2 * x_row + 4 * x_thread], W_block[c % 2][0][ky][kx][o_row + 4 * o_thread], acc_S0_blocks[o_row][x_row]);
+          for (int y_row = 0; y_row < 2; ++y_row)
+            acc_S0_blocks[o_row][y_row] = fmaf(X_block[c % 2][0][kx + 2 * x_thread][ky + 2 * y_row + 4 * y_thread], W_block[c % 2][0][ky][kx][o_row + 4 * o_thread], acc_S0_blocks[o_row][y_row]);
         }
       }
     __pipeline_wait_prior(0);
@@ -68,8 +68,8 @@ ph_conv_strided_0_S0_blocks(const float *__restrict__ X, const float *__restrict
   #pragma unroll
   for (int o_row = 0; o_row < 4; ++o_row) {
     #pragma unroll
-    for (int x_row = 0; x_row < 2; ++x_row)
-      S0_blocks[50176 * block + 784 * o_row + 3136 * o_thread + 4 * x_block + x_row + 2 * x_thread + 112 * y_block + 28 * y_thread] = acc_S0_blocks[o_row][x_row];
+    for (int y_row = 0; y_row < 2; ++y_row)
+      S0_blocks[50176 * block + 784 * o_row + 3136 * o_thread + 4 * x_block + x_thread + 112 * y_block + 28 * y_row + 56 * y_thread] = acc_S0_blocks[o_row][y_row];
   }
 }
 

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""Banks of shared memory: how often a warp has to ask for what its lanes read or write at once, counted lane by lane.
+
+    wavefronts([0, 128, 256, 384], 4)    four words of one bank: 4
+    wavefronts([0, 132, 264, 396], 4)    padded, of four banks: 1
+
+32 banks of 4 bytes, which give one word each at a time to all who ask for it; accesses of 8 or 16 bytes take the words
+of a half or a quarter of a warp at a time, and as many times where no two of these ask for the same.  A row gets the
+padding under which all that is copied and read takes the fewest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+BANKS = 32
+WORD = 4
+INSTRUCTION = 1.0
+"""Wavefronts that an instruction is worth by itself, so that wide ones are preferred."""
+WIDEST = 16
+"""Bytes of one lane's access at most."""
+
+
+def wavefronts(offsets: Sequence[int], width: int) -> int:
+    """How many times banks are asked until every lane has its `width` bytes from its offset on, in bytes."""
+    words: dict[int, set[int]] = {}
+    for o in offsets:
+        for word in range(o // WORD, (o + width - 1) // WORD + 1):
+            words.setdefault(word % BANKS, set()).add(word)
+    return max((len(w) for w in words.values()), default=0)
+
+
+@dataclass(frozen=True)
+class Access:
+    """One load or store of a warp: how far each lane is from the first along each axis, and how many cells it takes
+    next to each other along the last one, of which there are so many rows; `times` as often in all.
+    """
+
+    lanes: tuple[tuple[tuple[str, int], ...], ...]
+    run: int = 1
+    times: int = 1
+
+
+def price(access: Access, axes: Sequence[tuple[str, int]], pad: int, item: int) -> float:
+    """Wavefronts and instructions of an access to a box whose rows are padded: as wide as its alignment allows."""
+    instructions, asked = _asked(access, axes, pad, item)
+    return access.times * (instructions * INSTRUCTION + asked)
+
+
+def _asked(access: Access, axes: Sequence[tuple[str, int]], pad: int, item: int) -> tuple[int, int]:
+    """Instructions and wavefronts of one access."""
+    strides = strides_of(axes, pad)
+    offsets = [sum(n * strides[d] for d, n in lane) for lane in access.lanes]
+    run = access.run
+    while run > 1 and (run * item > WIDEST or any(o % run for o in offsets) or _odd(strides, run)):
+        run //= 2
+    count = access.run // run
+    return count, count * wavefronts([o * item for o in offsets], run * item)
+
+
+def least(access: Access, axes: Sequence[tuple[str, int]], item: int) -> int:
+    """Wavefronts of one access under the padding of rows that is best for it."""
+    pads = range(0, BANKS + 1, access.run)
+    return min(_asked(access, axes, pad, item)[1] for pad in pads)
+
+
+def _odd(strides: Mapping[str, int], run: int) -> bool:
+    """Whether vectors of so many cells would not begin at multiples of their size in every row."""
+    return any(s % run for s in strides.values() if s != 1)
+
+
+def strides_of(axes: Sequence[tuple[str, int]], pad: int) -> dict[str, int]:
+    """Cells from one place to the next along each axis of a box, the last padded."""
+    strides, step = dict[str, int](), 1
+    for place, (d, n) in enumerate(reversed(axes)):
+        strides[d] = step
+        step *= n + (pad if place == 0 else 0)
+    return strides
+
+
+@lru_cache(maxsize=1024)
+def padding(
+    accesses: tuple[Access, ...], axes: tuple[tuple[str, int], ...], item: int, candidates: tuple[int, ...]
+) -> int:
+    """The padding of rows, in cells, that takes the fewest wavefronts; the least of equals."""
+    return min(candidates, key=lambda pad: (sum(price(a, axes, pad, item) for a in accesses), pad))
+
+
+def digits_of(lane: int, threads: Sequence[tuple[str, int]], below: int = 1) -> dict[str, int]:
+    """The digits of a thread, the last fastest; `below` threads have the same."""
+    found: dict[str, int] = {}
+    left = lane // below
+    for name, n in reversed(threads):
+        found[name] = left % n
+        left //= n
+    return found
+
+
+def row_wavefronts(stride: int) -> int:
+    """Of eight rows of 16 bytes, `stride` bytes apart, which is what matrix units take at once: 1 is the best."""
+    return wavefronts([r * stride for r in range(8)], WIDEST)
