@@ -6,6 +6,7 @@ A Function knows when to ask; nothing here traces, specialises or runs.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,6 +165,23 @@ def as_array(p: Parameter, v: Any, caller: str) -> Array:
     names = None if is_labelled(v) else p.axes or ()
     a = v if isinstance(v, Array) else array(v, names, name=p.name, caller=caller)
     return a if _aligned(a.data) else Array(copied(a.data), a.axes, a.dtype, a.coords)
+
+
+def check_declared(p: Parameter, axes: Sequence[str], caller: str) -> None:
+    """PH040 for an argument that lacks a declared dim: a function is lifted over more dims, never over fewer."""
+    missing = [d for d in p.axes or () if d not in axes]
+    if not missing:
+        return
+    spare = [d for d in axes if d not in (p.axes or ())]
+    near = [(d, n) for d in missing for n in difflib.get_close_matches(d, spare, 1, 0.5)]
+    has = f"has {{{', '.join(axes)}}}" if axes else "is a number"
+    declared = f"{p.name} is declared '{' '.join(p.axes or ())}'"
+    raise ArgumentError(
+        "PH040",
+        f"{caller}({p.name}=...): {declared}, but what is given has no {', '.join(missing)}: it {has}",
+        hints=tuple(f"did you mean '{d}' for '{n}'?" for d, n in near)
+        or (f"give it {', '.join(missing)}, or declare another function without",),
+    )
 
 
 def is_array(p: Parameter, v: Any) -> bool:

@@ -6,12 +6,13 @@ Which of these is done when, and what is kept of it, is decided by `frontend.fun
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from frontend.arguments import Parameter
+from frontend.arguments import Parameter, check_declared
 from frontend.assemble import assemble
 from frontend.autodiff import resolve
 from frontend.driver import Timings, session
@@ -81,7 +82,9 @@ def _argument(f: Traceable, tracing: Trace, p: Parameter, given: Mapping[str, Sp
     spec = given[p.name]
     role = Role.INOUT if p.name in f.inout else Role.INPUT
     lifted = tuple(d for d in spec.axes if d not in (p.axes or ()))
-    return tracing.argument(p.name, spec.axes, spec.dtype, role, lifted)
+    made = tracing.argument(p.name, spec.axes, spec.dtype, role, lifted)
+    check_declared(p, spec.axes, f.name)
+    return made
 
 
 def _examples(parameters: Sequence[Parameter], given: Mapping[str, Sequence[str]]) -> frozenset[str]:
@@ -98,7 +101,7 @@ def _orders(f: Traceable, program: Program, returned: Returned, lifted: frozense
         raise ArgumentError(
             "PH319",
             f"{f.name} returns {len(names)} results, but returns= gives the axis order of {len(f.returns)}",
-            hints=("returns=('i j', 'i'): one string of dimensions for each result",),
+            hints=(f"{len(names)} strings of dimensions, one for each result",),
         )
     found: dict[str, tuple[str, ...]] = {}
     for name, order in zip(names, f.returns, strict=False):
@@ -106,13 +109,31 @@ def _orders(f: Traceable, program: Program, returned: Returned, lifted: frozense
         if dims == set(order):
             found[name] = order
         elif not set(order) <= dims or not dims - set(order) <= lifted:
-            shown = sorted(dims)
-            raise OrderError(
-                "PH043",
-                f"returns='{' '.join(order)}' is no order of the result's dimensions, {{{', '.join(shown)}}}",
-                hints=(f"returns='{' '.join(shown)}', in the order you want",),
-            )
+            raise _no_order(f, program, name, order)
     return found
+
+
+def _no_order(f: Traceable, program: Program, name: str, order: tuple[str, ...]) -> OrderError:
+    """PH043: a result has other dims than it is declared with; what is left over was probably to be summed."""
+    dims = sorted(program.array(name).dim_names)
+    left = [d for d in dims if d not in order]
+    near = [(d, n) for d in left for n in difflib.get_close_matches(d, set(order) | _declared(f), 1, 0.5) if n != d]
+    summed = (f"sum over what is left, as (...).sum({', '.join(left)})",) if left else ()
+    return OrderError(
+        "PH043",
+        f"{f.name}: returns='{' '.join(order)}' is no order of the result's dimensions, {{{', '.join(dims)}}}",
+        hints=(
+            *(f"did you mean '{n}' for '{d}'?" for d, n in near),
+            *summed,
+            f"returns='{' '.join(dims)}', in the order you want",
+        ),
+        location=next((s.location for s in program.statements if s.write.array == name), None),
+    )
+
+
+def _declared(f: Traceable) -> set[str]:
+    """The dims that arguments are declared with."""
+    return {d for p in f.parameters for d in p.axes or ()}
 
 
 def lowered(

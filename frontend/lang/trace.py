@@ -80,6 +80,13 @@ class Trace(Recorder):
     def finish(self, returned: object = None) -> Recording:
         """Turn the returned expressions into outputs; call it while the trace is still entered."""
         self.returned = self._output(returned, "out")
+        if not any(a.role in (Role.OUTPUT, Role.INOUT) for a in self.arrays.values()):
+            raise ArgumentError(
+                "PH040",
+                f"{self.name} returns nothing and updates no argument",
+                hints=("return the result: return (A * B).sum(k)", 'or declare what is updated: inout="A"'),
+                location=here(),
+            )
         return self._pruned()
 
     def _output(self, result: object, label: str) -> Returned:

@@ -171,10 +171,18 @@ class _Question:
         context = whole.params()
         good = context - bad.params()
         if good.is_empty():
-            raise self.refuted(use, bad)
+            return self.never(use, bad)
         simple = local.params()
         condition = (simple - local.where(use.outside).params()).gist(simple).condition()
         return condition if condition != aff.FALSE else good.gist(context).condition()
+
+    def never(self, use: Use, bad: NamedSet) -> Condition:
+        """The sizes for which the statement runs and does not come to a read that is always out of bounds."""
+        runs = self.running(use, self.statement.dims, self.statement.domain.condition).params()
+        good = runs - bad.params()
+        if good.is_empty():
+            raise self.refuted(use, bad)
+        return good.gist(runs).condition()
 
     def obvious(self, use: Use) -> bool:
         """A dim plus a number, whose range lies inside by comparing affine forms."""
