@@ -28,6 +28,7 @@ from polyhedral.plans.plan import SMALL, Planned, plan_program
 from polyhedral.plans.register_plan import RegisterPlan
 from polyhedral.rewrites.extract import Shared
 from polyhedral.rewrites.fold_storage import fold_storage
+from polyhedral.rewrites.freed import freed, settled
 from polyhedral.rewrites.order_dims import order_dims
 from polyhedral.rewrites.phases import phases
 from polyhedral.rewrites.places import places
@@ -131,6 +132,10 @@ def arrange(
         found = recompute(p, target, small, never=never)
         p, apart, said = found.program, found.apart, (*placed, *cut, *simpler, *found.remarks)
     p = _stored(p)
+    if not named:
+        p, copies = freed(p, given, small)
+        p, lying = settled(p, copies, assign(p, given, target, how).layouts) if copies else (p, ())
+        said = (*said, *lying)
     assigned = assign(p, given, target, how)
     chooser, refused = known or Chooser(target, constants), frozenset[Shared]()
     while True:
