@@ -261,7 +261,9 @@ def _assigned(values: Mapping[str, int], names: tuple[str, ...] | list[str]) -> 
 def _hints(use: Use, value: int, extent: int) -> tuple[str, ...]:
     array, d = use.access.array, use.dim
     if use.verb == "writes":
-        return (f"make {array}.{d} larger, or restrict the domain with .over",)
+        moved = sorted(aff.dims_of(use.index))
+        how = f", or `with ph.over({moved[0]}=(lo, hi)):` around both" if moved else ""
+        return (f"make {array}.{d} larger, or restrict the domain with .over{how}",)
     lo, hi = max(0, -value), max(0, value - extent + 1)
     access = ", ".join(f"{k}={i}" for k, i in use.access.index if i.as_var() != k)
     return (
