@@ -40,9 +40,9 @@ def stages_of(text: str) -> tuple[str, ...]:
     wanted = tuple(ALSO.get(s.strip(), s.strip()) for s in text.split(",") if s.strip())
     for s in wanted:
         if s not in (*STAGES, *DEVICE):
-            near = difflib.get_close_matches(s, (*STAGES, *DEVICE), 1)
+            near = difflib.get_close_matches(s, (*STAGES, *ALSO, *DEVICE), 1)
             raise UsageError(
-                f"--stage {s}: stages are {', '.join((*STAGES, *DEVICE))}, all"
+                f"--stage {s}: stages are {', '.join((*STAGES, *ALSO, *DEVICE))}, all"
                 + (f"; did you mean {near[0]!r}?" if near else "")
             )
     return wanted or ("schedule",)
