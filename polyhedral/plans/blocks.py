@@ -100,13 +100,17 @@ def companies(p: Program, name: str, target: Target) -> tuple[frozenset[str], ..
 
 
 def company(p: Program, name: str, group: frozenset[str], target: Target) -> Blocks | None:
-    """The blocks of some readers that have a temporary of their own, with all that lies between them."""
+    """The blocks of some readers that have a temporary of their own, with all that lies between them; None where these
+    depend on each other in a circle.
+    """
     if any(not e.is_const for a in p.arrays for _, e in a.dims):
         return None
     layouts = {a.name: row_major(a) for a in p.arrays}
     readers = frozenset(s.name for s in p.users[name] if s.write.array != name)
     alone, (_, own) = clone(p, name, (readers - group, group))
     order = _in_order(alone)
+    if not order.keys() >= {own, *group}:
+        return None
     members = sorted({own, *_between(alone, order, group)}, key=lambda n: order[n])
     found = None if len(members) > MOST else _common(alone, members, {**layouts, own: layouts[name]}, target)
     return found if found and {own, *_as_large(p, name, group)} <= {*found.local} else None

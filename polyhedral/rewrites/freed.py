@@ -17,8 +17,7 @@ from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.counts import cells, instances
 from polyhedral.ir.layout import Layout
-from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement, reads
-from polyhedral.rewrites.inline import inline
+from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names, reads
 
 REUSED = 64.0
 """How often each cell of an operand must be read, at least, for its copy to be nothing next to that."""
@@ -27,11 +26,12 @@ REUSED = 64.0
 def freed(p: Program, given: Container[str], worth: float) -> tuple[Program, dict[str, str]]:
     """The program with such copies, and what each is a copy of."""
     copies: dict[str, str] = {}
+    taken = names(p)
     statements: list[Statement] = []
     for s in p.statements:
         for a in _wanted(p, s, given, worth):
             if a.name not in copies.values():
-                name = _fresh(p, f"{a.name}_free", copies)
+                name = fresh(f"{a.name}_free", taken)
                 copies[name] = a.name
                 statements.append(_copy(a, name, s))
             name = next(n for n, of in copies.items() if of == a.name)
@@ -49,11 +49,17 @@ def settled(p: Program, copies: Mapping[str, str], layouts: Mapping[str, Layout]
     for name, of in copies.items():
         order = layouts[name].order
         if order == layouts[of].order:
-            p = inline(p, name)
+            p = _without(p, name, of)
         else:
             why = f"the lanes of what reads it want the order {' '.join(order)}"
             kept.append(Remark(f"a copy of {of}", why, name))
     return p, tuple(kept)
+
+
+def _without(p: Program, name: str, of: str) -> Program:
+    """The program in which the original is read instead."""
+    statements = tuple(replace(s, value=_reading(s.value, name, of)) for s in p.statements if s.write.array != name)
+    return replace(p, arrays=tuple(a for a in p.arrays if a.name != name), statements=statements)
 
 
 def _wanted(p: Program, s: Statement, given: Container[str], worth: float) -> Iterator[Array]:
@@ -78,10 +84,3 @@ def _copy(a: Array, name: str, s: Statement) -> Statement:
 
 def _reading(e: ex.Expr, old: str, new: str) -> ex.Expr:
     return ex.rewrite(e, lambda n: replace(n, array=new) if isinstance(n, ex.Load) and n.array == old else n)
-
-
-def _fresh(p: Program, name: str, copies: Mapping[str, str]) -> str:
-    taken = {a.name for a in p.arrays} | {s.name for s in p.statements} | copies.keys()
-    while name in taken:
-        name += "_"
-    return name
