@@ -157,7 +157,7 @@ def _shared_out(LP: ph.Expr, A: ph.Expr, seen: Window, o: ph.Dim) -> ph.Expr:
     likely = ph.let(ph.exp(LP - top(seen.at(cells))), "Likely")
     total = ph.let(likely.sum(o), "Total").sum(*over, where=covers)
     here = dict[object, object](zip(seen.positions, cells, strict=True))
-    share = ph.let(A(here) / total, "Share")
+    share = ph.let(A(here) / ph.where(total > 0, total, 1), "Share")  # no window sees some cells: their total is 0
     return likely * share(seen.at(cells))
 
 

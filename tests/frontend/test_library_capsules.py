@@ -123,6 +123,24 @@ def test_em_routing_shares_a_child_between_all_its_parents(size, taps, stride, d
     held(layer, LAYER, ["y x o p q", "y x o"], formula, layer_inputs(size, taps), lifted)
 
 
+def test_children_that_nobody_sees_have_no_derivative():
+    """Six rows, of which windows of three with stride 2 see five: 0, and not the quotient of two zeros."""
+
+    @ph.function(**LAYER)
+    def loss(P, W, A, bu, ba):
+        V = lib.capsule_votes(P, W, stride=2)
+        Mu, act = lib.em_routing(V, A, bu, ba, stride=2, em=lib.EM(2))
+        return (Mu * Mu).sum("y x o p q") + act.sum("y x o")
+
+    given = layer_inputs((6, 6), (3, 3), I=2, p=2, r=2, q=2)
+    dA = np.asarray(ph.grad(loss, wrt="A")(**given).order("y x i"))
+    assert not dA[5].any()
+    assert not dA[:, 5].any()
+    step = 1e-6 * RNG.standard_normal(dA.shape)
+    far, near = (float(loss(**{**given, "A": given["A"] + sign * step})) for sign in (1, -1))
+    np.testing.assert_allclose((dA * step).sum(), (far - near) / 2, rtol=1e-5)
+
+
 def test_em_routing_with_other_names_poses_and_schedule():
     def layer(P, W, A, bu, ba):
         V = lib.capsule_votes(P, W, "k", positions="u", taps="ku")
