@@ -23,18 +23,6 @@ rng = np.random.default_rng(0)
 A, B = rng.random((40, 24), np.float32), rng.random((24, 33), np.float32)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("toolkit")
-
-
-@pytest.fixture(params=WAYS)
-def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Gpu:
-    made = Gpu()
-    opened(monkeypatch, made, request.param, folder)
-    return made
-
-
 def product():
     @ph.function(A="i k", B="k j", returns="i j")
     def mm(A, B):

@@ -20,7 +20,7 @@ from frontend.device_arrays import DeviceView
 from polyhedral.dim import i, k
 from polyhedral.errors import PolyhedralError
 from tests.device.fake.gpu import Gpu
-from tests.device.fake.opened import WAYS, opened
+from tests.device.fake.opened import opened
 
 rng = np.random.default_rng(0)
 A, B = rng.random((40, 24), np.float32), rng.random((24, 33), np.float32)
@@ -69,18 +69,6 @@ class Capsule(Other):
         self.gpu.record(event, self.stream)
         self.gpu.wait(stream or 0, event)
         return dlpack.made(self.address, self.device, self.shape, self.strides, self.dtype, self)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("toolkit")
-
-
-@pytest.fixture(params=WAYS)
-def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Gpu:
-    made = Gpu()
-    opened(monkeypatch, made, request.param, folder)
-    return made
 
 
 @ph.function(A="i k", B="k j", returns="i j")
