@@ -6,7 +6,7 @@ Each is exact about the edge that C leaves undefined: floor division, NaN in min
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from codegen import exponential
 from codegen.elementary import DECLARED
@@ -291,13 +291,37 @@ def vector_part(name: str, vector: str, scalar: str, size: int, lanes: int, coun
 #if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
   typedef {element} whole __attribute__((vector_size(64)));
   __builtin_ia32_storeu{kind}512_mask(({element} *)p, (whole)v, {(1 << count) - 1});
-#else
-"""
-    head = masked if size * lanes == 64 else ""
+#elif"""
+    head = masked if size * lanes == 64 else "#if"
+    pieces = "\n".join(_piece(scalar, size, first, cells) for first, cells in _pieces(count))
     return f"""\
 static inline void {name}({scalar} *p, {vector} v) {{
-{head}  __builtin_memcpy(p, &v, {count * size});
-{"#endif" + chr(10) if head else ""}}}"""
+{head} defined(__clang__) || __GNUC__ >= 12
+{pieces}
+#else
+  for (int i = 0; i < {count}; ++i) p[i] = v[i];
+#endif
+}}"""
+
+
+def _pieces(count: int) -> Iterator[tuple[int, int]]:
+    """The first lane and the number of lanes of each piece of a power of two, the longest first."""
+    first = 0
+    while first < count:
+        cells = 1 << (count - first).bit_length() - 1
+        yield first, cells
+        first += cells
+
+
+def _piece(scalar: str, size: int, first: int, cells: int) -> str:
+    """Store some lanes by their value: by an address, the compiler would keep the whole vector in memory."""
+    if cells == 1:
+        return f"  p[{first}] = v[{first}];"
+    lanes = ", ".join(map(str, range(first, first + cells)))
+    attributes = f"vector_size({cells * size}), aligned({size}), may_alias"
+    return f"""\
+  typedef {scalar} part{cells} __attribute__(({attributes}));
+  *(part{cells} *)(p + {first}) = __builtin_shufflevector(v, v, {lanes});"""
 
 
 def vector_window(name: str, vector: str, scalar: str, size: int, lanes: int) -> str:
