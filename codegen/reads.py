@@ -196,17 +196,14 @@ class Reads:
         within = aff.condition_dims(inside)
         level = max((n for n, o in enumerate(self.open) if o.name in within), default=0)
         inner = {o.name: o for o in self.open[level + 1 :]}
-        steps = [(t, c) for t, c in offset.terms if isinstance(t, Var) and t.name in inner]
-        moving = Affine(tuple(steps))
+        steps = [(inner[t.name], c) for t, c in offset.terms if isinstance(t, Var) and t.name in inner]
+        moving = sum(((aff.var(o.name) - o.lo) * c for o, c in steps), aff.const(0))
         if aff.dims_of(offset - moving) & inner.keys():
             return None
         key = (inside, array), offset - offset.const
-        reach = beyond + sum(c * (inner[t.name].hi - inner[t.name].lo).const for t, c in steps)
-        if any(
-            c < 0 or not (inner[t.name].hi - inner[t.name].lo).is_const or inner[t.name].lo != aff.const(0)
-            for t, c in steps
-        ):
+        if any(c < 0 or not (o.hi - o.lo).is_const for o, c in steps):
             return None
+        reach = beyond + sum(c * (o.hi - o.lo).const for o, c in steps)
         condition = aff.map_condition(inside, self._decided)
         if condition == aff.TRUE:
             return None

@@ -39,7 +39,7 @@ from polyhedral.plans.tiles import (
     relaid,
 )
 from polyhedral.plans.visits import orders, portions
-from polyhedral.plans.written import reduce_order, written
+from polyhedral.plans.written import reduce_orders, written
 from polyhedral.rewrites.fuse_dims import fuse_dims
 from polyhedral.rewrites.relay import Relaid
 
@@ -188,9 +188,11 @@ class _Forms:
         self.extents = typical(t.statement)
         self.lanes = q.target.lanes(itemsize(self.s))
         self.every = operands(self.s, q.layouts)
-        order = reduce_order(self.s, self.every, t.vector)
-        self.plan = RegisterPlan(t.vector, t.blocks * self.lanes, t.rows, order, ())
-        self.written = written(self.every, order, self.extents, t.vector, t.blocks, dict(t.rows), q.target)
+        self.plan = RegisterPlan(t.vector, t.blocks * self.lanes, t.rows, (), ())
+        self.orders = [
+            (o, written(self.every, o, self.extents, t.vector, t.blocks, dict(t.rows), q.target))
+            for o in reduce_orders(self.s, self.every, t.vector)
+        ]
         self.direct = {o: load_cost(q, o, t.vector, self.lanes) if t.vector in o.dims else 0.0 for o in self.every}
         self.groups = _alike(self.every)
         self.box = box(t.statement.domain)
@@ -207,13 +209,16 @@ class _Forms:
         steps = vector_steps(s, self.plan.vector, self.plan.width, out)
         stored = instructions(s, steps, dict(self.plan.rows), out, self.lanes)
         result = Stream(strides, stored, itemsize(s))
-        every = dict.fromkeys(visits(s, self.plan, out, self.q.target.cores))
-        for steps, loops in product(dict.fromkeys(((), self.written)), every):
-            if any(loop.dim in steps for loop in loops):
-                continue
-            plan = replace(self.plan, loops=loops, written=steps)
+        every = [
+            replace(self.plan, order=order, loops=loops, written=steps)
+            for order, written_out in self.orders
+            for steps in dict.fromkeys(((), written_out))
+            for loops in dict.fromkeys(visits(s, replace(self.plan, order=order), out, self.q.target.cores))
+            if not any(loop.dim in steps for loop in loops)
+        ]
+        for plan in every:
             floor = storing(self.q.program, s, plan, out, self.q.target)
-            order = tuple(dict.fromkeys((*(loop.dim for loop in loops), *plan.order)))
+            order = tuple(dict.fromkeys((*(loop.dim for loop in plan.loops), *plan.order)))
             alike = [forms for group in self.groups for forms in _same([self._forms(o, order) for o in group])]
             made = partial(self._choice, plan, result, floor, alike)
             counts = [len(group[0]) for group in alike]

@@ -23,13 +23,13 @@ WAIT = 0.25
 """The part of the time of the third level or of memory that nothing hides: pieces begin before they can be fetched."""
 STEP = 0.4
 """Cycles of loop control in each reduction step."""
-NEAR, FAR = 2.0, 2.5
+NEAR, FAR = 2.5, 3.2
 """Cycles for each line that comes from the second and the third level; from memory it is the Target's bandwidth."""
 PIECE = 1.0
 """Lines that a piece of memory takes beyond its own bytes, where the next piece lies elsewhere."""
 CROWDED = 0.5
 """The part of a set's ways that rows of one operand may take."""
-FULL = (0.8, 0.8, 0.3)
+FULL = (0.8, 0.8, 0.15)
 """The part of each cache that a nest can count on; the last is shared with whatever else the machine does."""
 ALIGNED, CONFLICT = 4096, 6.0
 """Bytes apart at which addresses fall into one set of the first cache; what a scattered store then costs more."""
@@ -187,8 +187,7 @@ class Prediction:
     @property
     def total(self) -> float:
         work = self.work
-        hidden = WEIGHT * work if self.floor > work else 0.0
-        return max(work, self.floor) + hidden + self.copies
+        return max(work, self.floor) + WEIGHT * min(work, self.floor) + self.copies
 
 
 def predict(
@@ -425,4 +424,8 @@ def _visited(plan: RegisterPlan, span: Mapping[str, int], o: Stream) -> float:
     if not moving:
         return 0.0
     apart = o.count * prod(r for d, r in plan.rows if abs(o.strides.get(d, 0)) >= PAGE)
-    return apart * prod(span[d] for d in moving) * min(1.0, abs(o.strides[moving[-1]]) / PAGE)
+    visits, steps = 0.0, 1
+    for d in moving:
+        steps *= span[d]
+        visits += steps * min(1.0, abs(o.strides[d]) / PAGE)
+    return apart * visits

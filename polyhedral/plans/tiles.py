@@ -23,7 +23,7 @@ from polyhedral.plans.cycles import WEIGHT, cells_read, filled, loaded
 from polyhedral.plans.register_plan import RegisterPlan, even
 from polyhedral.plans.stores import instructions, lane_steps, loading, past_cache, storing, vector_steps
 from polyhedral.plans.windows import window
-from polyhedral.plans.written import SPARE, reduce_order, written
+from polyhedral.plans.written import SPARE, reduce_orders, written
 from polyhedral.rewrites.relay import Parts, Relaid, in_order, parted
 
 ROWS = 16
@@ -192,7 +192,7 @@ def _shared(q: Setting, s: Statement, vector: str, every: Sequence[Operand]) -> 
     floor = past_cache(q.program, s, q.target)
     loads = [(o, _gathers(q, s, o, vector, lanes, ranges)) for o in every]
     steps = prod(extents[d] for d in s.reduced)
-    return _Along(q, s, vector, lanes, extents, loads, reduce_order(s, every, vector), steps, copies, floor)
+    return _Along(q, s, vector, lanes, extents, loads, next(reduce_orders(s, every, vector)), steps, copies, floor)
 
 
 def _sketches(along: _Along) -> Iterator[_Sketch]:

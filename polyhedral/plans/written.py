@@ -8,7 +8,7 @@ after the other: vectors of seven steps are then made of two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 from polyhedral.ir import affine as aff
@@ -26,18 +26,25 @@ WRITTEN = 128
 """Vectors of instances up to which the steps of a window are written out."""
 
 
-def reduce_order(s: Statement, every: Sequence[Operand], vector: str) -> tuple[str, ...]:
-    """Reduced dims from slow to fast in the operands that stay where they are; those that decide whether a padded read
-    is inside come first, so that it is decided rarely.
+def reduce_orders(s: Statement, every: Sequence[Operand], vector: str) -> Iterator[tuple[str, ...]]:
+    """Orders of the reduced dims from slow to fast: as in the operands that stay where they are, and with the steps of
+    windows first, so that copies may hold the rest in one run.  Those that decide whether a padded read is inside come
+    before all others, so that it is decided rarely.
     """
     still = [o for o in every if vector not in o.dims or o.stride(vector) in STEPS] or list(every)
     tested = frozenset[str]().union(*(aff.condition_dims(o.guard) for o in still if o.guard != TRUE))
+    indices = [aff.dims_of(i) for o in every for _, i in o.load.index if isinstance(i, aff.Affine)]
+    windows = frozenset[str]().union(*(dims for dims in indices if dims & frozenset(s.kept)))
 
     def stride(d: str) -> int:
         found = (o.stride(d) for o in still if d in o.dims)
         return min((abs(st) if st is not None else 1 for st in found), default=1 << 40)
 
-    return tuple(sorted(s.reduced, key=lambda d: (d not in tested, -stride(d))))
+    plain = tuple(sorted(s.reduced, key=lambda d: (d not in tested, -stride(d))))
+    yield plain
+    slides_first = tuple(sorted(plain, key=lambda d: (d not in tested, d not in windows)))
+    if slides_first != plain:
+        yield slides_first
 
 
 def written(
