@@ -19,6 +19,7 @@ import numpy as np
 from codegen import loops as lp
 from codegen import support, units
 from codegen.blocks import block, braced, branch, loop, printed_block
+from codegen.divisions import divides
 from codegen.partials import has_lanes, partial_region
 from codegen.phases import phases, touched
 from codegen.reads import Reads
@@ -291,7 +292,11 @@ class Emitter:
         whole = strips(self.registers, n) if n.run is Run.VECTOR and not self.checked else None
         if whole is not None:
             return whole
+        lo = self.scalar.known(n.lo) if isinstance(n.lo, Affine) else None
+        if lo is not None:
+            self.scalar.least[n.name] = lo
         body = block(self.node(n.body, shared=shared and not parallel))
+        self.scalar.least.pop(n.name, None)
         step = f"++{name}" if n.step == 1 else f"{name} += {n.step}"
         hi = n.hi + 1 if isinstance(n.hi, Affine) else None
         end = f"{name} < {self.scalar.affine(hi)}" if hi is not None else f"{name} <= {self.bound(n.hi)}"
@@ -303,7 +308,7 @@ class Emitter:
         if n.run is Run.UNROLL:
             return [cgen.Line("#pragma GCC unroll 16"), made]
         if n.run is Run.VECTOR and not any(isinstance(x, lp.For) for x in lp.walk(n.body)):
-            return [cgen.Pragma("omp simd"), made]
+            return [made] if divides(n, self.families, self.address) else [cgen.Pragma("omp simd"), made]
         return [made]
 
 

@@ -43,6 +43,7 @@ class Scalar:
     used: set[str] = field(default_factory=set[str])
     names: dict[ex.Expr, str] = field(default_factory=dict[ex.Expr, str])
     site: int = 0  # which statement a failing index is reported for, from 1
+    least: dict[str, int] = field(default_factory=dict[str, int])  # where open loops start, if that is known
 
     # --- indices and conditions --------------------------------------------------------------------------------------
 
@@ -54,6 +55,9 @@ class Scalar:
                     name = self.spell(name)
                 case Size(name):
                     name = self.spell(name)
+                case Floor(arg, divisor) if self.known(arg) is not None:  # C rounds to zero
+                    inner = self.affine(arg)
+                    name = f"({inner if inner.isidentifier() else f'({inner})'} / {divisor})"
                 case Floor(arg, divisor):
                     self.used.add("floord")
                     name = f"floord({self.affine(arg)}, {divisor})"
@@ -64,6 +68,23 @@ class Scalar:
         if not text:
             return integer(e.const)
         return text if e.const == 0 else f"{text} {'-' if e.const < 0 else '+'} {integer(abs(e.const))}"
+
+    def known(self, e: Affine) -> int | None:
+        """A number from 0 on that an index is not less than in all loops that are open, or None."""
+        total = e.const
+        for term, c in e.terms:
+            match term:
+                case Var(name):
+                    least = self.least.get(name)
+                case Floor(arg, divisor):
+                    inner = self.known(arg)
+                    least = None if inner is None else inner // divisor
+                case _:
+                    least = None
+            if least is None or c < 0:
+                return None
+            total += c * least
+        return total if total >= 0 else None
 
     def condition(self, c: Condition) -> str:
         match c:

@@ -19,11 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import TRUE, Affine, Compare, Condition
+from polyhedral.ir.floors import within
 from polyhedral.ir.layout import Layout, row_major
 from polyhedral.ir.operands import Interval, Operand, along, interval
 from polyhedral.ir.program import Access, Array, Domain, Range, Role, Statement
@@ -118,8 +119,9 @@ def parted(a: Array, o: Operand, ranges: Mapping[str, Interval], dim: str, panel
         )
         at = aff.var(pair[0].name) * panel + aff.var(pair[1].name) + start
         tail = aff.at_least(aff.const(ranges[dim][1]), at) if cells % panel else TRUE
+        inside = {pair[0].name: (0, panels - 1), pair[1].name: (0, panel - 1)}
         for n, d in enumerate(moving):
-            source = aff.substitute(index[d], {dim: at})
+            source = within(aff.substitute(index[d], {dim: at}), inside)
             parts[d] = _Part(pair if n == 0 else (), source, tail if n == 0 else TRUE)
     else:
         window = _window(a, moving[0], index[moving[0]], ranges, dim, panels * panel)
@@ -165,10 +167,17 @@ def _free(base: str, a: Array) -> str:
 
 
 def _plain(a: Array, d: str, index: Affine, ranges: Mapping[str, Interval], *, guarded: bool) -> _Part:
-    """An axis that stays; one that a guard tests is as long as what is asked of it, padding included."""
+    """An axis that stays, of which only every so many cells are read; one that a guard tests is as long as what is
+    asked of it, padding included.
+    """
     dims = aff.dims_of(index)
     if not guarded:
-        return _Part((_Axis(d, a.extent(d).const, index, dims),), aff.var(d))
+        step = gcd(*(c for _, c in index.terms))
+        if step < 2:
+            return _Part((_Axis(d, a.extent(d).const, index, dims),), aff.var(d))
+        first, last = interval(index, ranges)
+        cells = (last - first) // step + 1
+        return _Part((_Axis(d, cells, (index - first) // step, dims),), aff.var(d) * step + first)
     first, last = interval(index, ranges)
     source = aff.var(d) + first
     return _Part((_Axis(d, last - first + 1, index - first, dims),), source, _exists(a, d, source, first, last))

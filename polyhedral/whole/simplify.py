@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Simplification: a program that computes the same results with less, before anything is scheduled.
 
-    fold constants -> merge equal temporaries -> hoist factors -> contract pairwise -> drop what is dead       (repeat)
+    single steps -> constants -> equal temporaries -> factors -> pairwise contraction -> what is dead       (repeat)
 
-Folding comes first, because it makes statements equal; merging before the algebra, so that nothing is taken apart
-twice; factors leave a product before its order is chosen; the dead go last.  Each step is a rewrite that stands on its
-own in `polyhedral.rewrites`; all are judged by the interpreter.
+Dims of one step and constants are folded first, because that makes statements equal; merging before the algebra, so
+that nothing is taken apart twice; factors leave a product before its order is chosen; the dead go last.  Each step is a
+rewrite that stands on its own in `polyhedral.rewrites`; all are judged by the interpreter.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from polyhedral.rewrites.contract import contract
 from polyhedral.rewrites.dead import drop_dead
 from polyhedral.rewrites.factor import hoist_factors
 from polyhedral.rewrites.fold_constants import fold_constants
+from polyhedral.rewrites.single_steps import single_steps
 
-STEPS = (fold_constants, merge_common, hoist_factors, contract, drop_dead)
+STEPS = (single_steps, fold_constants, merge_common, hoist_factors, contract, drop_dead)
 ROUNDS = 8
 """Each round leaves less to do: two are usual, and a program is right after any of them."""
 
