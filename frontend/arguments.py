@@ -10,6 +10,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -54,8 +55,7 @@ class Arguments:
 
     def values(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """The arguments in the order of the parameters, defaults and bound ones filled in."""
-        names = [p.name for p in self.parameters]
-        free = [n for n in names if n not in self.bound]
+        names, free = self._names, self._free
         given = dict(self.bound)
         if len(args) > len(free):
             raise ArgumentError(
@@ -68,12 +68,21 @@ class Arguments:
             if n in given:
                 raise ArgumentError("PH045", f"{self.name} got {n} twice", hints=(self.usage(),))
             given[n] = v
-        for p in self.parameters:
-            if p.name not in given:
-                if p.default is inspect.Parameter.empty:
-                    raise ArgumentError("PH045", f"{self.name} misses argument {p.name}", hints=(self.usage(),))
-                given[p.name] = p.default
+        if len(given) < len(names):
+            for p in self.parameters:
+                if p.name not in given:
+                    if p.default is inspect.Parameter.empty:
+                        raise ArgumentError("PH045", f"{self.name} misses argument {p.name}", hints=(self.usage(),))
+                    given[p.name] = p.default
         return [given[n] for n in names]
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(p.name for p in self.parameters)
+
+    @cached_property
+    def _free(self) -> tuple[str, ...]:
+        return tuple(n for n in self._names if n not in self.bound)
 
     def usage(self) -> str:
         return f"{self.name}({', '.join(p.name for p in self.parameters if p.name not in self.bound)})"

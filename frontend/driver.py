@@ -38,7 +38,7 @@ from codegen.runtime.nvcc import resources as resources_of
 from codegen.runtime.opencl import open_device as open_opencl
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.on_device import OnDevice, require_double, require_real
-from frontend.options import Options, default_threads, project_options, resolve
+from frontend.options import Options, default_threads, enclosing, project_options, resolve
 from frontend.scratch import judge, judged, require_memory
 from frontend.uncollected import uncollected
 from polyhedral.errors import ArgumentError, Remark, ToolchainError
@@ -59,6 +59,9 @@ from polyhedral.whole.assignment import Assignment
 from polyhedral.whole.storage import Life, Placement, lives, may_share, place, sharing, shortage
 
 log = logging.getLogger("polyhedral.driver")
+
+_CHOICES = 256
+"""Choices of options that a process remembers."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Session:
 
     env: Mapping[str, str]
     team: Team = field(default_factory=Team)
+    _resolved: dict[Any, Options] = field(default_factory=dict[Any, Options])
 
     @cached_property
     def project(self) -> Mapping[str, Any]:
@@ -122,7 +126,18 @@ class Session:
             return GENERIC
 
     def options(self, **call: Any) -> Options:
-        return resolve(self.env, call, self.project)
+        """The options in force; all but the enclosing blocks and the call itself stay as long as this process."""
+        kinds = tuple(map(type, (*enclosing().values(), *call.values())))  # True is no 1
+        key = tuple(enclosing().items()), tuple(call.items()), kinds
+        try:
+            found = self._resolved.get(key)
+        except TypeError:  # a value that cannot be hashed is no option, which is said below
+            return resolve(self.env, call, self.project)
+        if found is None:
+            found = resolve(self.env, call, self.project)
+            if len(self._resolved) < _CHOICES:
+                self._resolved[key] = found
+        return found
 
 
 @cache

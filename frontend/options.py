@@ -130,6 +130,11 @@ def options(**chosen: Any) -> Generator[None]:
         _context.reset(token)
 
 
+def enclosing() -> Mapping[str, Any]:
+    """What the blocks around a call choose."""
+    return _context.get()
+
+
 def resolve(env: Mapping[str, str], call: Mapping[str, Any], project: Mapping[str, Any]) -> Options:
     """The options in force: each field from the nearest place that sets it."""
     _known(call)
