@@ -180,9 +180,9 @@ static inline {vector} {name}({mask} where, {vector} a, {vector} b) {{
 
 
 def vector_extreme(name: str, op: str, vector: str, mask: str, bits: int, lanes: int, *, floats: bool) -> str:
-    """min or max of vectors; a NaN wins, that of a first, as in the scalar functions.
+    """min or max of vectors; a NaN wins, as in the scalar functions.
 
-    x86's instruction gives b where either is a NaN, so that only those of a are left to keep.
+    x86's instruction gives b where either is a NaN, so that only those of a are left to keep: all bits set are one.
     """
     kind = "ps" if bits == 32 else "pd"
     wide = {
@@ -193,7 +193,7 @@ def vector_extreme(name: str, op: str, vector: str, mask: str, bits: int, lanes:
 """,
         256: f"""\
 #if defined(__AVX__) && defined(__GNUC__) && !defined(__clang__)
-  return __builtin_ia32_blendv{kind}256(__builtin_ia32_{op}{kind}256(a, b), a, __builtin_ia32_cmp{kind}256(a, a, 3));
+  return __builtin_ia32_or{kind}256(__builtin_ia32_{op}{kind}256(a, b), __builtin_ia32_cmp{kind}256(a, a, 3));
 #else
 """,
     }
