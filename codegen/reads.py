@@ -17,7 +17,7 @@ from codegen import loops as lp
 from codegen.lanes import Lanes, affine_index, dense, near, runs
 from codegen.scalar import NARROW, STORAGE, bare, literal, value_type
 from codegen.slides import Slide
-from codegen.spelling import Spelling
+from codegen.spelling import LANE, Spelling
 from codegen.vectors import JOIN, KEPT, SLIDE, WINDOW
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
@@ -61,8 +61,8 @@ class Reads:
     open: list[Open] = field(default_factory=list[Open])
     ahead: Mapping[str, int] = field(default_factory=dict[str, int])
     """Arrays that are asked for so many elements before they are loaded."""
-    cells: dict[str, tuple[object, str]] = field(default_factory=dict[str, tuple[object, str]])
-    """What is asked for but once, and its first cell, by the text that loads it."""
+    cells: dict[str, tuple[object, str, str | None]] = field(default_factory=dict[str, tuple[object, str, str | None]])
+    """What is asked for but once, its first cell, and that of the innermost loop, by the text that loads it."""
 
     def operand(self, e: ex.Expr, lane: str, tile: Lanes, *, keep: bool = False) -> tuple[str, str, bool]:
         """(argument text, parameter type, whether it differs between lanes); a vector to `keep` is loaded once."""
@@ -101,7 +101,7 @@ class Reads:
     def _asked(self, e: ex.Load, first: str, text: str) -> str:
         """The text that loads a vector; where its array is asked for ahead, with its first cell kept in mind."""
         if e.array in self.ahead:
-            self.cells[text] = text, first
+            self.cells[text] = text, first, self._begun(e)
         return text
 
     def _asked_line(self, e: ex.Expr, text: str) -> str:
@@ -110,7 +110,7 @@ class Reads:
             place = self.c.address(e.array, affine_index(e))
             if place is not None:
                 line = place.const * (e.dtype.bits // 8) // _LINE
-                self.cells[text] = (e.array, place - place.const, line), text
+                self.cells[text] = (e.array, place - place.const, line), text, self._begun(e)
         return text
 
     def mask(self, e: ex.Test, lane: str, t: DType) -> tuple[str, str, bool]:
@@ -133,11 +133,16 @@ class Reads:
         given = list(arguments)
         names = self.open[-1].joined
         for text, e in zip(arguments, operands, strict=True):
-            what, first = self.cells.get(text, (None, ""))
-            if what is not None and what not in self.open[-1].asked:
-                assert isinstance(e, ex.Load)
-                self.open[-1].asked.add(what)
+            what, first, begun = self.cells.get(text, (None, "", None))
+            if what is None or what in self.open[-1].asked:
+                continue
+            assert isinstance(e, ex.Load)
+            self.open[-1].asked.add(what)
+            if begun is None:
                 lines.append(cgen.Statement(f"__builtin_prefetch(&{first} + {self.ahead[e.array]})"))
+            elif begun not in self.open[-2].asked:
+                self.open[-2].asked.add(begun)
+                self.open[-2].lines.append(cgen.Statement(f"__builtin_prefetch(&{begun} + {self.ahead[e.array]})"))
         for k, (text, e) in enumerate(zip(arguments, operands, strict=True)):
             if text.startswith((JOIN, KEPT, SLIDE, WINDOW)):
                 if text not in names:
@@ -147,6 +152,19 @@ class Reads:
                     lines.append(cgen.Initializer(cgen.Value(kind, names[text]), text))
                 given[k] = names[text]
         return lines, given
+
+    def _begun(self, e: ex.Load) -> str | None:
+        """Where the innermost loop stays within a line, the cell it begins at: one request before it serves them all."""
+        inner = self.open[-1]
+        place = self.c.address(e.array, affine_index(e))
+        last = inner.hi - inner.lo
+        if len(self.open) < 2 or place is None or not last.is_const:
+            return None
+        reach = abs(place.coefficient(Var(inner.name))) * last.const * (e.dtype.bits // 8)
+        if not 0 < reach < _LINE:
+            return None
+        start = {inner.name: inner.lo} | {d: aff.const(0) for d in ex.dims_of(e) if d.endswith(LANE)}
+        return self.c.cell(e.array, [(d, aff.substitute(i, start)) for d, i in affine_index(e)])
 
     def _window(self, e: ex.Expr, lane: str, tile: Lanes) -> str | None:
         """A masked load of what exists of a row, padding elsewhere."""
