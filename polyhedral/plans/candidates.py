@@ -45,6 +45,8 @@ from polyhedral.rewrites.relay import Relaid
 
 CUT = 3
 """Register tiles whose reductions are also weighed in portions."""
+WIDE = 2
+"""Vectors side by side in most register tiles."""
 PRODUCT = 8
 """Combinations of operands where they lie or re-laid that are all weighed."""
 
@@ -141,8 +143,8 @@ def _weighed(forms: Sequence[_Forms], *, whole: bool, all_of_them: bool) -> list
 def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterator[tuple[tuple[str, str] | None, str]]:
     """Dims, and pairs (slow, fast) of dims that every operand sees together or not at all.
 
-    A pair pays where one of its dims alone leaves lanes empty.  Where the pair lies everywhere as one dim would, or
-    else where the result does, its order is that of memory; else the longer one is slow.
+    A pair pays where one of its dims alone leaves lanes empty, or, where it lies everywhere as one dim would, vectors of
+    a tile.  Its order is then that of memory, as it is where the result lies so; else the longer one is slow.
     """
     extents = extents_of(s)
     kept = [d for d in s.kept if d not in tied(s)]
@@ -166,7 +168,8 @@ def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterato
         stored = [one(*pair, out) for pair in ((a, b), (b, a))]
         longer = (extents[a], a) > (extents[b], b)
         first, other = whole if any(whole) else stored if any(stored) else (longer, not longer)
-        if first and not other and (extents[b] % lanes or extents[a] % lanes):
+        unit = WIDE * lanes if any(whole) else lanes
+        if first and not other and (extents[b] % unit or extents[a] % unit):
             yield (a, b), f"{a}{b}" if f"{a}{b}" not in s.dims else f"{a}_{b}"
 
 
