@@ -154,7 +154,7 @@ class Reads:
         return lines, given
 
     def _begun(self, e: ex.Load) -> str | None:
-        """Where the innermost loop stays within a line, the cell it begins at: one request before it serves them all."""
+        """Where the innermost loop stays within a line, the cell it begins at: one request before it serves all."""
         inner = self.open[-1]
         place = self.c.address(e.array, affine_index(e))
         last = inner.hi - inner.lo

@@ -143,7 +143,7 @@ def _weighed(forms: Sequence[_Forms], *, whole: bool, all_of_them: bool) -> list
 def _vectors(s: Statement, layouts: Mapping[str, Layout], lanes: int) -> Iterator[tuple[tuple[str, str] | None, str]]:
     """Dims, and pairs (slow, fast) of dims that every operand sees together or not at all.
 
-    A pair pays where one of its dims alone leaves lanes empty, or, where it lies everywhere as one dim would, vectors of
+    A pair pays where one of its dims alone leaves lanes empty or, where it lies everywhere as one dim would, vectors of
     a tile.  Its order is then that of memory, as it is where the result lies so; else the longer one is slow.
     """
     extents = extents_of(s)
