@@ -23,8 +23,14 @@ WAIT = 0.25
 """The part of the time of the third level or of memory that nothing hides: pieces begin before they can be fetched."""
 STEP = 0.4
 """Cycles of loop control in each reduction step."""
-NEAR, FAR = 2.5, 3.2
-"""Cycles for each line that comes from the second and the third level; from memory it is the Target's bandwidth."""
+ENTER = 2.0
+"""Cycles to begin a loop of the reduction within another: addresses, and a branch that ends soon."""
+LANE = 1.5
+"""Cycles to load one lane of a vector."""
+UNROLLED = 4
+"""Steps of an innermost loop that are written one after the other."""
+SLOWER = 1.15
+"""What a line of the second cache takes between arithmetic, over what a stream of loads alone takes for it."""
 PIECE = 1.0
 """Lines that a piece of memory takes beyond its own bytes, where the next piece lies elsewhere."""
 CROWDED = 0.5
@@ -234,8 +240,12 @@ def predict(
         memory=0.0,
         control=steps * (STEP + _crowded(operands, rows))
         + executions
-        * (_translated(plan, inside, operands, target) + sum(_chosen(plan, inside, o, rows) for o in operands)),
-        ends=executions * (_end(plan, trips, result) * accumulators * part + 4.0)
+        * (
+            ENTER * _entered(plan, inside)
+            + _translated(plan, inside, operands, target)
+            + sum(_chosen(plan, inside, o, rows) for o in operands)
+        ),
+        ends=executions * (_end(plan, trips, result, lanes) * accumulators * part + 4.0)
         + _remainders(plan, extents, streams, target),
         copies=copies,
         imbalance=1 / loop_balance(plan, plan.loops[0], extents, target.cores),
@@ -246,7 +256,17 @@ def predict(
     delivered = _delivered(plan, extents, trips, streams, len(operands) if floor else len(streams), target)
     memory = delivered[3] * target.line / target.bytes_per_cycle
     anew = 0.0 if near or memory > WAIT * sure.fma else NEXT * _anew(plan, inside, trips, streams, target)
-    return replace(sure, control=sure.control + anew, l2=delivered[1] * NEAR, l3=delivered[2] * FAR, memory=memory)
+    _, near_by, far_off = (target.line / rate for rate in target.near)
+    l2, l3 = delivered[1] * near_by * SLOWER, delivered[2] * far_off
+    return replace(sure, control=sure.control + anew, l2=l2, l3=l3, memory=memory)
+
+
+def _entered(plan: RegisterPlan, inside: Mapping[str, int]) -> int:
+    """How often one execution of the tile begins a loop within a loop; a few innermost steps are none."""
+    loops = [d for d in plan.order if d not in plan.written and inside[d] > 1]
+    if loops and inside[loops[-1]] <= UNROLLED:
+        loops.pop()
+    return sum(prod(inside[d] for d in loops[:n]) for n in range(1, len(loops)))
 
 
 def _anew(
@@ -341,13 +361,16 @@ def _inner(plan: RegisterPlan, extents: Mapping[str, int]) -> dict[str, int]:
     return inside
 
 
-def _end(plan: RegisterPlan, trips: Sequence[int], result: Stream) -> float:
-    """Cycles to set one accumulator and store it; in portions also to load it again."""
+def _end(plan: RegisterPlan, trips: Sequence[int], result: Stream, lanes: int) -> float:
+    """Cycles to set one accumulator and store it; in portions also to load it again, lane by lane where it is no
+    vector of memory.
+    """
     stores = result.instructions
     if stores > 1 and abs(result.strides.get(plan.vector, 0)) % ALIGNED == 0:
         stores *= 1 + CONFLICT
     again = any(t > 1 for loop, t in zip(plan.loops, trips, strict=True) if loop.dim in plan.order)
-    return 2.0 + stores * (2.0 if again else 1.0)
+    loads = LANE * lanes if result.instructions > 1 else 1.0
+    return 2.0 + stores + (loads if again else 0.0)
 
 
 def _remainders(plan: RegisterPlan, extents: Mapping[str, int], streams: Sequence[Stream], target: Target) -> float:
@@ -358,7 +381,7 @@ def _remainders(plan: RegisterPlan, extents: Mapping[str, int], streams: Sequenc
     if plan.loops[0].dim not in cut:
         return 0.0
     whole = sum(o.lines({**extents, d: 1}, target.line) for o in streams for d in cut)
-    return len(cut) * REMAINDER + whole * FAR
+    return len(cut) * REMAINDER + whole * target.line / target.near[2]
 
 
 def _delivered(

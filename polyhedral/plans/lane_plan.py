@@ -18,7 +18,6 @@ from polyhedral.ir.operands import operands, tied, typical
 from polyhedral.ir.program import Statement
 from polyhedral.machine.prices import FOLD
 from polyhedral.machine.target import Target
-from polyhedral.plans.cycles import FAR
 from polyhedral.plans.register_plan import Loop, RegisterPlan
 from polyhedral.plans.visits import balanced
 
@@ -51,7 +50,7 @@ def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> tu
     vectors = prod(extents.values()) / lanes
     loads = sum(o.itemsize for o in every) / ex.dtype_of(s.value).numpy.itemsize
     read = sum(prod(extents[d] for d in o.dims) * o.itemsize for o in every)
-    fetch = read / target.bytes_per_cycle if read > target.l3 // 2 else FAR * read / target.line
+    fetch = read / target.bytes_per_cycle if read > target.l3 // 2 else read / target.near[2]
     cells = prod(extents[d] for d in kept)
     return plan, vectors * (loads / target.loads_per_cycle + 0.5) + cells * FOLD + fetch
 
