@@ -40,6 +40,7 @@ from polyhedral.sets.isl_schedule import Frame, frame
 from polyhedral.transforms.share import Nest
 from polyhedral.whole.assignment import Assignment, assign
 from polyhedral.whole.once import Once, lost, made_once
+from polyhedral.whole.one_pass import one_pass
 from polyhedral.whole.recompute import recompute
 from polyhedral.whole.simplify import simplify
 
@@ -129,8 +130,9 @@ def arrange(
         if segments:  # after simplifying, which would find that a segment is computed twice
             p, apart_in_time = in_segments(p, segments)
             p, simpler = simplify_tests(p), (*simpler, *apart_in_time)
+        p, passes = one_pass(p, target, small)
         found = recompute(p, target, small, never=never)
-        p, apart, said = found.program, found.apart, (*placed, *cut, *simpler, *found.remarks)
+        p, apart, said = found.program, found.apart, (*placed, *cut, *simpler, *passes, *found.remarks)
     p = _stored(p)
     if not named:
         p, copies = freed(p, given, small)

@@ -310,7 +310,7 @@ def _loops(
     least_brought, sizes = min(found, key=lambda x: x[0])
     while True:
         wider = [[*sizes[:k], extents[k], *sizes[k + 1 :]] for k in range(len(ranked)) if sizes[k] < extents[k]]
-        wider = [w for w in wider if _filled(statements, ranked, w, local) <= _room(target)]
+        wider = [w for w in wider if _filled(statements, ranked, w, local) <= room(target)]
         better = [(brought(p, b), w) for w in wider if (b := made(w)) is not None]
         if not better or min(better)[0] >= least_brought:
             b = made(sizes)
@@ -344,17 +344,18 @@ def _sized(
     """One element of every dim but one, and of this the longest block whose values fit the second cache: a divisor of
     at least so many, or one that fills a part of the cache.
     """
-    room = _room(target)
+    most = room(target)
     for size in range(min(extents[k], LARGEST), 0, -1):
         sizes = [size if n == k else 1 for n in range(len(ranked))]
         if extents[k] % size == 0:
             filled = _filled(statements, ranked, sizes, local)
-            if filled <= room and (size >= least or filled >= FULL * room):
+            if filled <= most and (size >= least or filled >= FULL * most):
                 return sizes
     return None
 
 
-def _room(target: Target) -> float:
+def room(target: Target) -> float:
+    """Bytes that the values of a block may take."""
     return min(HELD * target.l2, STACK)
 
 
