@@ -59,7 +59,11 @@ def online(f: Family, dim: str, size: int) -> Online | None:
     dims = {d for s in p.statements for d in s.dims} | {d for a in p.arrays for d in a.dim_names}
     keeps = held(p, members, frozenset(top.kept))
     tiles = Tiles(fresh(f"{dim}_tile", dims), size, extent, keeps.arrays)
-    made = _made(f, dim, tiles, taken)
+    cut = tiles.cut(top, dim)
+    there = shadow(cut.domain, (*top.kept, tiles.name))
+    if there is None:
+        return None
+    made = _made(f, tiles, _within(cut, there), there, taken)
     shared = _shared(f, taken)
     tiles = replace(tiles, arrays={**tiles.arrays, **{a.name: dim for a, _ in shared.values()}})
     arrays = [*map(tiles.array, p.arrays), made.each, made.start, made.factor]
@@ -98,7 +102,13 @@ class _Maximum:
     statements: tuple[Statement, ...]
 
 
-def _made(f: Family, dim: str, tiles: Tiles, taken: set[str]) -> _Maximum:
+def _within(s: Statement, there: Condition) -> Statement:
+    """The statement without results in tiles that have no terms."""
+    return replace(s, domain=Domain(s.domain.ranges, aff.both(s.domain.guard, there)))
+
+
+def _made(f: Family, tiles: Tiles, cut: Statement, there: Condition, taken: set[str]) -> _Maximum:
+    """The maximum in two steps; `cut` is the first, and `there` says which tiles of a row have terms."""
     top = f.maximum
     dtype, op = ex.dtype_of(top.value), top.op
     assert op is not None
@@ -107,16 +117,13 @@ def _made(f: Family, dim: str, tiles: Tiles, taken: set[str]) -> _Maximum:
     each, start, factor = (
         Array(fresh(f"{top.name}_{suffix}", taken), space, dtype, Role.TEMPORARY) for suffix in ("tiles", "from", "factor")
     )
-    hidden = set(top.reduced)
-    free = aff.both(*(c for c in aff.conjuncts(top.domain.guard) if not aff.condition_dims(c) & hidden))
-    domain = Domain((*rows, Range(tiles.name, aff.const(0), aff.const(tiles.count))), free)
+    domain = Domain((*rows, Range(tiles.name, aff.const(0), aff.const(tiles.count))), there)
     none, maximum = ex.identity(op, dtype), load(each)
     begun = ex.Select(ex.Binary("==", maximum, none), ex.Const(0.0, dtype), maximum, eager=True)
     whole = ex.Load(top.write.array, top.write.index, dtype)
     apart = (maximum, whole) if op == "max" else (whole, maximum)
     scale = ex.Call(f.sums[0].by, (ex.Binary("-", *apart),))
     plain = replace(top, domain=domain, op=None)
-    cut = tiles.cut(top, dim)
     statements = (
         replace(cut, name=each.name, write=place(each)),
         replace(plain, name=start.name, write=place(start), value=begun),
@@ -197,12 +204,12 @@ class _Sum:
             Role.TEMPORARY,
         )
         made: list[Array] = [array]
-        first = [replace(cut, name=array.name, write=place(array))]
+        first = [replace(_within(cut, guard), name=array.name, write=place(array))]
         value: ex.Expr = ex.Binary("*", load(self.made.factor), load(array))
         for divisor in self.relative.divisors:
             value = ex.Binary("/", value, divisor)
         if self.relative.masks:
-            mask, own = self._seen(cut, taken, seen)
+            mask, own = self._seen(cut, guard, taken, seen)
             if own is not None:
                 made.append(mask)
                 first.insert(0, own)
@@ -217,7 +224,7 @@ class _Sum:
         return _relative_to(inner, self.made)
 
     def _seen(
-        self, cut: Statement, taken: set[str], seen: dict[tuple[Domain, tuple[ex.Expr, ...]], Array]
+        self, cut: Statement, there: Condition, taken: set[str], seen: dict[tuple[Domain, tuple[ex.Expr, ...]], Array]
     ) -> tuple[Array, Statement | None]:
         """0 where some term of a tile counts, -inf where none does: made once for all sums with the same masks."""
         s, masks = self.relative.statement, self.relative.masks
@@ -238,7 +245,7 @@ class _Sum:
         chosen = ex.Select(every, ex.Const(0.0, dtype), ex.identity("max", dtype))
         ours = Domain(tuple(r for r in s.domain.ranges if r.dim in looked | hidden), s.domain.guard)
         whole = replace(s, name=array.name, op="max", domain=ours, value=chosen)
-        return array, replace(self.tiles.cut(whole, self.dim), write=place(array))
+        return array, replace(_within(self.tiles.cut(whole, self.dim), there), write=place(array))
 
 
 def shadow(domain: Domain, dims: tuple[str, ...]) -> Condition | None:
