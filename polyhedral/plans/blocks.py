@@ -291,9 +291,7 @@ def _numbered(s: Statement) -> bool:
     return all(r.lo.is_const and r.hi.is_const and r.lo.const < r.hi.const for r in s.domain.ranges)
 
 
-def _in_step(
-    statements: Sequence[Statement], alike: Sequence[Mapping[str, str]], loops: Sequence[Shared]
-) -> bool:
+def _in_step(statements: Sequence[Statement], alike: Sequence[Mapping[str, str]], loops: Sequence[Shared]) -> bool:
     """Whether all statements have instances in every iteration of all dims in common, or in the same blocks of them:
     isl would move one that runs in fewer out of the iteration that has the memory.
     """

@@ -9,8 +9,8 @@
 A tile of S is made, reduced and forgotten; what is left of it is as large as its results.  The law, and what it is true
 of, stand in `polyhedral.rewrites.relative`.  What it gives where values are not finite:
 
-- M_from is M_tiles, but 0 where that is -inf: exp(S - M_from) is then exp(-inf) = 0, as exp(S - M) is beside a finite M,
-  so that T_tiles is a sum of 0 * g, NaN included, and its factor exp(-inf - M) = 0 changes nothing.
+- M_from is M_tiles, but 0 where that is -inf: exp(S - M_from) is then exp(-inf) = 0, as exp(S - M) is beside a finite
+  M, so that T_tiles is a sum of 0 * g, NaN included, and its factor exp(-inf - M) = 0 changes nothing.
 - A row of -inf alone has the factor exp(-inf + inf) = NaN, and had it in each term.
 - A row without any term has none either: the sum over tiles goes over those in which it has instances, found by
   eliminating the reduced dims from its guard (Fourier and Motzkin, exact as all their coefficients are 1 or -1).
@@ -18,8 +18,8 @@ of, stand in `polyhedral.rewrites.relative`.  What it gives where values are not
   taken as it is, without factor and divisors.
 - S = +inf gives inf - inf = NaN in its tile, NaN in S NaN in M and all its factors: NaN before and after.
 
-As with hoisted factors, infinite `g` or divisors may turn NaN into an infinity, never into a number; and sums of `g` near
-the largest number may overflow before they are scaled down.
+As with hoisted factors, infinite `g` or divisors may turn NaN into an infinity, never into a number; and sums of `g`
+near the largest number may overflow before they are scaled down.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def _made(f: Family, tiles: Tiles, cut: Statement, there: Condition, taken: set[
     rows = tuple(r for r in top.domain.ranges if r.dim in top.kept)
     space = (*((r.dim, r.hi) for r in rows), (tiles.name, aff.const(tiles.count)))
     each, start, factor = (
-        Array(fresh(f"{top.name}_{suffix}", taken), space, dtype, Role.TEMPORARY) for suffix in ("tiles", "from", "factor")
+        Array(fresh(f"{top.name}_{suffix}", taken), space, dtype, Role.TEMPORARY)
+        for suffix in ("tiles", "from", "factor")
     )
     domain = Domain((*rows, Range(tiles.name, aff.const(0), aff.const(tiles.count))), there)
     none, maximum = ex.identity(op, dtype), load(each)

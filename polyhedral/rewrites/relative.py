@@ -24,7 +24,8 @@ from itertools import permutations
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
-from polyhedral.ir.affine import Affine, Compare
+from polyhedral.ir.affine import Affine, Compare, Condition
+from polyhedral.ir.operands import box, interval
 from polyhedral.ir.program import Access, Domain, Program, Range, Role, Statement, names, reads
 from polyhedral.rewrites.algebra import circular, order_is_fixed
 
@@ -94,7 +95,7 @@ def _suitable(p: Program, s: Statement) -> bool:
 
 
 def _inlined(p: Program, top: str) -> Program:
-    """The program without temporaries that reduce nothing, read a maximum, and are read by what can name their cells."""
+    """The program without temporaries that reduce nothing, read a maximum, and are read by what names their cells."""
     while (found := next(_between(p, top), None)) is not None:
         s = found
         axes = {a: d for a, i in s.write.index if (d := i.as_var()) is not None}
@@ -167,7 +168,7 @@ def _aligned(p: Program, top: Statement, s: Statement) -> Iterator[Statement]:
     if len(top.reduced) > MOST or len(s.reduced) < len(top.reduced):
         return
     ranges = {r.dim: r for r in s.domain.ranges}
-    guard = set(aff.conjuncts(top.domain.guard))
+    guard = _conditions(top.domain)
     for chosen in permutations(s.reduced, len(top.reduced)):
         names_of = {own: d for d, own in at.items() if own is not None} | dict(zip(chosen, top.reduced, strict=True))
         if any(ranges[own].hi != r.hi for own, d in names_of.items() for r in top.domain.ranges if r.dim == d):
@@ -177,8 +178,18 @@ def _aligned(p: Program, top: Statement, s: Statement) -> Iterator[Statement]:
             if d not in names_of:
                 names_of[d] = _free(d, taken) if d in top.dims else d
         alike = _renamed(s, names_of)
-        if guard <= set(aff.conjuncts(alike.domain.guard)):
+        if guard <= _conditions(alike.domain):
             yield alike
+
+
+def _conditions(domain: Domain) -> set[Condition]:
+    """The conditions of a guard that the ranges do not imply."""
+    ranges = box(domain)
+    return {
+        c
+        for c in aff.conjuncts(domain.guard)
+        if not isinstance(c, Compare) or c.equal or interval(c.expr, ranges)[0] < 0
+    }
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -53,7 +53,9 @@ class Tiles:
         def one(i: Affine) -> Affine:
             return aff.substitute(i, {dim: whole})
 
-        def index(array: str, given: tuple[tuple[str, Affine | ex.Expr], ...]) -> tuple[tuple[str, Affine | ex.Expr], ...]:
+        def index(
+            array: str, given: tuple[tuple[str, Affine | ex.Expr], ...]
+        ) -> tuple[tuple[str, Affine | ex.Expr], ...]:
             found: list[tuple[str, Affine | ex.Expr]] = []
             for d, i in given:
                 own = self.arrays.get(array) == d

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Long rows in one pass over tiles, where they would leave the caches between their maximum and the sums relative to it.
+"""Long rows in one pass over tiles, where they would leave the caches between a maximum and the sums relative to it.
 
 A block of rows of scores that fits the second cache is best reduced whole: nothing is rescaled.  A few rows of 32 768
 scores do not fit; tiles of them do, for partial results that are stored and combined.  The law is left to
-`polyhedral.rewrites.relative`, the rewriting to `polyhedral.rewrites.online`, common loops to `polyhedral.plans.blocks`.
+`polyhedral.rewrites.relative`, the rewriting to `polyhedral.rewrites.online`, and common loops to
+`polyhedral.plans.blocks`.
 """
 
 from __future__ import annotations
