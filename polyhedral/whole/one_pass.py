@@ -58,9 +58,9 @@ def one_pass(p: Program, target: Target, worth: int = WORTH) -> tuple[Program, t
             remarks.append(Remark("not in one pass over tiles", found, s.name))
             continue
         p = found.program
-        sums = " and ".join(r.statement.name for r in f.sums)
         price = f"what moves takes {found.after:.3g} cycles, with whole rows {found.before:.3g}"
-        remarks.append(Remark(f"in one pass with {sums}, over tiles of {found.size} along {found.dim}", price, s.name))
+        about = " and ".join((s.name, *(r.statement.name for r in f.sums)))
+        remarks.append(Remark(f"in one pass over tiles of {found.size} along {found.dim}", price, about))
     return p, tuple(remarks)
 
 
