@@ -17,8 +17,9 @@ from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import TRUE, Affine
 from polyhedral.ir.counts import array_bytes
 from polyhedral.ir.expr import Load
+from polyhedral.ir.interpreter import cell_domain
 from polyhedral.ir.layout import Layout, row_major
-from polyhedral.ir.program import Array, Program, Role, Statement, reads, touched
+from polyhedral.ir.program import Array, Domain, Program, Role, Statement, reads, touched
 from polyhedral.machine.prices import rate
 from polyhedral.machine.target import Target
 from polyhedral.plans.register_plan import EVEN, balance
@@ -292,20 +293,21 @@ def _numbered(s: Statement) -> bool:
 
 
 def _in_step(statements: Sequence[Statement], alike: Sequence[Mapping[str, str]], loops: Sequence[Shared]) -> bool:
-    """Whether all statements have instances in every iteration of all dims in common, or in the same blocks of them:
-    isl would move one that runs in fewer out of the iteration that has the memory.
+    """Whether all statements have instances in every iteration of all dims in common, or all of them, and all cells of
+    their results, in the same blocks of these: isl would move one that runs in fewer out of the iteration that has the
+    memory.
     """
     if all(_everywhere(s, [dims[s.name] for dims in alike]) for s in statements):
         return True
-    first, *others = (_iterations(s, loops) for s in statements)
+    first, *others = (_iterations(s, d, loops) for s in statements for d in (s.domain, cell_domain(s)))
     return all((first - o).is_empty() and (o - first).is_empty() for o in others)
 
 
-def _iterations(s: Statement, loops: Sequence[Shared]) -> NamedSet:
-    """The blocks of common loops in which a statement has an instance, numbered along each."""
+def _iterations(s: Statement, domain: Domain, loops: Sequence[Shared]) -> NamedSet:
+    """The blocks of common loops in which a statement has a point of a domain, numbered along each."""
     own = {f"block {loop.name}": (dict(loop.dims)[s.name], loop.size) for loop in loops}
     inside = (aff.between(aff.var(b) * n, aff.var(d), (aff.var(b) + 1) * n) for b, (d, n) in own.items())
-    return named((*own, *s.dims), (), aff.both(s.domain.condition, *inside)).only(own)
+    return named((*own, *domain.dims), (), aff.both(domain.condition, *inside)).only(own)
 
 
 def _everywhere(s: Statement, dims: Sequence[str]) -> bool:

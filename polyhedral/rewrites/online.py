@@ -30,7 +30,7 @@ from itertools import product
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
-from polyhedral.ir.affine import Affine, Compare, Condition, Floor, Var
+from polyhedral.ir.affine import FALSE, Affine, Compare, Condition, Floor, Var
 from polyhedral.ir.operands import box, interval
 from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement, fresh, names
 from polyhedral.rewrites.relative import Family, Relative, masks_of
@@ -253,6 +253,8 @@ def shadow(domain: Domain, dims: tuple[str, ...]) -> Condition | None:
     """The condition under which a point of some dims has any point of a domain over it; None where coefficients other
     than 1 and -1 hide it.
     """
+    if domain.guard == FALSE:
+        return FALSE
     ranges = box(domain)
     parts: list[Affine] = []
     for c in aff.conjuncts(domain.guard):

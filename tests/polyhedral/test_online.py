@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Sums relative to a maximum in one pass over tiles: found by their algebra, the same values, NaN and infinities too."""
+"""Sums relative to a maximum in one pass over tiles: found by their algebra, the same values, infinities and all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -306,14 +305,13 @@ def test_long_rows_alone_are_cut():
 
 
 @pytest.fixture
-def small_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of 256 leave the second cache, and blocks pay however little they save."""
     monkeypatch.setattr("polyhedral.whole.one_pass.room", lambda _: 1 << 12)
     monkeypatch.setattr("polyhedral.whole.one_pass.GAIN", 1e9)
     monkeypatch.setattr("polyhedral.whole.one_pass.SHORTEST", 4)
     monkeypatch.setattr("polyhedral.plans.blocked._pays", lambda *_: True)
     monkeypatch.setattr("polyhedral.plans.blocks.LARGE", 0.0)
-    yield
 
 
 @pytest.mark.usefixtures("small_machine")
