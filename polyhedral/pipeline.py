@@ -111,8 +111,9 @@ def arrange(
     known: Chooser | None = None,
     segments: int = 0,
 ) -> Arranged:
-    """A checked program of known sizes, made ready for a machine: simplified, then what costs more to store than to
-    compute again is, then layouts are chosen for all that is left, and last the nests that want their operands in them.
+    """A checked program of known sizes, made ready for a machine: simplified, long rows in tiles, then what costs more to
+    store than to compute again is, then layouts are chosen for all that is left, and last the nests that want their
+    operands in them.
 
     `given` layouts stay; a program whose statements are `named` by hints keeps them all.  What is kept `apart` is worth
     its memory only where it lies in that of a core; what turned out `never` to do so is computed at each use.

@@ -17,7 +17,6 @@ from frontend.recorded import Gradient
 from polyhedral.checks.check import check
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import Affine
-from polyhedral.ir.dtypes import f64
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Array, Domain, Program, Range, Role
 from polyhedral.machine.target import Target
@@ -245,6 +244,15 @@ def test_other_coefficients_hide_it():
 # --- derivatives -----------------------------------------------------------------------------------------------------
 
 
+def with_gradient(p: Program, wrt: tuple[str, ...], held: frozenset[str] = frozenset()) -> Program:
+    """The program with the derivatives of its result, weighted by c, those by what is `held` left out."""
+    out = p.array("out")
+    c = Array("c", out.dims, out.dtype, Role.INPUT)
+    made = tuple(Array(f"d{n}", p.array(n).dims, out.dtype, Role.OUTPUT) for n in wrt)
+    promise = Gradient((("out", "c"),), wrt, tuple(a.name for a in made))
+    return resolve(Program(p.name, (), (*p.arrays, c, *made), p.statements), [promise], held).program
+
+
 @pytest.mark.parametrize("text", [ATTENTION, CAUSAL, MASKED])
 def test_derivatives_of_what_is_rewritten(text: str):
     """By finite differences, and those of the program as it was."""
@@ -254,10 +262,7 @@ def test_derivatives_of_what_is_rewritten(text: str):
     weight = np.random.default_rng(8).standard_normal((7, 4))
 
     def derived(q: Program) -> dict[str, np.ndarray]:
-        c = Array("c", q.array("out").dims, f64, Role.INPUT)
-        made = tuple(Array(f"d{n}", q.array(n).dims, f64, Role.OUTPUT) for n in wrt)
-        promise = Gradient((("out", "c"),), wrt, tuple(a.name for a in made))
-        r = resolve(Program(q.name, (), (*q.arrays, c, *made), q.statements), [promise]).program
+        r = with_gradient(q, wrt)
         check(r)
         return run(r, {**inputs, "c": weight})
 
@@ -327,3 +332,14 @@ def test_compiled_in_tiles(guard: str):
     assert any("in one pass over tiles" in r.what for r in low.remarks)
     own = {str(a) for r in low.remarks for key, a in r.data if key == "own"}
     assert "S" in own
+
+
+@pytest.mark.usefixtures("small_machine")
+@pytest.mark.parametrize("guard", ["", " if t <= s"])
+def test_compiled_gradients(guard: str):
+    """With the program that they are of: its scores are read again, and stored."""
+    p = with_gradient(parse(LONG.format(rows=256, keys=256, guard=guard)), ("Q", "K", "V"), frozenset({"m"}))
+    inputs = inputs_for(p, {}, 11, "real")
+    got, want = run_c(p, inputs, {}, Options(threads=2, plan_above=1)), run(p, inputs)
+    for name in ("out", "dQ", "dK", "dV"):
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-4, atol=1e-4)
