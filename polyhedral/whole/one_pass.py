@@ -42,11 +42,24 @@ class _Tiling:
     size: int
     before: float
     after: float
+    near: frozenset[str]
 
 
-def one_pass(p: Program, target: Target, worth: int = WORTH) -> tuple[Program, tuple[Remark, ...]]:
-    """The program with every family of sums relative to a maximum in tiles, where that moves less."""
+@dataclass(frozen=True)
+class OnePass:
+    """A program, why, and its temporaries in tiles, which pay only where they lie in memory of a core."""
+
+    program: Program
+    remarks: tuple[Remark, ...] = ()
+    near: frozenset[str] = frozenset()
+
+
+def one_pass(p: Program, target: Target, worth: int = WORTH, *, whole: bool = False) -> OnePass:
+    """The program with every family of sums relative to a maximum in tiles, where that moves less; none where rows are
+    to stay `whole` after all.
+    """
     remarks: list[Remark] = []
+    near: set[str] = set()
     for s in p.statements:
         if s.op not in ("max", "min") or instances(s) < worth or p.sizes:
             continue
@@ -57,11 +70,16 @@ def one_pass(p: Program, target: Target, worth: int = WORTH) -> tuple[Program, t
         if isinstance(found, str):
             remarks.append(Remark("not in one pass over tiles", found, s.name))
             continue
+        if whole:
+            because = "its tiles would not run in common blocks"
+            remarks.append(Remark("not in one pass over tiles", because, s.name))
+            continue
         p = found.program
+        near |= found.near
         price = f"what moves takes {found.after:.3g} cycles, with whole rows {found.before:.3g}"
         about = " and ".join((s.name, *(r.statement.name for r in f.sums)))
         remarks.append(Remark(f"in one pass over tiles of {found.size} along {found.dim}", price, about))
-    return p, tuple(remarks)
+    return OnePass(p, tuple(remarks), frozenset(near))
 
 
 def _tiled(p: Program, f: Family, target: Target) -> _Tiling | str:
@@ -92,7 +110,9 @@ def _tiled(p: Program, f: Family, target: Target) -> _Tiling | str:
     before = sum(_moved(p, a, target) for a in between)
     after = _left(made, target) + sum(_moved(p, a, target, near=True) for a in values)
     after += 3 * exponentials / target.near[1]
-    return _Tiling(made.program, dim, size, before, after) if after < GAIN * before else "that moves no less"
+    if after >= GAIN * before:
+        return "that moves no less"
+    return _Tiling(made.program, dim, size, before, after, frozenset(own))
 
 
 def _with(p: Program, statements: dict[str, Statement]) -> Program:

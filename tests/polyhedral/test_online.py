@@ -296,17 +296,20 @@ MACHINE = Target("small", cores=2, l1=1 << 12, l2=1 << 15, l3=1 << 17, bytes_per
 
 
 def test_long_rows_alone_are_cut():
-    long, (said,) = one_pass(parse(LONG.format(rows=64, keys=2048, guard="")), MACHINE, 1)
+    found = one_pass(parse(LONG.format(rows=64, keys=2048, guard="")), MACHINE, 1)
+    long, (said,) = found.program, found.remarks
+    assert found.near == {"S"}
     assert said.what.startswith("in one pass over tiles of")
     assert said.statement == "m and z and out"
     tile = dict(long.array("S").dims)["t"].const
     assert choice.ROWS * tile * 8 <= room(MACHINE)
     short = parse(LONG.format(rows=64, keys=128, guard=""))
-    same_program, (why,) = one_pass(short, MACHINE, 1)
-    assert same_program is short
+    same_program = one_pass(short, MACHINE, 1)
+    (why,) = same_program.remarks
+    assert same_program.program is short
     assert "second cache" in why.because
     prime = parse(LONG.format(rows=64, keys=2053, guard=""))
-    assert "no divisor" in one_pass(prime, MACHINE, 1)[1][0].because
+    assert "no divisor" in one_pass(prime, MACHINE, 1).remarks[0].because
 
 
 @pytest.fixture
@@ -332,6 +335,15 @@ def test_compiled_in_tiles(guard: str):
     assert any("in one pass over tiles" in r.what for r in low.remarks)
     own = {str(a) for r in low.remarks for key, a in r.data if key == "own"}
     assert "S" in own
+
+
+@pytest.mark.usefixtures("small_machine")
+def test_rows_whose_tiles_share_no_loops_stay_whole(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("polyhedral.plans.blocked._pays", lambda *_: False)
+    p = parse(LONG.format(rows=256, keys=256, guard=""))
+    low = ph.lower(p, options=Options(plan_above=1))
+    assert len(low.program.array("S").dims) == 2
+    assert any("its tiles would not run in common blocks" in r.because for r in low.remarks)
 
 
 @pytest.mark.usefixtures("small_machine")
