@@ -116,6 +116,8 @@ def why(
     s: Statement, built: Planned, target: Target, remarks: Sequence[Remark], once: frozenset[str] = frozenset()
 ) -> Why:
     """What bounds a statement of the program as it was before plans; `once` are arrays that are re-laid only once."""
+    if all(a.name != s.write.array for a in built.program.arrays):
+        return Why(s.name, "what reads it, which computes it there: it is not stored", None)
     choice = built.choices.get(s.name)
     refused = [r for r in remarks if r.statement == s.name and "register tile" in r.what]
     if choice is None or refused:
@@ -257,8 +259,8 @@ def _unplanned(
 def _bytes(s: Statement, p: Program, at_hand: Set[str]) -> int | None:
     """Every array that the statement touches, once, but for those at hand; None where sizes are symbolic."""
     total = 0
-    for name in {s.write.array, *(r.array for r in reads(s))} - at_hand:
-        a = p.array(name)
+    touched = {s.write.array, *(r.array for r in reads(s))} - at_hand
+    for a in (a for a in p.arrays if a.name in touched):  # others are computed where they are read
         if not all(e.is_const for _, e in a.dims):
             return None
         total += prod(max(e.const, 0) for _, e in a.dims) * a.dtype.numpy.itemsize

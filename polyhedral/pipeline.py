@@ -40,6 +40,7 @@ from polyhedral.sets.isl_schedule import Frame, frame
 from polyhedral.transforms.share import Nest
 from polyhedral.whole.assignment import Assignment, assign
 from polyhedral.whole.once import Once, lost, made_once
+from polyhedral.whole.one_pass import one_pass
 from polyhedral.whole.recompute import recompute
 from polyhedral.whole.simplify import simplify
 
@@ -109,18 +110,21 @@ def arrange(
     never: frozenset[str] = frozenset(),
     known: Chooser | None = None,
     segments: int = 0,
+    whole_rows: bool = False,
 ) -> Arranged:
-    """A checked program of known sizes, made ready for a machine: simplified, then what costs more to store than to
-    compute again is, then layouts are chosen for all that is left, and last the nests that want their operands in them.
+    """A checked program of known sizes, made ready for a machine: simplified, long rows in tiles, then what costs more
+    to store than to compute again is, then layouts are chosen for all that is left, and last the nests that want their
+    operands in them.
 
     `given` layouts stay; a program whose statements are `named` by hints keeps them all.  What is kept `apart` is worth
-    its memory only where it lies in that of a core; what turned out `never` to do so is computed at each use.
-    Plans that are `known` are not looked for again.  Where `segments` are asked for, a recurrence that is read again
-    later is cut into as many, and computed again in each.
+    its memory only where it lies in that of a core; what turned out `never` to do so is computed at each use, or stored
+    where that is cheaper; `whole_rows` are not cut, as their tiles turned out not to.  Plans that are `known` are not
+    looked for again.  Where `segments` are asked for, a recurrence that is read again later is cut into as many, and
+    computed again in each.
     """
     given_program = p
     said: tuple[Remark, ...] = ()
-    apart = frozenset[str]()
+    apart, tiled = frozenset[str](), frozenset[str]()
     p = simplify_tests(p)
     if not named:
         p, placed = places(p)
@@ -129,8 +133,10 @@ def arrange(
         if segments:  # after simplifying, which would find that a segment is computed twice
             p, apart_in_time = in_segments(p, segments)
             p, simpler = simplify_tests(p), (*simpler, *apart_in_time)
+        passes = one_pass(p, target, small, whole=whole_rows)
+        p, tiled = passes.program, passes.near
         found = recompute(p, target, small, never=never)
-        p, apart, said = found.program, found.apart, (*placed, *cut, *simpler, *found.remarks)
+        p, apart, said = found.program, found.apart, (*placed, *cut, *simpler, *passes.remarks, *found.remarks)
     p = _stored(p)
     if not named:
         p, copies = freed(p, given, small)
@@ -147,8 +153,9 @@ def arrange(
         if not wrong:
             break
         refused |= wrong
-    gone = apart - {array for nest in planned.nests for array, _ in nest.local}
-    if gone:
+    own = {array for nest in planned.nests for array, _ in nest.local}
+    gone, loose = apart - own, not tiled <= own
+    if gone or loose:
         return arrange(
             given_program,
             given,
@@ -156,9 +163,10 @@ def arrange(
             constants,
             small=small,
             how=how,
-            never=never | gone,
+            never=never if loose else never | gone,
             known=chooser,
             segments=segments,
+            whole_rows=whole_rows or loose,
         )
     return Arranged(replace(planned, remarks=(*said, *once.remarks, *laid.remarks, *planned.remarks)), laid, apart)
 

@@ -9,7 +9,7 @@ Decided before any of them is planned, because their tiles must divide the block
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 
@@ -17,12 +17,14 @@ from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import TRUE, Affine
 from polyhedral.ir.counts import array_bytes
 from polyhedral.ir.expr import Load
+from polyhedral.ir.interpreter import cell_domain
 from polyhedral.ir.layout import Layout, row_major
-from polyhedral.ir.program import Array, Program, Role, Statement, reads, touched
+from polyhedral.ir.program import Array, Domain, Program, Role, Statement, reads, touched
+from polyhedral.machine.prices import rate
 from polyhedral.machine.target import Target
 from polyhedral.plans.register_plan import EVEN, balance
 from polyhedral.rewrites.clone import clone
-from polyhedral.sets.isl import named
+from polyhedral.sets.isl import NamedSet, named
 from polyhedral.transforms.share import Shared, own_bytes
 
 LARGE = 1.0
@@ -70,10 +72,31 @@ def blocks(
         touching = [g for g in groups if g & users]
         group = _between(p, order, users.union(*touching))
         made = None if len(group) > MOST else _common(p, sorted(group, key=lambda n: order[n]), layouts, target)
-        if made is not None and a.name in made.local:
+        if made is not None and a.name in made.local and _worth_joining(p, made, [found[g] for g in touching], target):
             groups = [*(g for g in groups if not g & group), group]
             found[group] = made
     return tuple(found[g] for g in groups)
+
+
+def _worth_joining(p: Program, made: Blocks, apart: Sequence[Blocks], target: Target) -> bool:
+    """Whether blocks of more statements take no longer to bring what they read than those that they would replace, with
+    what these store for each other or for others among them, and what these others read.
+    """
+    if not apart:
+        return True
+    inside = {n for b in apart for n in b.members}
+    private = {n for b in apart for n in b.local}
+    sizes = [2 * array_bytes(p.array(n)) for n in made.local if n not in private]
+    new = {load.array for n in made.members if n not in inside for load in reads(p.statement(n))} - {*made.local}
+    sizes += [array_bytes(p.array(n)) for n in new]
+    return _bringing(p, made, target) <= sum(_bringing(p, b, target) for b in apart) + sum(
+        n / rate(n, target) for n in sizes
+    )
+
+
+def _bringing(p: Program, b: Blocks, target: Target) -> float:
+    """Cycles to bring what all blocks read from where each array is kept."""
+    return sum(size * times / rate(size, target) for size, times in _brought(p, b))
 
 
 def companies(p: Program, name: str, target: Target) -> tuple[frozenset[str], ...]:
@@ -117,12 +140,18 @@ def company(p: Program, name: str, group: frozenset[str], target: Target) -> Blo
 
 
 def brought(p: Program, b: Blocks) -> float:
-    """Bytes that all blocks bring: what does not move with a loop, again at each step of it."""
+    """Bytes that all blocks bring."""
+    return sum(size * times for size, times in _brought(p, b))
+
+
+def _brought(p: Program, b: Blocks) -> Iterator[tuple[float, int]]:
+    """The bytes of what each statement reads, and how often all blocks bring them: what does not move with a loop,
+    again at each step of it.
+    """
     trips = {
         loop: -(-(_extent([p.statement(n) for n, _ in loop.dims], dict(loop.dims)) or 1) // loop.size)
         for loop in b.loops
     }
-    total = 0.0
     for name in b.members:
         moving: dict[str, frozenset[str]] = {}
         for load in reads(p.statement(name)):
@@ -131,8 +160,7 @@ def brought(p: Program, b: Blocks) -> float:
         for array, dims in moving.items():
             if array not in b.local:
                 still = (n for loop, n in trips.items() if dict(loop.dims)[name] not in dims)
-                total += array_bytes(p.array(array)) * prod(still)
-    return total
+                yield array_bytes(p.array(array)), prod(still)
 
 
 def _as_large(p: Program, name: str, group: Iterable[str]) -> set[str]:
@@ -199,13 +227,15 @@ def _common(p: Program, members: Sequence[str], layouts: Mapping[str, Layout], t
     if not all(_suitable(p, s) for s in statements):
         return None
     alike = [dims for dims in _alike(statements) if _extent(statements, dims) is not None]
-    if not alike or not all(_everywhere(s, [dims[s.name] for dims in alike]) for s in statements):
+    if not alike or not all(_numbered(s) for s in statements):
         return None
     inside = set(members)
     made = dict.fromkeys(s.write.array for s in statements)
     local = [p.array(n) for n in made if _private(p, p.array(n)) and {s.name for s in p.users[n]} <= inside]
     loops = _loops(p, statements, alike, local, layouts, target)
-    return None if loops is None else Blocks(tuple(members), loops, tuple(a.name for a in local))
+    if loops is None or not _in_step(statements, alike, loops):
+        return None
+    return Blocks(tuple(members), loops, tuple(a.name for a in local))
 
 
 def _suitable(p: Program, s: Statement) -> bool:
@@ -257,10 +287,31 @@ def _extent(statements: Sequence[Statement], dims: Mapping[str, str]) -> int | N
     return hi.const if len(ranges) == 1 and lo == aff.const(0) and hi.is_const and hi.const > 0 else None
 
 
+def _numbered(s: Statement) -> bool:
+    """Whether the ranges of a statement are numbers, and none is empty."""
+    return all(r.lo.is_const and r.hi.is_const and r.lo.const < r.hi.const for r in s.domain.ranges)
+
+
+def _in_step(statements: Sequence[Statement], alike: Sequence[Mapping[str, str]], loops: Sequence[Shared]) -> bool:
+    """Whether all statements have instances in every iteration of all dims in common, or all of them, and all cells of
+    their results, in the same blocks of these: isl would move one that runs in fewer out of the iteration that has the
+    memory.
+    """
+    if all(_everywhere(s, [dims[s.name] for dims in alike]) for s in statements):
+        return True
+    first, *others = (_iterations(s, d, loops) for s in statements for d in (s.domain, cell_domain(s)))
+    return all((first - o).is_empty() and (o - first).is_empty() for o in others)
+
+
+def _iterations(s: Statement, domain: Domain, loops: Sequence[Shared]) -> NamedSet:
+    """The blocks of common loops in which a statement has a point of a domain, numbered along each."""
+    own = {f"block {loop.name}": (dict(loop.dims)[s.name], loop.size) for loop in loops}
+    inside = (aff.between(aff.var(b) * n, aff.var(d), (aff.var(b) + 1) * n) for b, (d, n) in own.items())
+    return named((*own, *domain.dims), (), aff.both(domain.condition, *inside)).only(own)
+
+
 def _everywhere(s: Statement, dims: Sequence[str]) -> bool:
     """Whether a statement has instances in every iteration of some loops."""
-    if any(not r.lo.is_const or not r.hi.is_const or r.lo.const >= r.hi.const for r in s.domain.ranges):
-        return False
     if s.domain.guard == TRUE:
         return True
     own = aff.both(*(aff.between(r.lo, aff.var(r.dim), r.hi) for r in s.domain.ranges if r.dim in dims))
@@ -310,7 +361,7 @@ def _loops(
     least_brought, sizes = min(found, key=lambda x: x[0])
     while True:
         wider = [[*sizes[:k], extents[k], *sizes[k + 1 :]] for k in range(len(ranked)) if sizes[k] < extents[k]]
-        wider = [w for w in wider if _filled(statements, ranked, w, local) <= _room(target)]
+        wider = [w for w in wider if _filled(statements, ranked, w, local) <= room(target)]
         better = [(brought(p, b), w) for w in wider if (b := made(w)) is not None]
         if not better or min(better)[0] >= least_brought:
             b = made(sizes)
@@ -344,17 +395,18 @@ def _sized(
     """One element of every dim but one, and of this the longest block whose values fit the second cache: a divisor of
     at least so many, or one that fills a part of the cache.
     """
-    room = _room(target)
+    most = room(target)
     for size in range(min(extents[k], LARGEST), 0, -1):
         sizes = [size if n == k else 1 for n in range(len(ranked))]
         if extents[k] % size == 0:
             filled = _filled(statements, ranked, sizes, local)
-            if filled <= room and (size >= least or filled >= FULL * room):
+            if filled <= most and (size >= least or filled >= FULL * most):
                 return sizes
     return None
 
 
-def _room(target: Target) -> float:
+def room(target: Target) -> float:
+    """Bytes that the values of a block may take."""
     return min(HELD * target.l2, STACK)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from polyhedral.errors import Remark
+from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import TRUE
 from polyhedral.ir.layout import Layout, row_major
@@ -132,7 +133,8 @@ def plan_program(
                 plans |= {part.name: plan} if plan else {}
         for part, own in pieces:
             tile = block.tile(s, own.tile) if block else own.tile
-            statements.append(hull(part, within, tile) if within else part)
+            loops = tuple(e for e in within if not aff.dims_of(e) & {*own.written})  # what is written out has no ends
+            statements.append(hull(part, loops, tile) if within else part)
             mine = [_over(part, e, taken) for e in tail]
             statements += mine
             settled = replace(choice, statement=part, plan=own)

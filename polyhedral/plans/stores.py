@@ -13,6 +13,7 @@ from math import log2, prod
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import Affine
+from polyhedral.ir.counts import instances
 from polyhedral.ir.layout import Layout
 from polyhedral.ir.operands import Operand, along, extents_of, offset, steps_along
 from polyhedral.ir.program import Program, Role, Statement
@@ -115,11 +116,14 @@ def storing(p: Program, s: Statement, plan: RegisterPlan, layout: Layout, target
 
 
 def past_cache(p: Program, s: Statement, target: Target) -> float:
-    """Cycles that memory takes to write a statement's results: 0 where the last cache keeps them."""
+    """Cycles that memory takes to write a statement's results, which may be a block of all of them: 0 where the last
+    cache keeps these.
+    """
     a = p.array(s.write.array)
     size = prod(e.const for _, e in a.dims) * a.dtype.numpy.itemsize
+    own = min(float(size), instances(s, s.kept) * a.dtype.numpy.itemsize)
     again = a.role is Role.TEMPORARY or a.name in p.read
-    return size / target.bytes_per_cycle if size >= (target.l3 if again else target.l3 // 2) else 0.0
+    return own / target.bytes_per_cycle if size >= (target.l3 if again else target.l3 // 2) else 0.0
 
 
 def streamed(

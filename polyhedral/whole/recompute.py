@@ -67,7 +67,10 @@ def recompute(p: Program, target: Target, worth: int = WORTH, *, never: frozense
         cost = price(p, name, target, [len(g & near) for g in groups])
         either = f"storing {name} takes {cost.stored:.3g} cycles, recomputing it {cost.recomputed:.3g}"
         if cost.apart < GAIN * min(cost.recomputed, cost.stored):
-            p, names = clone(p, name, groups)
+            other, names = clone(p, name, groups)
+            if cost.stored <= cost.recomputed and not never.isdisjoint(names):
+                continue  # neither in blocks nor at each use
+            p = other
             own |= {*names} - never
             why = f"{either}, making it block by block {cost.apart:.3g}"
             remarks.append(Remark(f"made {len(groups)} times, in blocks", why, s.name))

@@ -199,6 +199,23 @@ def test_why_of_what_reduces_nothing():
     assert found["bound"] == "bandwidth of memory"
 
 
+def test_why_of_what_is_not_stored():
+    p = ph.parse("""
+    program pairs
+      input X: f32[i: 4096]
+      input Y: f32[j: 256]
+      output A: f32[i: 4096]
+      output B: f32[i: 4096]
+      temporary V: f32[i: 4096, j: 256]
+      V: for i < 4096, j < 256: V = X + Y
+      A: for i < 4096: A = sum[j < 256] V * V
+      B: for i < 4096: B = sum[j < 256] V
+    """)
+    answer = ph.lower(p).explain.why()
+    assert [w["statement"] for w in answer.predicted] == ["V", "A", "B"]
+    assert "not stored" in str(answer.predicted[0]["bound"])
+
+
 def test_every_cause_has_words_and_a_remedy():
     assert {f.name for f in fields(Prediction)} - {"imbalance"} <= set(CAUSES)
 

@@ -20,11 +20,14 @@ from frontend.options import Options
 from polyhedral.errors import InternalError
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import choose
-from polyhedral.ir.program import Program, Role
+from polyhedral.ir.program import Domain, Program, Role
 from polyhedral.machine.target import Target
 from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze
 from polyhedral.plans.blocks import Blocks, blocks
+from polyhedral.plans.stores import past_cache
+from polyhedral.rewrites.online import online
+from polyhedral.rewrites.relative import family
 from polyhedral.scheduling.schedule import schedule
 from polyhedral.text.reader import parse
 from polyhedral.transforms.share import Nest, Shared
@@ -88,6 +91,30 @@ def test_a_result_that_others_see_is_stored():
 def test_rows_without_an_instance_keep_their_own_nests():
     """A block in which a statement has nothing to do is no block of all."""
     assert found(attention("t + 40 <= s")) == ()
+
+
+@pytest.mark.parametrize("guard", ["", CAUSAL, BAND])
+def test_tiles_of_rows_run_in_blocks_of_their_own(guard: str):
+    """Tiles outside a triangle are no iterations of any statement.  What combines partial results, which no cache holds
+    either, would take the tiles out of the common loops, and bring K and V again for every few rows.
+    """
+    f = family(attention(guard, n=512), "m")
+    made = online(f, "t", 32) if f else None
+    assert made is not None
+    p = made.program
+    (b,) = (b for b in found(p) if "S" in b.members)
+    assert {"S", "m_exp"} <= set(b.local)
+    assert {"m", "z", "out"}.isdisjoint(b.members)
+    loops = {loop.name: loop.size for loop in b.loops}
+    assert loops["t_tile"] == 1
+    assert 512 % loops["s"] == 0
+
+
+def test_a_block_of_results_is_all_that_it_stores():
+    p = attention("", n=512)
+    s = p.statement("S")
+    half = replace(s, domain=Domain(tuple(replace(r, hi=r.hi - 256) if r.dim == "s" else r for r in s.domain.ranges)))
+    assert 2 * past_cache(p, half, SMALL) == past_cache(p, s, SMALL) > 0
 
 
 def test_a_length_without_divisors_keeps_its_own_nests():

@@ -168,6 +168,26 @@ def test_made_block_by_block():
     assert temporaries(lost.program) == {"M"}
 
 
+def test_what_lies_in_no_cache_after_all_is_stored_where_that_is_cheaper():
+    """Exponentials of which each is wanted 64 times are not computed again at each use."""
+    p = parse("""
+    program weights
+      input S: f32[n: 600, k: 4096]
+      input V: f32[k: 4096, e: 64]
+      output z: f32[n: 600]
+      output out: f32[n: 600, e: 64]
+      temporary E: f32[n: 600, k: 4096]
+      E: for n < 600, k < 4096: E = exp(S)
+      z: for n < 600: z = sum[k < 4096] E
+      out: for n < 600, e < 64: out = sum[k < 4096] E * V
+    """)
+    target = replace(Target(cores=2), l3=1 << 22)
+    assert recompute(p, target).apart == {"E"}
+    lost = recompute(p, target, never=frozenset({"E"}))
+    assert not lost.apart
+    assert temporaries(lost.program) == {"E"}
+
+
 def test_clones_mean_the_same():
     p = parse(ROUTED.replace("600", "3").replace("96", "5").replace(" 32", " 4"))
     made, names = clone(p, "V", (frozenset({"M"}), frozenset({"Z"})))
