@@ -20,6 +20,7 @@ from frontend.staged import Lowered
 from frontend.targets import Sizes, Target, dense_specs, example_sizes, load, lowered
 from frontend.usage import UsageError
 from polyhedral.ir import interpreter
+from polyhedral.ir.dtypes import BY_NAME
 from polyhedral.ir.program import Array as IRArray
 from polyhedral.ir.program import Program, Role, specialise
 
@@ -98,17 +99,26 @@ def run(text: str, caller: Caller, npz: Path | None, output: Path | None, check:
 def sized(target: Target, caller: Caller, stored: Data | None) -> tuple[Lowered, dict[str, int]]:
     """The program for sizes that are all numbers."""
     given: Sizes = {n: v for n, v in caller.sizes.items() if v is not None}
-    low = lowered(target, given, caller.dtype)
+    types = {n: _element(n, v) for n, v in (stored or {}).items()}
+    low = lowered(target, given, caller.dtype, types=types)
     fixed: dict[str, int] = {}
     for n, v in (stored or {}).items():
         if n in low.specs and v.ndim == len(low.specs[n].axes):
             fixed |= {f"{n}.{d}": int(e) for d, e in zip(low.specs[n].axes, v.shape, strict=True)}
     if fixed:
-        low = lowered(target, given, caller.dtype, fixed)
+        low = lowered(target, given, caller.dtype, fixed, types)
     if any(n not in low.sizes for n in low.module.program.sizes):
         fixed |= example_sizes(low)
-        low = lowered(target, given, caller.dtype, fixed)
+        low = lowered(target, given, caller.dtype, fixed, types)
     return low, {n: low.sizes[n] for n in low.module.program.sizes}
+
+
+def _element(name: str, array: np.ndarray[Any, Any]) -> str:
+    """What the elements of a stored array are called."""
+    found = next((n for n, t in BY_NAME.items() if t.numpy == array.dtype), None)
+    if found is None:
+        raise UsageError(f"{name} holds {array.dtype} in the .npz file; element types are {', '.join(BY_NAME)}")
+    return found
 
 
 # --- inputs and results ----------------------------------------------------------------------------------------------
@@ -139,6 +149,11 @@ def generated(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed:
             made[n] = _random(rng, low.module.program.array(n), shape)
         elif n not in stored:
             raise UsageError(f"the .npz file has no array {n!r}; it has {', '.join(stored)}")
+        elif stored[n].dtype != spec.dtype.numpy:
+            raise UsageError(
+                f"{n} holds {_element(n, stored[n])} in the .npz file and {spec.dtype} in the program: "
+                "leave out --dtype, or convert the array"
+            )
         else:
             made[n] = stored[n]
     return made

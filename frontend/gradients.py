@@ -85,8 +85,12 @@ def _function(f: Function, wrt: Any, what: str, result: Callable[[Any, Any], Any
 
 def _names(f: Function, wrt: Any) -> tuple[str, ...]:
     """The arguments to differentiate by, known and each once."""
-    names: Sequence[str] = names_of(wrt) if isinstance(wrt, str) else tuple(wrt)
     known = [p.name for p in f.parameters if not p.size]
+    if not isinstance(wrt, (str, tuple, list)):
+        raise ArgumentError(
+            "PH052", f"wrt={wrt!r} names no argument of {f.name}", hints=(f"their names: wrt='{' '.join(known)}'",)
+        )
+    names: Sequence[str] = names_of(wrt) if isinstance(wrt, str) else tuple(cast("Sequence[str]", wrt))
     for n in names:
         if n not in known:
             raise ArgumentError(

@@ -120,23 +120,30 @@ def resolved(names: Iterable[str], given: Sizes) -> dict[str, int]:
     return {n: v for n, v in chosen.items() if v is not None}
 
 
-def lowered(target: Target, sizes: Sizes, dtype: str | None = None, fixed: Mapping[str, int] | None = None) -> Lowered:
-    """The target scheduled for these sizes; `fixed` are further sizes by full name."""
+def lowered(
+    target: Target,
+    sizes: Sizes,
+    dtype: str | None = None,
+    fixed: Mapping[str, int] | None = None,
+    types: Mapping[str, str] | None = None,
+) -> Lowered:
+    """The target scheduled for these sizes; `fixed` are further sizes by full name, `types` are by argument."""
     if dtype is not None and dtype not in BY_NAME:
         raise UsageError(f"--dtype {dtype}: element types are {', '.join(BY_NAME)}")
     if isinstance(target, Program):
         if dtype is not None:
             raise UsageError("--dtype: a .poly program states its element types itself")
         return lower_program(target, resolved(target.sizes, sizes) | dict(fixed or {}), driver.session().options())
-    return _lowered(target, {**sizes, **(fixed or {})}, sizes, dtype)
+    return _lowered(target, {**sizes, **(fixed or {})}, sizes, dtype, types or {})
 
 
-def _lowered(f: Function, sizes: Sizes, given: Sizes, dtype: str | None) -> Lowered:
+def _lowered(f: Function, sizes: Sizes, given: Sizes, dtype: str | None, types: Mapping[str, str]) -> Lowered:
     bound = f.arguments.bound
     arrays = {p.name: p.axes for p in f.parameters if p.axes is not None and p.name not in bound}
     plain = [p.name for p in f.parameters if p.size]
     resolved([*plain, *(f"{n}.{d}" for n, axes in arrays.items() for d in axes)], given)
-    specs: dict[str, Any] = {} if dtype is None else {n: f"{dtype}[{', '.join(axes)}]" for n, axes in arrays.items()}
+    known = {n: dtype or types.get(n) for n in arrays}
+    specs: dict[str, Any] = {n: f"{known[n]}[{', '.join(axes)}]" for n, axes in arrays.items() if known[n] is not None}
     return f.lower(sizes={n: symbolic if v is None else v for n, v in sizes.items()}, **specs)
 
 

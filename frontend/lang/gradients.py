@@ -211,7 +211,15 @@ def _array(recorder: Recorder, value: Value) -> Array | None:
 def _listed(wrt: Expr | Several) -> tuple[Tensor, ...]:
     recorder = current("ph.grad")
     found: list[Tensor] = []
-    for w in (wrt,) if isinstance(cast("object", wrt), Expr) else tuple(cast("Several", wrt)):
+    several = cast("object", wrt)
+    if not isinstance(several, (Expr, tuple, list)):
+        raise ArgumentError(
+            "PH052",
+            f"wrt={wrt!r} is no tensor of this program to differentiate by",
+            hints=("ph.grad(loss, W), or of several: ph.grad(loss, (W, b))",),
+            location=here(),
+        )
+    for w in (several,) if isinstance(several, Expr) else tuple(cast("Several", several)):
         value = must_lift(w, "what ph.grad differentiates by")
         array = _array(recorder, value)
         if array is None:

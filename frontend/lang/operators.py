@@ -12,8 +12,9 @@ from typing import Any, cast
 import numpy as np
 
 from frontend.lang.access import braces
-from frontend.lang.arithmetic import binary, invert, negative, rounded
+from frontend.lang.arithmetic import binary, call, invert, negative, rounded
 from frontend.lang.location import here
+from frontend.lang.ufuncs import CALLS, OPERATORS, ROUNDINGS
 from frontend.lang.value import Handle, Value, derive, lift
 from polyhedral.errors import DtypeError, OrderError
 from polyhedral.ir import expr as ex
@@ -23,7 +24,32 @@ class Operators(Handle):
     """Python's operators on everything that has a value."""
 
     __slots__ = ("__weakref__",)
-    __array_ufunc__ = None  # NumPy scalars and arrays on the left hand over to us
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **options: object) -> Any:
+        """NumPy's functions of single elements, and NumPy's scalars and arrays on the left of an operator."""
+        name, plain = ufunc.__name__, method == "__call__" and not options
+        if plain and name in OPERATORS:
+            mirrored = not isinstance(inputs[0], Operators)
+            made = self._binary(OPERATORS[name], inputs[not mirrored], mirrored) if inputs[mirrored] is self else None
+            if made is not None and made is not NotImplemented:
+                return made
+        values = [lift(x) for x in inputs]
+        known = [v for v in values if v is not None]
+        if plain and len(known) == len(values) and name in CALLS:
+            return self._wrap(call(CALLS[name], *known))
+        if plain and name in ROUNDINGS:
+            return self._wrap(rounded(ROUNDINGS[name], self.value))
+        if plain and name in ("negative", "absolute", "positive", "invert"):
+            return {"negative": self.__neg__, "absolute": self.__abs__, "invert": self.__invert__}.get(
+                name, self.__pos__
+            )()
+        called = name if method == "__call__" else f"{name}.{method}"
+        raise DtypeError(
+            "PH020",
+            f"np.{called} cannot compute with {self}, which is not known while the program is being built",
+            hints=("functions of data are ph.exp, ph.sqrt, ph.maximum, ... at each point", "reductions are X.sum(k)"),
+            location=here(),
+        )
 
     def _unknown(self, *_: object) -> Any:
         raise DtypeError(

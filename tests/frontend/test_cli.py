@@ -244,6 +244,22 @@ def test_run_stores_and_loads(here: Path, capsys: pytest.CaptureFixture[str]):
     assert Said(capsys, "run", f"{F}:mm", "--check", "torch").code == 2
 
 
+def test_run_takes_the_types_of_a_file(here: Path, capsys: pytest.CaptureFixture[str]):
+    a, b = np.full((3, 4), 1 + 1e-12), np.ones((4, 5))
+    np.savez(here / "wide.npz", A=a, B=b)
+    assert Said(capsys, "-q", "run", f"{F}:mm", "--npz", "wide.npz", "-o", "out.npz").code == 0
+    with np.load(here / "out.npz") as stored:
+        assert stored["out"].dtype == np.float64
+        np.testing.assert_allclose(stored["out"], a @ b, rtol=1e-15)
+    said = Said(capsys, "--dtype", "f32", "run", f"{F}:mm", "--npz", "wide.npz")
+    assert said.code == 2
+    assert "A holds f64 in the .npz file and f32 in the program" in said.err
+    np.savez(here / "text.npz", A=np.array([["x"]]), B=b)
+    said = Said(capsys, "run", f"{F}:mm", "--npz", "text.npz")
+    assert said.code == 2
+    assert "A holds <U1 in the .npz file" in said.err
+
+
 def test_a_mismatch_is_exit_code_3(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("frontend.execute.interpreter.run", lambda program, inputs, sizes: {"out": inputs["X"] * 3.0})
     said = Said(capsys, "run", "scaled.poly", "--check", "numpy")

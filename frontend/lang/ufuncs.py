@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+"""NumPy's functions of single elements on values of a program: `np.exp(X)` is `ph.exp(X)`, `np.add(a, X)` is `a + X`.
+
+Which of them there are is said here; what they compute is decided in `arithmetic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OPERATORS: Mapping[str, str] = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/", "floor_divide": "//",
+    "remainder": "%", "mod": "%", "power": "**", "float_power": "**", "maximum": "max", "minimum": "min",
+    "greater": ">", "greater_equal": ">=", "less": "<", "less_equal": "<=", "equal": "==", "not_equal": "!=",
+    "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "left_shift": "<<", "right_shift": ">>",
+}  # fmt: skip
+"""By NumPy's name, those of two values."""
+CALLS: Mapping[str, str] = {
+    **{n: n for n in ("exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "cosh")},
+    **{n: n for n in ("tanh", "isnan", "isinf", "hypot")},
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
+}  # fmt: skip
+ROUNDINGS: Mapping[str, str] = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "round"}
