@@ -127,7 +127,7 @@ WRONG = [
     ("DtypeError PH020", lambda s: int(s.n)),
     ("DtypeError PH301", lambda s: round(s.X, 2)),
     ("DtypeError PH020", lambda s: math.exp(s.X)),
-    ("TypeError", lambda s: np.exp(s.X)),
+    ("DtypeError PH020", lambda s: np.add.reduce(s.X)),
     ("DtypeError PH020", lambda s: np.asarray(s.X)),
     ("DtypeError PH020", lambda s: len(s.X)),
     ("OrderError PH041", lambda s: list(s.A)),
