@@ -99,7 +99,8 @@ def run(text: str, caller: Caller, npz: Path | None, output: Path | None, check:
 def sized(target: Target, caller: Caller, stored: Data | None) -> tuple[Lowered, dict[str, int]]:
     """The program for sizes that are all numbers."""
     given: Sizes = {n: v for n, v in caller.sizes.items() if v is not None}
-    types = {n: _element(n, v) for n, v in (stored or {}).items()}
+    wanted = [] if isinstance(target, Program) else [p.name for p in target.parameters if p.axes is not None]
+    types = {n: _element(n, v) for n, v in (stored or {}).items() if n in wanted and v.dtype.kind != "V"}
     low = lowered(target, given, caller.dtype, types=types)
     fixed: dict[str, int] = {}
     for n, v in (stored or {}).items():
@@ -114,8 +115,8 @@ def sized(target: Target, caller: Caller, stored: Data | None) -> tuple[Lowered,
 
 
 def _element(name: str, array: np.ndarray[Any, Any]) -> str:
-    """What the elements of a stored array are called."""
-    found = next((n for n, t in BY_NAME.items() if t.numpy == array.dtype), None)
+    """What the elements of a stored array are called; in which order their bytes lie is asked later."""
+    found = next((n for n, t in BY_NAME.items() if t.numpy == array.dtype.newbyteorder("=")), None)
     if found is None:
         raise UsageError(f"{name} holds {array.dtype} in the .npz file; element types are {', '.join(BY_NAME)}")
     return found
@@ -149,7 +150,7 @@ def generated(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed:
             made[n] = _random(rng, low.module.program.array(n), shape)
         elif n not in stored:
             raise UsageError(f"the .npz file has no array {n!r}; it has {', '.join(stored)}")
-        elif stored[n].dtype != spec.dtype.numpy:
+        elif stored[n].dtype.kind != "V" and _element(n, stored[n]) != spec.dtype.name:
             raise UsageError(
                 f"{n} holds {_element(n, stored[n])} in the .npz file and {spec.dtype} in the program: "
                 "leave out --dtype, or convert the array"

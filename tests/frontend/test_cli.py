@@ -246,7 +246,7 @@ def test_run_stores_and_loads(here: Path, capsys: pytest.CaptureFixture[str]):
 
 def test_run_takes_the_types_of_a_file(here: Path, capsys: pytest.CaptureFixture[str]):
     a, b = np.full((3, 4), 1 + 1e-12), np.ones((4, 5))
-    np.savez(here / "wide.npz", A=a, B=b)
+    np.savez(here / "wide.npz", A=a, B=b, note=np.array("what is no argument"))
     assert Said(capsys, "-q", "run", f"{F}:mm", "--npz", "wide.npz", "-o", "out.npz").code == 0
     with np.load(here / "out.npz") as stored:
         assert stored["out"].dtype == np.float64
@@ -254,6 +254,8 @@ def test_run_takes_the_types_of_a_file(here: Path, capsys: pytest.CaptureFixture
     said = Said(capsys, "--dtype", "f32", "run", f"{F}:mm", "--npz", "wide.npz")
     assert said.code == 2
     assert "A holds f64 in the .npz file and f32 in the program" in said.err
+    np.savez(here / "big.npz", A=a.astype(">f8"), B=b)
+    assert "PH303" in Said(capsys, "run", f"{F}:mm", "--npz", "big.npz").err
     np.savez(here / "text.npz", A=np.array([["x"]]), B=b)
     said = Said(capsys, "run", f"{F}:mm", "--npz", "text.npz")
     assert said.code == 2
