@@ -16,6 +16,7 @@ from polyhedral.ir import expr as ex
 from polyhedral.ir.dtypes import DType, f32, f64, i32, i64
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Access, Array, Domain, Program, Range, Role, Statement
+from polyhedral.machine import target
 from polyhedral.text.printer import to_text
 from tests.properties.batch import Batch
 from tests.properties.schedules import compiled, interned
@@ -94,4 +95,6 @@ def test_compiled_is_interpreted():
     wrong = [f"{bad}\n{to_text(k.program)}\n{k.source.text}" for k, bad in batch.results() if bad is not None]
     batch.close()
     assert not wrong, f"{len(wrong)} failures\n" + "\n".join(wrong[:3])
-    assert EXAMPLES < 300 or all(seen[m] for m in marks), seen
+    host = target.host(1)
+    rare = () if host.vector == host.line else ("join",)  # with short vectors
+    assert EXAMPLES < 300 or all(seen[m] for m in marks if m not in rare), seen
