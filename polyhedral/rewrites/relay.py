@@ -173,9 +173,9 @@ def _plain(a: Array, d: str, index: Affine, ranges: Mapping[str, Interval], *, g
     dims = aff.dims_of(index)
     if not guarded:
         step = gcd(*(c for _, c in index.terms))
-        if step < 2:
+        first, last = interval(index, ranges) if step > 1 else (0, 0)
+        if step < 2 or first < 0 or last >= a.extent(d).const:  # bounds of what occurs twice, as in i % 2, are wide
             return _Part((_Axis(d, a.extent(d).const, index, dims),), aff.var(d))
-        first, last = interval(index, ranges)
         cells = (last - first) // step + 1
         return _Part((_Axis(d, cells, (index - first) // step, dims),), aff.var(d) * step + first)
     first, last = interval(index, ranges)

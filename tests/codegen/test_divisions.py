@@ -7,9 +7,13 @@ import pytest
 
 from frontend import driver
 from frontend.options import Options
+from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
+from polyhedral.ir.operands import box, interval, operands
 from polyhedral.ir.program import Program, Role
+from polyhedral.rewrites.relay import relay
 from polyhedral.text.reader import parse
 from tests.running import agree, run_c
 from tests.strategies import inputs_for
@@ -48,3 +52,26 @@ def test_what_no_one_reads_is_not_copied():
             size *= e.const
         assert size < 1.25 * cells, a
     assert "floord" not in lowered.source.text
+
+
+WRAPPED = """
+program wrapped
+  input X: f32[a: 3, c: 64, x: 60]
+  input W: f32[o: 48, c: 64]
+  output out: f32[i: 8, o: 48, x: 30]
+  S0: for i < 8, o < 48, x < 30:  out = sum[c < 64] X(a=2*i - 4*(i//2), x=2*x) * W
+"""
+
+
+def test_cells_that_wrap_around_are_copied_from_the_array_only():
+    p = parse(WRAPPED)
+    s = p.statements[0]
+    o = next(o for o in operands(s, {a.name: row_major(a) for a in p.arrays}) if o.load.array == "X")
+    made = relay(p.array("X"), o, box(s.domain), "x", 8, s.dims, "X_panels")
+    assert made is not None
+    load = next(ex.loads(made.copy.value))
+    cells = {r.dim: (0, r.hi.const - 1) for r in made.copy.domain.ranges}
+    first, last = interval(next(i for d, i in load.index if d == "a" and isinstance(i, aff.Affine)), cells)
+    assert 0 <= first <= last < 3
+    inputs = inputs_for(p, {}, values="real")
+    agree(p, run_c(p, inputs, {}, PLANS), run(p, inputs), inputs)
