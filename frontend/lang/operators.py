@@ -14,7 +14,7 @@ import numpy as np
 from frontend.lang.access import braces
 from frontend.lang.arithmetic import binary, call, invert, negative, rounded
 from frontend.lang.location import here
-from frontend.lang.ufuncs import CALLS, OPERATORS, ROUNDINGS
+from frontend.lang.ufuncs import CALLS, METHODS, OPERATORS, ROUNDINGS
 from frontend.lang.value import Handle, Value, derive, lift
 from polyhedral.errors import DtypeError, OrderError
 from polyhedral.ir import expr as ex
@@ -39,10 +39,8 @@ class Operators(Handle):
             return self._wrap(call(CALLS[name], *known))
         if plain and name in ROUNDINGS:
             return self._wrap(rounded(ROUNDINGS[name], self.value))
-        if plain and name in ("negative", "absolute", "positive", "invert"):
-            return {"negative": self.__neg__, "absolute": self.__abs__, "invert": self.__invert__}.get(
-                name, self.__pos__
-            )()
+        if plain and name in METHODS:
+            return getattr(self, METHODS[name])()
         called = name if method == "__call__" else f"{name}.{method}"
         raise DtypeError(
             "PH020",

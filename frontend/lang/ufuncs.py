@@ -21,3 +21,7 @@ CALLS: Mapping[str, str] = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
 }  # fmt: skip
 ROUNDINGS: Mapping[str, str] = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "round"}
+METHODS: Mapping[str, str] = {
+    "negative": "__neg__", "positive": "__pos__", "absolute": "__abs__", "fabs": "__abs__", "invert": "__invert__",
+}  # fmt: skip
+"""Those of one value that Python has an operator for."""
