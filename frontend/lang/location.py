@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where in the user's source the program is being written: the innermost frame outside our packages.
+"""Where in the user's source the program is being written: the innermost frame outside our packages and NumPy.
 
 Only looks; recording places and raising errors are left to the callers.
 """
@@ -14,7 +14,8 @@ from types import CodeType
 
 from polyhedral.errors import Location
 
-OURS = ("frontend", "polyhedral", "codegen", "contextlib")
+BETWEEN = ("frontend", "polyhedral", "codegen", "contextlib", "numpy")
+"""Packages through which a line of the user's comes to us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Mark:
 def mark() -> Mark | None:
     """The point that the user's code has reached, or None without a frame of the user's."""
     frame = inspect.currentframe()
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in OURS:
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in BETWEEN:
         frame = frame.f_back
     return None if frame is None else Mark(frame.f_code, frame.f_lasti, frame.f_lineno)
 

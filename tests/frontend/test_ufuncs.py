@@ -58,6 +58,17 @@ def test_what_no_program_can_is_refused(use: Callable[[Any], Any]):
         f(X)
 
 
+def test_the_line_is_the_users_and_not_one_of_numpy():
+    @ph.function(x="i")
+    def f(x: Any) -> Any:
+        return np.cumsum(x)  # pyright: ignore
+
+    with pytest.raises(DtypeError, match="PH020") as caught:
+        f(X)
+    assert caught.value.location is not None
+    assert caught.value.location.file == __file__
+
+
 def test_derivatives_are_by_names():
     @ph.function(x="i")
     def square(x: Any) -> Any:
