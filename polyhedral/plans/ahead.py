@@ -16,8 +16,8 @@ from polyhedral.ir.layout import Layout
 from polyhedral.ir.operands import Operand, extents_of, operands
 from polyhedral.ir.program import Array, Role, Statement
 from polyhedral.machine.target import Target
-from polyhedral.plans.cycles import PAGE, ask
 from polyhedral.plans.register_plan import RegisterPlan
+from polyhedral.plans.streams import PAGE, ask
 
 ENOUGH = 2000.0
 """Steps of vectors, about a cycle each, after which memory has answered."""

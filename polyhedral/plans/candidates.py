@@ -21,9 +21,10 @@ from polyhedral.ir.layout import Layout
 from polyhedral.ir.operands import Operand, along, box, extents_of, operands, tied, typical
 from polyhedral.ir.program import Program, Statement
 from polyhedral.machine.target import Target
-from polyhedral.plans.cycles import Prediction, Stream, predict
+from polyhedral.plans.cycles import Prediction, predict
 from polyhedral.plans.register_plan import Loop, RegisterPlan
 from polyhedral.plans.stores import instructions, storing, vector_steps
+from polyhedral.plans.streams import Stream
 from polyhedral.plans.tiles import (
     ALONE,
     CLOSE,

@@ -8,13 +8,14 @@ again in the smallest cache that holds everything touched since.  Which nests ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import gcd, inf, prod
+from math import inf, prod
 
 from polyhedral.machine.target import Target
 from polyhedral.plans.register_plan import RegisterPlan, loop_balance
+from polyhedral.plans.streams import PAGE, Pieces, Stream, fits
 from polyhedral.plans.written import slid
 
 OVERLAP = 4.0
@@ -31,10 +32,6 @@ UNROLLED = 4
 """Steps of an innermost loop that are written one after the other."""
 SLOWER = 1.15
 """What a line of the second cache takes between arithmetic, over what a stream of loads alone takes for it."""
-PIECE = 1.0
-"""Lines that a piece of memory takes beyond its own bytes, where the next piece lies elsewhere."""
-CROWDED = 0.5
-"""The part of a set's ways that rows of one operand may take."""
 FULL = (0.8, 0.8, 0.15)
 """The part of each cache that a nest can count on; the last is shared with whatever else the machine does."""
 ALIGNED, CONFLICT = 4096, 6.0
@@ -45,116 +42,17 @@ CHOOSE = 2.0
 """Cycles to choose between an operand that has a padding and the padding."""
 ROOM, CROWD = 4, 0.25
 """Rows of a tile that one set holds without loss; cycles of a step for each one more."""
-PAGE, PAGES, WALK = 4096, 48, 8.0
-"""Bytes of a page; pages of operands that are translated at once; cycles for each visit of one where there are more."""
-RUNS = 16
-"""Runs of lines that a core follows by itself, about (16 to 32 by the vendors' optimisation guides); what comes in more
-of them is asked for ahead, and translated then."""
 REMAINDER = 8000.0
 """Cycles to start the nest of what does not fill whole tiles: a loop over all cores, and its barrier."""
 NEXT = 0.05
 """Cycles for each line that the tile before has not touched, enough to tell orders apart where memory does not."""
 WEIGHT = 1 / 64
 """What a cycle of work costs that memory hides: enough to tell plans apart."""
+PAGES, WALK = 48, 8.0
+"""Pages of operands that are translated at once; cycles for each visit of one where there are more."""
 
 ROUNDED = 1 - 1e-9
 """What is sure of a bound, the arithmetic being rounded."""
-
-
-Pieces = tuple[int, tuple[tuple[int, int], ...]]
-"""Bytes of a contiguous piece of memory, and how far apart and how often such pieces repeat, axis by axis."""
-
-
-@dataclass(frozen=True)
-class Stream:
-    """An access as tiles see it: its strides in bytes along the dims that it depends on, and the load (or store)
-    instructions that one vector of it takes: 0 for a scalar, more than 1 where the lanes are scattered.  `panels` are
-    dims that are cut: (elements in one panel, bytes from one panel to the next); `guard` are the dims that decide
-    whether a read exists.  `count` accesses are alike, and lie apart; what is `far` is larger than the second cache.
-    """
-
-    strides: Mapping[str, int]
-    instructions: float
-    itemsize: int = 4
-    panels: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
-    guard: frozenset[str] = frozenset()
-    count: int = 1
-    far: bool = False
-
-    @property
-    def vector(self) -> bool:
-        return self.instructions > 0
-
-    def axes(self, span: Mapping[str, int]) -> list[tuple[int, int]]:
-        """(stride in bytes, length) of a box of `span` cells along each dim, densest first."""
-        return sorted(self._axes(span))
-
-    def _axes(self, span: Mapping[str, int]) -> Iterator[tuple[int, int]]:
-        for d, stride in self.strides.items():
-            n = span[d]
-            if d in self.panels:
-                panel, apart = self.panels[d]
-                yield apart, -(-n // panel)
-                n = min(n, panel)
-            if n > 1 and stride:
-                yield abs(stride), n
-
-    def rows(self, span: Mapping[str, int], line: int) -> Pieces:
-        """Bytes of one contiguous piece of a box, and the axes along which such pieces repeat."""
-        piece = self.itemsize
-        apart: list[tuple[int, int]] = []
-        for stride, n in self.axes(span):
-            if stride < line or stride <= piece:
-                piece += (n - 1) * stride
-            elif n > 1:
-                apart.append((stride, n))
-        return piece, tuple(apart)
-
-    def lines(self, span: Mapping[str, int], line: int) -> float:
-        """Cache lines that a box touches."""
-        return self.covered(self.rows(span, line), line)
-
-    def covered(self, pieces: Pieces, line: int) -> float:
-        """Cache lines of these pieces; each contiguous piece of several brings one more, its own end or a neighbour
-        that is fetched along.
-        """
-        piece, apart = pieces
-        count = prod(n for _, n in apart)
-        return max(1.0, piece / line + (PIECE if count > 1 else 0.0)) * count * self.count
-
-    def pages(self, span: Mapping[str, int]) -> float:
-        """Pages that a box touches."""
-        piece, apart = self.rows(span, PAGE)
-        return max(1.0, piece / PAGE) * prod(n for _, n in apart) * self.count
-
-    def asked(self, span: Mapping[str, int], target: Target) -> bool:
-        """Whether it is asked for ahead: vectors, or scalars that lie together along a row."""
-        _, apart = self.rows(span, target.line)
-        alone = self.far and any(n > 1 and stride == self.itemsize for stride, n in self.axes(span))
-        together = self.instructions == 1.0 or (not self.vector and alone)
-        return together and not self.guard and ask(prod(n for _, n in apart), target.line, target)
-
-
-@lru_cache(maxsize=1 << 14)
-def fits(pieces: Pieces, size: int, line: int) -> bool:
-    """Whether half of the ways of a cache hold the rows of a box, however far apart they lie: those whose distances
-    are multiples of many sets meet in few.
-    """
-    sets = 1 << (size // line // 8).bit_length() - 1
-    ways = size // line / sets
-    meeting = 1
-    for shared, n in sorted(
-        ((gcd(sets, stride // line), n) for stride, n in pieces[1] if stride % line == 0), reverse=True
-    ):
-        meeting *= n
-        if meeting > CROWDED * ways * (sets // shared):
-            return False
-    return True
-
-
-def ask(runs: int, each: int, target: Target) -> bool:
-    """Whether so many runs are more than a core follows, and so many bytes of each in half of the first cache."""
-    return runs > RUNS and runs * each <= target.l1 // 2
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_what_no_program_can_is_refused(use: Callable[[Any], Any]):
 def test_the_line_is_the_users_and_not_one_of_numpy():
     @ph.function(x="i")
     def f(x: Any) -> Any:
-        return np.cumsum(x)  # pyright: ignore
+        return np.cumsum(x)
 
     with pytest.raises(DtypeError, match="PH020") as caught:
         f(X)
