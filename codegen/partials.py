@@ -16,7 +16,7 @@ from codegen import loops as lp
 from codegen.blocks import branch, loop
 from codegen.lanes import Lanes
 from codegen.reads import Open
-from codegen.registers import Env, Registers, opened, serial, within
+from codegen.registers import Env, Registers, opened, placed, serial, within
 from codegen.scalar import bare, literal, value_type
 from codegen.spelling import Spelling
 from polyhedral.errors import InternalError
@@ -118,11 +118,11 @@ def _vectors(
     """One vector's worth of the loop, for each row."""
     lane = f"{n.name}\0lane"
     for e, instance, below in _instances(n.body, env, row):
-        family = r.families[instance.family]
+        s = r.families[instance.family].statement
         at = {d: aff.substitute(i, {**e, n.name: start + aff.var(lane)}) for d, i in instance.at}
         p.used.setdefault(below, set()).add(u)
         lanes = Lanes(start, r.c.vectors.lanes, (*below, u))
-        yield from r.step(family, p.array, _name(r.c, p, below, u), at, lane, lanes)
+        yield from r.step(s, p.array, _name(r.c, p, below, u), placed(s.value, at), lane, lanes)
 
 
 def _singles(r: Registers, p: _Partials, body: lp.Node, env: Env, row: Row) -> Iterator[cgen.Generable]:

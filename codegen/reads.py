@@ -37,8 +37,8 @@ _Pointers = dict[tuple[tuple[Condition, str], Affine], list[tuple[str, int]]]
 @dataclass
 class Open:
     """A loop around the statement being emitted, with what is computed once in each of its iterations: pointers, by
-    condition and address, with the offset each was made for; vectors that have a name, by text.  The region itself is
-    the loop without a name."""
+    condition and address, with the offset each was made for; vectors that have a name, by text; texts of operands.  The
+    region itself is the loop without a name."""
 
     name: str
     lo: Affine
@@ -47,6 +47,7 @@ class Open:
     lines: list[cgen.Generable] = field(default_factory=list[cgen.Generable])
     joined: dict[str, str] = field(default_factory=dict[str, str])
     asked: set[object] = field(default_factory=set[object])
+    texts: dict[object, tuple[str, str, bool]] = field(default_factory=dict[object, tuple[str, str, bool]])
 
 
 @dataclass
@@ -66,6 +67,12 @@ class Reads:
 
     def operand(self, e: ex.Expr, lane: str, tile: Lanes, *, keep: bool = False) -> tuple[str, str, bool]:
         """(argument text, parameter type, whether it differs between lanes); a vector to `keep` is loaded once."""
+        known, key = self.open[-1].texts, (e, lane, tile.valid, keep)
+        if key not in known:
+            known[key] = self._operand(e, lane, tile, keep=keep)
+        return known[key]
+
+    def _operand(self, e: ex.Expr, lane: str, tile: Lanes, *, keep: bool) -> tuple[str, str, bool]:
         t = ex.dtype_of(e)
         if lane not in ex.dims_of(e):
             text = self._padded_scalar(e) or bare(self.c.scalar.value(e))

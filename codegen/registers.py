@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import cgen
@@ -29,7 +30,7 @@ from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine, Condition
 from polyhedral.ir.operands import fetched
-from polyhedral.ir.program import Array, Program
+from polyhedral.ir.program import Array, Program, Statement
 from polyhedral.ir.tree import Run
 from polyhedral.sets.instances import Family, Kind
 
@@ -48,9 +49,12 @@ _PARAMETERS = "abcdefghjklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class _Point:
-    """One vector of instances: the variable of its lanes, and what those of the unrolled loops stand for."""
+    """One vector of instances and the value that each computes: the variable of their lanes, and what those of the
+    unrolled loops stand for.
+    """
 
     node: lp.Exec
+    value: ex.Expr
     vector: str
     env: Env
     tile: Lanes
@@ -59,11 +63,20 @@ class _Point:
     def lane(self) -> str:
         return f"{self.vector}\0lane"
 
-    @property
+    @cached_property
     def at(self) -> Env:
         """The dims of its instances, in terms of their lane."""
         own = {**self.env, self.vector: self.tile.start + aff.var(self.lane)}
         return {d: aff.substitute(e, own) for d, e in self.node.at}
+
+    @cached_property
+    def reads(self) -> Sequence[tuple[ex.Expr, ex.Expr]]:
+        return placed(self.value, self.at)
+
+
+def placed(value: ex.Expr, at: Env) -> Sequence[tuple[ex.Expr, ex.Expr]]:
+    """The operands of a value, as it has them and as they are at a place."""
+    return [(o, ex.substitute(o, at)) for o in dict.fromkeys(fetched(value))]
 
 
 @dataclass
@@ -209,9 +222,9 @@ class Registers:
                 assert isinstance(node, lp.Exec)
                 for b in range(-(-trips // lanes)):
                     tile = Lanes(_lo(n, env) + b * lanes, min(lanes, trips - b * lanes), (*key, b))
-                    yield _Point(node, n.name, env, tile)
+                    yield _Point(node, self._value(node), n.name, env, tile)
             case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
-                yield _Point(n, "", env, Lanes(aff.const(0), 1, (*key, 0)))
+                yield _Point(n, self._value(n), "", env, Lanes(aff.const(0), 1, (*key, 0)))
             case _:
                 raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
 
@@ -222,8 +235,7 @@ class Registers:
         seen: set[ex.Expr] = set()
         found: set[ex.Expr] = set()
         for point in every:
-            for o in set(fetched(self._value(point))):
-                new = ex.substitute(o, point.at)
+            for _, new in point.reads:
                 (found if new in seen else seen).add(new)
         return found
 
@@ -231,13 +243,13 @@ class Registers:
         """Operands that are made of others in registers, where the machine does so at once."""
         if self.vector_bytes != WHOLE or not self.reads.windows:
             return {}
-        reads = ((ex.substitute(o, p.at), p) for p in every for o in set(fetched(self._value(p))))
+        reads = ((new, p) for p in every for _, new in p.reads)
         plain = ((e, p) for e, p in reads if value_type(ex.dtype_of(e)) == STORAGE[ex.dtype_of(e).name])
         return slides(((e, p.lane, p.tile.valid) for e, p in plain), self.c.vectors.lanes)
 
-    def _value(self, point: _Point) -> ex.Expr:
-        value = self.families[point.node.family].statement.value
-        return unmasked(value) if point.node.whole else value
+    def _value(self, node: lp.Exec) -> ex.Expr:
+        value = self.families[node.family].statement.value
+        return unmasked(value) if node.whole else value
 
     def _across(self, every: Sequence[_Point], region: _Region) -> list[cgen.Generable]:
         """Operands of an epilogue that lie across the lanes, all of the tile at once."""
@@ -286,15 +298,15 @@ class Registers:
             assert s.op is not None
             identity = literal(ex.identity(s.op, array.dtype).value, array.dtype)
             return [cgen.Statement(f"{name} = {self.c.vectors.splat(array.dtype)}({identity})")]
-        family = replace(family, statement=replace(s, value=self._value(point)))
-        return self.step(family, array, name, at, lane, tile, again, region, slid)
+        s = replace(s, value=point.value)
+        return self.step(s, array, name, point.reads, lane, tile, again, region, slid)
 
     def step(
         self,
-        family: Family,
+        s: Statement,
         array: Array,
         name: str,
-        at: Env,
+        reads: Sequence[tuple[ex.Expr, ex.Expr]],
         lane: str,
         tile: Lanes,
         again: Container[ex.Expr] = (),
@@ -304,14 +316,13 @@ class Registers:
         """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside.  Operands that other rows
         read `again` stay in a register; those that the region holds are in one; those that are `slid` are made of two.
         """
-        s = family.statement
         before: list[cgen.Generable] = []
-        operands = list(dict.fromkeys(fetched(s.value)))
+        operands = [o for o, _ in reads]
         parameters: list[str] = []
         arguments: list[str] = []
         names: dict[ex.Expr, str] = {}
         masks = {e.cond for e in ex.walk(s.value) if isinstance(e, ex.Select) and e.eager}
-        for k, (old, new) in enumerate(zip(operands, (ex.substitute(o, at) for o in operands), strict=True)):
+        for k, (old, new) in enumerate(reads):
             inside = None if region is None else self._register(new, lane, tile, region)
             if inside is not None:
                 text, kind, per_lane = inside, self.c.vectors.type(ex.dtype_of(old)), True
@@ -328,11 +339,11 @@ class Registers:
             parameters.append(f"{kind} {p}")
             arguments.append(text)
             names[old] = f"{p}[i]" if per_lane else p
-        if operands == [s.value] and family.kind is Kind.ASSIGN and names[s.value].endswith("[i]"):
+        if operands == [s.value] and s.op is None and names[s.value].endswith("[i]"):
             return [*before, cgen.Statement(f"{name} = {arguments[0]}")]
         function = step_function(self.c, s, array.dtype, parameters, names)
         lines, given = self.reads.named(arguments, operands)
-        given = given if family.kind is Kind.ASSIGN else [name, *given]
+        given = given if s.op is None else [name, *given]
         return [*before, *lines, cgen.Statement(f"{name} = {function}({', '.join(given)})")]
 
     def _register(self, e: ex.Expr, lane: str, tile: Lanes, region: _Region) -> str | None:

@@ -12,7 +12,7 @@ import cgen
 from codegen import loops as lp
 from codegen.blocks import loop
 from codegen.lanes import Lanes, near
-from codegen.registers import Registers
+from codegen.registers import Registers, placed
 from codegen.scalar import bare
 from codegen.writes import Accumulator, store
 from polyhedral.ir import affine as aff
@@ -43,7 +43,7 @@ def strips(r: Registers, n: lp.For) -> list[cgen.Generable] | None:
     held = Accumulator(f"{c.spell(array.name)}_lanes", target, Lanes(aff.var(n.name), lanes, ()), lane)
     vector = [
         cgen.Statement(f"{c.vectors.type(array.dtype)} {held.name}"),
-        *r.step(family, array, held.name, at, lane, held.lanes),
+        *r.step(s, array, held.name, placed(s.value, at), lane, held.lanes),
         *store(c, array, [held], streams=False),
     ]
     value = bare(c.scalar.value(ex.substitute(s.value, dict(body.at))))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The best plan of each statement, found once for all statements that differ in the names of their arrays alone.
+"""The best plan of each statement, found once for all that differ in the names of their arrays and of the axes of these.
 
 Layers of a network, and iterations of a routing, are the same nest again: the time to plan a program grows with what is
 different in it.  What makes a plan the best is left to `polyhedral.plans.candidates`.
@@ -7,8 +7,9 @@ different in it.  What makes a plan the best is left to `polyhedral.plans.candid
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
@@ -19,6 +20,11 @@ from polyhedral.machine.target import Target
 from polyhedral.plans.candidates import Choice, best
 from polyhedral.plans.tiles import ALONE, Within
 
+I = TypeVar("I", bound=Affine | ex.Expr)
+
+Axes = Mapping[str, Sequence[str]]
+"""The axes of each array that a statement touches, from the largest stride to the smallest."""
+
 
 @dataclass
 class Chooser:
@@ -26,33 +32,43 @@ class Chooser:
 
     target: Target
     constants: frozenset[str]
-    known: dict[object, tuple[Statement, Choice | None]] = field(
-        default_factory=dict[object, tuple[Statement, Choice | None]]
+    known: dict[object, tuple[Statement, Axes, Choice | None]] = field(
+        default_factory=dict[object, "tuple[Statement, Axes, Choice | None]"]
     )
 
     def best(self, p: Program, s: Statement, layouts: Mapping[str, Layout], within: Within = ALONE) -> Choice | None:
         """The plan with the least predicted cycles."""
         still = tuple(n in within.still for n in touched(s))
-        key = (_shape(s), self.target, within.whole, still, *self._facts(p, s, layouts))
+        axes = _axes(s, layouts)
+        key = (_shape(s, axes), self.target, within.whole, still, *self._facts(p, s, layouts, axes))
         if key not in self.known:
-            self.known[key] = s, best(p, s, layouts, self.target, self.constants, within)
-        like, choice = self.known[key]
-        return choice if choice is None or like == s else _for(choice, s)
+            self.known[key] = s, axes, best(p, s, layouts, self.target, self.constants, within)
+        like, named, choice = self.known[key]
+        return choice if choice is None or like == s else _for(choice, named, s, axes)
 
-    def _facts(self, p: Program, s: Statement, layouts: Mapping[str, Layout]) -> Iterator[object]:
-        """All that a plan depends on, array by array, but their names."""
+    def _facts(self, p: Program, s: Statement, layouts: Mapping[str, Layout], axes: Axes) -> Iterator[object]:
+        """All that a plan depends on, array by array, but names."""
         for n in touched(s):
             a = p.array(n)
-            planes = a.planes, a.role is Role.INOUT, a.role is Role.TEMPORARY or n in p.read
-            yield a.dims, a.dtype, planes, layouts[n].strides, n in self.constants
+            lies = tuple((a.extent(d), layouts[n].stride(d), dict(a.planes).get(d)) for d in axes[n])
+            role = a.role is Role.INOUT, a.role is Role.TEMPORARY or n in p.read
+            yield a.dtype, lies, role, n in self.constants
 
 
-def _shape(s: Statement) -> Statement:
-    """The statement with numbers for the names of its arrays, and for which cells of them it reads along axes that it
-    does not move along; without a name of its own.
+def _axes(s: Statement, layouts: Mapping[str, Layout]) -> Axes:
+    return {n: layouts[n].order for n in touched(s)}
+
+
+def _shape(s: Statement, axes: Axes) -> Statement:
+    """The statement with numbers for the names of its arrays and of their axes, and for which cells of them it reads
+    along axes that it does not move along; without a name of its own.
     """
     arrays = {n: str(k) for k, n in enumerate(touched(s))}
     places: dict[tuple[str, str], dict[Affine, Affine]] = {}
+
+    def placed(array: str, index: Sequence[tuple[str, I]]) -> tuple[tuple[str, I], ...]:
+        of = dict(index)
+        return tuple((str(k), of[d]) for k, d in enumerate(axes[array]))
 
     def numbered(array: str, d: str, i: Affine | ex.Expr) -> Affine | ex.Expr:
         if not isinstance(i, Affine) or not i.is_const:
@@ -63,23 +79,28 @@ def _shape(s: Statement) -> Statement:
     def one(e: ex.Expr) -> ex.Expr:
         if not isinstance(e, ex.Load):
             return e
-        return replace(e, array=arrays[e.array], index=tuple((d, numbered(e.array, d, i)) for d, i in e.index))
+        index = tuple((d, numbered(e.array, d, i)) for d, i in placed(e.array, e.index))
+        return replace(e, array=arrays[e.array], index=index)
 
-    write = Access(arrays[s.write.array], s.write.index)
+    write = Access(arrays[s.write.array], placed(s.write.array, s.write.index))
     return replace(s, name="", position=(), location=None, write=write, value=ex.rewrite(s.value, one))
 
 
-def _for(choice: Choice, s: Statement) -> Choice:
+def _for(choice: Choice, named: Axes, s: Statement, axes: Axes) -> Choice:
     """The choice for a statement that has the shape of the one it was made for: loads are the same, one by one, but for
-    their arrays and the cells where they do not move.
+    their arrays, the axes of these, and the cells where they do not move.
     """
     made = choice.statement
-    there = {old: _moved(old, own) for old, own in zip(ex.loads(made.value), ex.loads(s.value), strict=True)}
+    there = {
+        old: replace(own, index=_moved(named[old.array], old.index, axes[own.array], own.index))
+        for old, own in zip(ex.loads(made.value), ex.loads(s.value), strict=True)
+    }
 
     def value(e: ex.Expr) -> ex.Expr:
         return ex.rewrite(e, lambda n: there[n] if isinstance(n, ex.Load) else n)
 
-    write = Access(s.write.array, made.write.index)
+    out = s.write
+    write = Access(out.array, _moved(named[made.write.array], made.write.index, axes[out.array], out.index))
     statement = replace(
         made, name=s.name, position=s.position, location=s.location, write=write, value=value(made.value)
     )
@@ -87,7 +108,10 @@ def _for(choice: Choice, s: Statement) -> Choice:
     return replace(choice, statement=statement, relaid=relaid)
 
 
-def _moved(old: ex.Load, own: ex.Load) -> ex.Load:
-    """A load as a plan moves it, of the array and at the fixed cells of another."""
-    fixed = {d: i for d, i in own.index if isinstance(i, Affine) and i.is_const}
-    return replace(own, index=tuple((d, fixed.get(d, i)) for d, i in old.index))
+def _moved(
+    named: Sequence[str], old: Sequence[tuple[str, I]], axes: Sequence[str], own: Sequence[tuple[str, I]]
+) -> tuple[tuple[str, I], ...]:
+    """Where a plan accesses an array, with the axes of another: where this does not move, at its own cells."""
+    there = dict(zip(axes, named, strict=True))
+    of = dict(old)
+    return tuple((d, i if isinstance(i, Affine) and i.is_const else of[there[d]]) for d, i in own)

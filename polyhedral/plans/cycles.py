@@ -302,25 +302,25 @@ def _delivered(
     around = [(d, inside[d]) for d in reversed(plan.order)]
     around += [(loop.dim, n) for loop, n in zip(reversed(plan.loops), reversed(trips), strict=True)]
     outside = prod(n for _, n in around)
-    pieces = [o.rows(span, target.line) for o in streams]
-    box = [o.covered(p, target.line) for o, p in zip(streams, pieces, strict=True)]
-    left = [lines * outside for lines in box[:-1]] + [box[-1] * prod(trips)]  # results stay in registers meanwhile
+    boxes = [o.box(span, target.line) for o in streams]
+    left = [lines * outside for _, lines in boxes[:-1]]
+    left.append(boxes[-1][1] * prod(trips))  # results stay in registers meanwhile
     for step, (d, n) in enumerate(around):
         if n > 1:
-            together = sum(box)
-            levels = [_level(p, together, target) for p in pieces[:counted]]
+            together = sum([lines for _, lines in boxes])
+            before = boxes
             span[d] = min(span[d] * n, extents[d])
             outside //= n
-            pieces = [o.rows(span, target.line) if d in o.strides else p for o, p in zip(streams, pieces, strict=True)]
-            box = [o.covered(p, target.line) for o, p in zip(streams, pieces, strict=True)]
-            distinct = [min(lines, once * outside) for lines, once in zip(left, box, strict=True)]
+            boxes = [o.box(span, target.line) if d in o.strides else b for o, b in zip(streams, boxes, strict=True)]
+            distinct = [min(lines, once * outside) for lines, (_, once) in zip(left, boxes, strict=True)]
             distinct[-1] = left[-1] if step < len(plan.order) else distinct[-1]
-            for level, lines, rest in zip(levels, left, distinct, strict=False):
-                delivered[level] += lines - rest
+            for (pieces, _), lines, rest in zip(before[:counted], left, distinct, strict=False):
+                if lines > rest:
+                    delivered[_level(pieces, together, target)] += lines - rest
             left = distinct
-    together = sum(box)
-    for p, lines in zip(pieces[:counted], left, strict=False):
-        delivered[_level(p, together, target)] += lines
+    together = sum([lines for _, lines in boxes])
+    for (pieces, _), lines in zip(boxes[:counted], left, strict=False):
+        delivered[_level(pieces, together, target)] += lines
     return delivered
 
 

@@ -43,6 +43,10 @@ class Stream:
     guard: frozenset[str] = frozenset()
     count: int = 1
     far: bool = False
+    known: dict[tuple[int, ...], tuple[Pieces, float]] = field(
+        default_factory=dict[tuple[int, ...], tuple[Pieces, float]], init=False, compare=False, repr=False
+    )
+    """Boxes that were asked about: orders of the same loops have most of them in common."""
 
     @property
     def vector(self) -> bool:
@@ -75,15 +79,20 @@ class Stream:
 
     def lines(self, span: Mapping[str, int], line: int) -> float:
         """Cache lines that a box touches."""
-        return self.covered(self.rows(span, line), line)
+        return self.box(span, line)[1]
 
-    def covered(self, pieces: Pieces, line: int) -> float:
-        """Cache lines of these pieces; each contiguous piece of several brings one more, its own end or a neighbour
-        that is fetched along.
+    def box(self, span: Mapping[str, int], line: int) -> tuple[Pieces, float]:
+        """The pieces of a box, and the cache lines that it touches; each contiguous piece of several brings one more,
+        its own end or a neighbour that is fetched along.
         """
-        piece, apart = pieces
-        count = prod(n for _, n in apart)
-        return max(1.0, piece / line + (PIECE if count > 1 else 0.0)) * count * self.count
+        key = (line, *(span[d] for d in self.strides))
+        found = self.known.get(key)
+        if found is None:
+            pieces = self.rows(span, line)
+            count = prod(n for _, n in pieces[1])
+            lines = max(1.0, pieces[0] / line + (PIECE if count > 1 else 0.0)) * count * self.count
+            found = self.known[key] = pieces, lines
+        return found
 
     def pages(self, span: Mapping[str, int]) -> float:
         """Pages that a box touches."""
