@@ -21,7 +21,7 @@ from polyhedral.ir.layout import Layout
 from polyhedral.ir.operands import Operand, along, box, extents_of, operands, tied, typical
 from polyhedral.ir.program import Program, Statement
 from polyhedral.machine.target import Target
-from polyhedral.plans.cycles import Prediction, predict
+from polyhedral.plans.cycles import Nest, Prediction, predict
 from polyhedral.plans.register_plan import Loop, RegisterPlan
 from polyhedral.plans.stores import instructions, storing, vector_steps
 from polyhedral.plans.streams import Stream
@@ -116,7 +116,8 @@ def _good(q: Setting, s: Statement) -> list[_Forms]:
         tiles += finalists(q, fuse_dims(s, *fused, vector) if fused else s, vector, least)
         least = min((t.cycles for t in tiles), default=inf)
     tiles.sort(key=lambda x: x.cycles)
-    return [_Forms(q, t) for t in first([t for t in tiles if t.cycles <= CLOSE * least], 2 * FINALISTS)]
+    kept = first([t for t in tiles if t.cycles <= CLOSE * least], 2 * FINALISTS)
+    return [_Forms(q, t) for t in sorted(kept, key=lambda x: x.cycles)]
 
 
 def _weighed(forms: Sequence[_Forms], *, whole: bool, all_of_them: bool) -> list[Choice]:
@@ -221,10 +222,11 @@ class _Forms:
             if not any(loop.dim in steps for loop in loops)
         ]
         for plan in every:
+            nest = Nest(plan, self.extents, self.lanes, self.q.target)
             floor = storing(self.q.program, s, plan, out, self.q.target)
             order = tuple(dict.fromkeys((*(loop.dim for loop in plan.loops), *plan.order)))
             alike = [forms for group in self.groups for forms in _same([self._forms(o, order) for o in group])]
-            made = partial(self._choice, plan, result, floor, alike)
+            made = partial(self._choice, nest, result, floor, alike)
             counts = [len(group[0]) for group in alike]
             for choice in _combined(counts, made, inf if below is None or prod(counts) > PRODUCT else below):
                 yield choice
@@ -232,7 +234,7 @@ class _Forms:
 
     def _choice(
         self,
-        plan: RegisterPlan,
+        nest: Nest,
         result: Stream,
         floor: float,
         alike: Sequence[Sequence[Sequence[Form]]],
@@ -245,8 +247,8 @@ class _Forms:
         streams = [group[0][1] if len(group) == 1 else replace(group[0][1], count=len(group)) for group in chosen]
         copies = sum(group[0][2] for group in chosen)  # one copy serves all that are alike
         near = self.q.within != ALONE
-        found = predict(plan, self.extents, self.lanes, streams, result, self.q.target, copies, floor, below, near=near)
-        return None if found is None else Choice(self.s, plan, relaid, found)
+        found = predict(nest, streams, result, copies, floor, below, near=near)
+        return None if found is None else Choice(self.s, nest.plan, relaid, found)
 
     def _forms(self, o: Operand, order: Sequence[str]) -> list[Form]:
         key = id(o), tuple(d for d in order if d in o.dims)  # operands live as long as this

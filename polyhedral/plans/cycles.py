@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import inf, prod
 
 from polyhedral.machine.target import Target
@@ -94,89 +94,131 @@ class Prediction:
         return max(work, self.floor) + WEIGHT * min(work, self.floor) + self.copies
 
 
+@dataclass(frozen=True)
+class Nest:
+    """The loops of a plan over a box of `extents`, and what follows from them wherever its operands lie: the trips of
+    each loop, the box of one `execution` of the tile, how full tiles are along each dim, and how many there are of
+    executions, of steps of the reduction in all, and of accumulators.
+    """
+
+    plan: RegisterPlan
+    extents: Mapping[str, int]
+    lanes: int
+    target: Target
+
+    @cached_property
+    def trips(self) -> tuple[int, ...]:
+        return self.plan.trips(self.extents)
+
+    @cached_property
+    def inside(self) -> Mapping[str, int]:
+        plan = self.plan
+        inside = {d: plan.tile(d) for d in self.extents}
+        for d in plan.order:
+            inside[d] = min([self.extents[d], *(loop.size for loop in plan.loops if loop.dim == d)])
+        return inside
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        return dict(self.plan.rows)
+
+    @cached_property
+    def fill(self) -> Mapping[str, float]:
+        plan, lanes = self.plan, self.lanes
+        dims = (plan.vector, *self.rows)
+        return {d: filled(self.extents[d], plan.tile(d), lanes if d == plan.vector else 1) for d in dims}
+
+    @cached_property
+    def executions(self) -> int:
+        return prod(self.trips)
+
+    @cached_property
+    def steps(self) -> int:
+        return self.executions * prod([self.inside[d] for d in self.plan.order])
+
+    @cached_property
+    def blocks(self) -> int:
+        """Vectors side by side in the tile."""
+        return -(-self.plan.width // self.lanes)
+
+    @cached_property
+    def accumulators(self) -> int:
+        return self.blocks * prod(self.rows.values())
+
+    @cached_property
+    def balance(self) -> float:
+        return loop_balance(self.plan, self.plan.loops[0], self.extents, self.target.cores)
+
+    @cached_property
+    def entered(self) -> int:
+        """How often one execution begins a loop within a loop; a few innermost steps are none."""
+        plan, inside = self.plan, self.inside
+        loops = [d for d in plan.order if d not in plan.written and inside[d] > 1]
+        if loops and inside[loops[-1]] <= UNROLLED:
+            loops.pop()
+        return sum(prod(inside[d] for d in loops[:n]) for n in range(1, len(loops)))
+
+
 def predict(
-    plan: RegisterPlan,
-    extents: Mapping[str, int],
-    lanes: int,
+    nest: Nest,
     operands: Sequence[Stream],
     result: Stream,
-    target: Target,
     copies: float = 0.0,
     floor: float = 0.0,
     below: float = inf,
     *,
     near: bool = False,
 ) -> Prediction | None:
-    """The cycles of a plan's nest; `copies` are those of operands re-laid for it, `floor` those of memory at least.
-    None where they are not `below` a number even if the caches delivered at once.  What is `near` is one block within
-    other loops.
+    """The cycles of a nest; `copies` are those of operands re-laid for it, `floor` those of memory at least.  None
+    where they are not `below` a number even if the caches delivered at once.  What is `near` is one block within other
+    loops.
     """
-    trips = plan.trips(extents)
-    blocks = -(-plan.width // lanes)
-    rows = dict(plan.rows)
-    accumulators = blocks * prod(rows.values())
-    executions = prod(trips)
-    inside = _inner(plan, extents)
-    steps = executions * prod(inside[d] for d in plan.order)
-    fill = {d: filled(extents[d], plan.tile(d), lanes if d == plan.vector else 1) for d in (plan.vector, *rows)}
-    part = prod(fill.values())
-    once = {d: inside[d] for d in plan.written}
-    many = target.slides(result.itemsize)
-    vectors = sum(
-        o.count * loaded(o.strides, o.itemsize, plan.vector, blocks, o.instructions, rows, once, many) * _part(o, fill)
-        for o in operands
-        if o.vector
-    )
-    scalars = sum(_seen(o, rows) * _part(o, fill) for o in operands if not o.vector)
+    target, rows, part = nest.target, nest.rows, prod(nest.fill.values())
+    vectors = sum([_vectors(nest, o) for o in operands if o.vector])
+    scalars = sum([_seen(o, rows) * _part(o, nest.fill) for o in operands if not o.vector])
     streams = [*operands, result]
     sure = Prediction(
-        fma=steps * accumulators * part / target.fma_per_cycle,
-        loads=steps * (vectors + scalars) / target.loads_per_cycle,
-        latency=steps * float(target.latency),
+        fma=nest.steps * nest.accumulators * part / target.fma_per_cycle,
+        loads=nest.steps * (vectors + scalars) / target.loads_per_cycle,
+        latency=nest.steps * float(target.latency),
         l2=0.0,
         l3=0.0,
         memory=0.0,
-        control=steps * (STEP + _crowded(operands, rows))
-        + executions
-        * (
-            ENTER * _entered(plan, inside)
-            + _translated(plan, inside, operands, target)
-            + sum(_chosen(plan, inside, o, rows) for o in operands)
-        ),
-        ends=executions * (_end(plan, trips, result, lanes) * accumulators * part + 4.0)
-        + _remainders(plan, extents, streams, target),
+        control=nest.steps * (STEP + _crowded(operands, rows))
+        + nest.executions
+        * (ENTER * nest.entered + _translated(nest, operands) + sum([_chosen(nest, o) for o in operands])),
+        ends=nest.executions * (_end(nest, result) * nest.accumulators * part + 4.0) + _remainders(nest, streams),
         copies=copies,
-        imbalance=1 / loop_balance(plan, plan.loops[0], extents, target.cores),
+        imbalance=1 / nest.balance,
         floor=floor,
     )
     if sure.total * ROUNDED >= below:
         return None
-    delivered = _delivered(plan, extents, trips, streams, len(operands) if floor else len(streams), target)
+    delivered = _delivered(nest, streams, len(operands) if floor else len(streams))
     memory = delivered[3] * target.line / target.bytes_per_cycle
-    anew = 0.0 if near or memory > WAIT * sure.fma else NEXT * _anew(plan, inside, trips, streams, target)
+    anew = 0.0 if near or memory > WAIT * sure.fma else NEXT * _anew(nest, streams)
     _, near_by, far_off = (target.line / rate for rate in target.near)
     l2, l3 = delivered[1] * near_by * SLOWER, delivered[2] * far_off
     return replace(sure, control=sure.control + anew, l2=l2, l3=l3, memory=memory)
 
 
-def _entered(plan: RegisterPlan, inside: Mapping[str, int]) -> int:
-    """How often one execution of the tile begins a loop within a loop; a few innermost steps are none."""
-    loops = [d for d in plan.order if d not in plan.written and inside[d] > 1]
-    if loops and inside[loops[-1]] <= UNROLLED:
-        loops.pop()
-    return sum(prod(inside[d] for d in loops[:n]) for n in range(1, len(loops)))
+def _vectors(nest: Nest, o: Stream) -> float:
+    """Instructions that load an operand's vectors in one step."""
+    once = {d: nest.inside[d] for d in nest.plan.written}
+    many = nest.target.slides(o.itemsize)
+    each = loaded(o.strides, o.itemsize, nest.plan.vector, nest.blocks, o.instructions, nest.rows, once, many)
+    return o.count * each * _part(o, nest.fill)
 
 
-def _anew(
-    plan: RegisterPlan, inside: Mapping[str, int], trips: Sequence[int], streams: Sequence[Stream], target: Target
-) -> float:
+def _anew(nest: Nest, streams: Sequence[Stream]) -> float:
     """Lines that an execution of the tile touches and the one before did not."""
+    loops, trips = nest.plan.loops, nest.trips
     lines = 0.0
     for o in streams:
         moving = (
-            n for n, (loop, t) in enumerate(zip(plan.loops, trips, strict=True)) if t > 1 and loop.dim in o.strides
+            n for n, (loop, t) in enumerate(zip(loops, trips, strict=True)) if t > 1 and loop.dim in o.strides
         )
-        lines += o.lines(inside, target.line) * prod(trips[: max(moving, default=-1) + 1])
+        lines += o.lines(nest.inside, nest.target.line) * prod(trips[: max(moving, default=-1) + 1])
     return lines
 
 
@@ -234,12 +276,13 @@ def _seen(o: Stream, rows: Mapping[str, int]) -> int:
     return o.count * prod(r for d, r in rows.items() if d in o.strides)
 
 
-def _chosen(plan: RegisterPlan, inside: Mapping[str, int], o: Stream, rows: Mapping[str, int]) -> float:
+def _chosen(nest: Nest, o: Stream) -> float:
     """Cycles of one execution of the tile to choose between reads and padding, once for each row where it is known."""
     if not o.guard:
         return 0.0
-    last = max((n for n, d in enumerate(plan.order) if d in o.guard), default=-1)
-    return CHOOSE * _seen(o, rows) * prod(inside[d] for d in plan.order[: last + 1])
+    order = nest.plan.order
+    last = max((n for n, d in enumerate(order) if d in o.guard), default=-1)
+    return CHOOSE * _seen(o, nest.rows) * prod(nest.inside[d] for d in order[: last + 1])
 
 
 def _crowded(operands: Sequence[Stream], rows: Mapping[str, int]) -> float:
@@ -251,30 +294,23 @@ def _crowded(operands: Sequence[Stream], rows: Mapping[str, int]) -> float:
     return CROWD * max(0, meeting - ROOM - sum(o.count for o in operands))
 
 
-def _inner(plan: RegisterPlan, extents: Mapping[str, int]) -> dict[str, int]:
-    """The box of one execution of the innermost tile: its elements along every dim."""
-    inside = {d: plan.tile(d) for d in extents}
-    for d in plan.order:
-        inside[d] = min([extents[d], *(loop.size for loop in plan.loops if loop.dim == d)])
-    return inside
-
-
-def _end(plan: RegisterPlan, trips: Sequence[int], result: Stream, lanes: int) -> float:
+def _end(nest: Nest, result: Stream) -> float:
     """Cycles to set one accumulator and store it; in portions also to load it again, lane by lane where it is no
     vector of memory.
     """
-    stores = result.instructions
+    plan, stores = nest.plan, result.instructions
     if stores > 1 and abs(result.strides.get(plan.vector, 0)) % ALIGNED == 0:
         stores *= 1 + CONFLICT
-    again = any(t > 1 for loop, t in zip(plan.loops, trips, strict=True) if loop.dim in plan.order)
-    loads = LANE * lanes if result.instructions > 1 else 1.0
+    again = any(t > 1 for loop, t in zip(plan.loops, nest.trips, strict=True) if loop.dim in plan.order)
+    loads = LANE * nest.lanes if result.instructions > 1 else 1.0
     return 2.0 + stores + (loads if again else 0.0)
 
 
-def _remainders(plan: RegisterPlan, extents: Mapping[str, int], streams: Sequence[Stream], target: Target) -> float:
+def _remainders(nest: Nest, streams: Sequence[Stream]) -> float:
     """Cycles of the nests for what does not fill whole tiles, beyond their arithmetic: operands are read once more,
     unless the outermost loop is theirs too.
     """
+    plan, extents, target = nest.plan, nest.extents, nest.target
     cut = [d for d, n in extents.items() if d not in plan.order and n > plan.tile(d) and n % plan.tile(d)]
     if plan.loops[0].dim not in cut:
         return 0.0
@@ -282,22 +318,15 @@ def _remainders(plan: RegisterPlan, extents: Mapping[str, int], streams: Sequenc
     return len(cut) * REMAINDER + whole * target.line / target.near[2]
 
 
-def _delivered(
-    plan: RegisterPlan,
-    extents: Mapping[str, int],
-    trips: Sequence[int],
-    streams: Sequence[Stream],
-    counted: int,
-    target: Target,
-) -> list[float]:
+def _delivered(nest: Nest, streams: Sequence[Stream], counted: int) -> list[float]:
     """Lines that the first `counted` accesses take from each level of memory, over all executions of the tile.
 
     From the innermost step of the reduction out: lines that several iterations of a loop touch are found again in the
     cache that holds what one iteration touches.  What no loop brings again comes from wherever all of it fits.  Last of
     the accesses is the result.
     """
+    plan, extents, trips, inside, target = nest.plan, nest.extents, nest.trips, nest.inside, nest.target
     delivered = [0.0, 0.0, 0.0, 0.0]
-    inside = _inner(plan, extents)
     span = {**inside, **dict.fromkeys(plan.order, 1)}
     around = [(d, inside[d]) for d in reversed(plan.order)]
     around += [(loop.dim, n) for loop, n in zip(reversed(plan.loops), reversed(trips), strict=True)]
@@ -332,11 +361,12 @@ def _level(pieces: Pieces, lines: float, target: Target) -> int:
     return 3
 
 
-def _translated(plan: RegisterPlan, span: Mapping[str, int], operands: Sequence[Stream], target: Target) -> float:
+def _translated(nest: Nest, operands: Sequence[Stream]) -> float:
     """Cycles of address translation in one execution of the tile, where more pages are visited than are kept."""
-    if sum(o.pages(span) for o in operands) <= PAGES:
+    span = nest.inside
+    if sum([o.pages(span) for o in operands]) <= PAGES:
         return 0.0
-    return WALK * sum(_visited(plan, span, o) for o in operands if not o.asked(span, target))
+    return WALK * sum(_visited(nest.plan, span, o) for o in operands if not o.asked(span, nest.target))
 
 
 def _visited(plan: RegisterPlan, span: Mapping[str, int], o: Stream) -> float:

@@ -15,8 +15,7 @@ import pytest
 
 from frontend.options import Options
 from polyhedral.ir.interpreter import run
-from polyhedral.plans.cycles import Prediction, predict
-from polyhedral.plans.register_plan import RegisterPlan
+from polyhedral.plans.cycles import Nest, Prediction, predict
 from polyhedral.text.reader import parse
 from tests.running import run_c
 from tests.strategies import inputs_for
@@ -34,8 +33,8 @@ def test_written_steps_are_masked(monkeypatch: pytest.MonkeyPatch):
     def last(every: object, order: Sequence[str], extents: Mapping[str, int], *_: object) -> tuple[str, ...]:
         return (order[-1],) if extents[order[-1]] <= 8 else ()
 
-    def only(plan: RegisterPlan, *given: Any, **named: Any) -> Prediction | None:
-        return predict(plan, *given, **named) if plan.written else None
+    def only(nest: Nest, *given: Any, **named: Any) -> Prediction | None:
+        return predict(nest, *given, **named) if nest.plan.written else None
 
     monkeypatch.setattr("polyhedral.plans.candidates.written", last)
     monkeypatch.setattr("polyhedral.plans.candidates.predict", only)
