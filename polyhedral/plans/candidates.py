@@ -199,6 +199,7 @@ class _Forms:
             for o in reduce_orders(self.s, self.every, t.vector)
         ]
         self.direct = {o: load_cost(q, o, t.vector, self.lanes) if t.vector in o.dims else 0.0 for o in self.every}
+        self.here = {o: self._where_it_lies(o) for o in self.every}
         self.groups = _alike(self.every)
         self.box = box(t.statement.domain)
         self.forms: dict[tuple[int, tuple[str, ...]], list[Form]] = {}
@@ -256,16 +257,18 @@ class _Forms:
             self.forms[key] = list(self._made(o, key[1]))
         return self.forms[key]
 
+    def _where_it_lies(self, o: Operand) -> Stream:
+        direct, guard = self.direct[o], aff.condition_dims(o.guard)
+        here = _stream(o, 2.0 * self.lanes if direct is None else direct, far=_far(self.q, o))
+        return replace(here, guard=frozenset() if self.plan.vector in guard and direct else guard)
+
     def _made(self, o: Operand, order: Sequence[str]) -> Iterator[Form]:
         """An operand where it lies, if its lanes are not too far apart, and re-laid."""
-        plan, direct = self.plan, self.direct[o]
-        guard = aff.condition_dims(o.guard)
-        here = _stream(o, 2.0 * self.lanes if direct is None else direct, far=_far(self.q, o))
-        here = replace(here, guard=frozenset() if plan.vector in guard and direct else guard)
+        plan = self.plan
         dims = [plan.vector] if plan.vector in o.dims else [d for d, r in plan.rows if d in o.dims and r > 2]
         made = relaid(self.q, self.s, o, self.box, dims[0], plan.tile(dims[0]), order) if dims else None
-        if made is None or direct is not None:
-            yield (), here, 0.0
+        if made is None or self.direct[o] is not None:
+            yield (), self.here[o], 0.0
         if made is not None:
             free = o.load.array in self.q.constants
             cost = 0.0 if free else copying(self.q, o, made, dims[0], plan.tile(dims[0]))

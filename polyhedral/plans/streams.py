@@ -96,12 +96,12 @@ class Stream:
 
     def pages(self, span: Mapping[str, int]) -> float:
         """Pages that a box touches."""
-        piece, apart = self.rows(span, PAGE)
+        piece, apart = self.box(span, PAGE)[0]
         return max(1.0, piece / PAGE) * prod(n for _, n in apart) * self.count
 
     def asked(self, span: Mapping[str, int], target: Target) -> bool:
         """Whether it is asked for ahead: vectors, or scalars that lie together along a row."""
-        _, apart = self.rows(span, target.line)
+        _, apart = self.box(span, target.line)[0]
         alone = self.far and any(n > 1 and stride == self.itemsize for stride, n in self.axes(span))
         together = self.instructions == 1.0 or (not self.vector and alone)
         return together and not self.guard and ask(prod(n for _, n in apart), target.line, target)
