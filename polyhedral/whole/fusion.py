@@ -287,8 +287,10 @@ def _loops(q: _Facts, alike: list[dict[str, str]]) -> tuple[Shared, ...] | None:
         return None
     for count in range(1, len(alike) + 1):
         sizes = [n for n in least[:count] if n is not None]
+        extents = [_extent(q, dims) for dims in alike[:count]]
+        accesses = _touched(q, alike[:count])
         for cache in (q.target.l1, q.target.l2):
-            block = _block(q, alike[:count], sizes, FULL * cache)
+            block = _block(extents, accesses, sizes, FULL * cache, q.target.cores)
             if block is not None:
                 names = [dims[first] for dims in alike[:count]]
                 return tuple(
@@ -309,19 +311,23 @@ def _least(q: _Facts, dims: Mapping[str, str]) -> int | None:
     return size
 
 
-def _block(q: _Facts, alike: Sequence[Mapping[str, str]], least: Sequence[int], room: float) -> list[int] | None:
+def _block(
+    extents: Sequence[int],
+    accesses: Sequence[Mapping[tuple[bool, ...], float]],
+    least: Sequence[int],
+    room: float,
+    cores: int,
+) -> list[int] | None:
     """The blocks with the longest innermost one that fit the room and keep all cores busy."""
-    extents = [_extent(q, dims) for dims in alike]
     if any(n > e for n, e in zip(least, extents, strict=True)):
         return None
-    touched = _touched(q, alike)
     found: list[int] | None = None
     size = least[-1]
     while size <= extents[-1]:
         sizes = [*least[:-1], size]
         trips = [-(-e // n) for e, n in zip(extents, sizes, strict=True)]
-        busy = trips[0] >= BUSY * q.target.cores or balance(trips[0], q.target.cores) > EVEN
-        if not busy or _held(touched, [n / max(e, 1) for n, e in zip(sizes, extents, strict=True)]) > room:
+        busy = trips[0] >= BUSY * cores or balance(trips[0], cores) > EVEN
+        if not busy or _held(accesses, [n / max(e, 1) for n, e in zip(sizes, extents, strict=True)]) > room:
             break
         found = sizes
         size *= 2
@@ -343,14 +349,14 @@ def _touched(q: _Facts, alike: Sequence[Mapping[str, str]]) -> list[dict[tuple[b
     return list(found.values())
 
 
-def _held(touched: Sequence[Mapping[tuple[bool, ...], float]], shares: Sequence[float]) -> float:
+def _held(accesses: Sequence[Mapping[tuple[bool, ...], float]], shares: Sequence[float]) -> float:
     """Bytes that one block keeps in caches, which has a share of each loop."""
     return sum(
         max(
             prod((x for x, moves in zip(shares, along, strict=True) if moves), start=1.0) * size
             for along, size in ways.items()
         )
-        for ways in touched
+        for ways in accesses
     )
 
 
