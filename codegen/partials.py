@@ -15,8 +15,9 @@ import cgen
 from codegen import loops as lp
 from codegen.blocks import branch, loop
 from codegen.lanes import Lanes
+from codegen.points import Env, placed
 from codegen.reads import Open
-from codegen.registers import Env, Registers, opened, placed, serial, within
+from codegen.registers import Registers, opened, serial, within
 from codegen.scalar import bare, literal, value_type
 from codegen.spelling import Spelling
 from polyhedral.errors import InternalError

@@ -7,9 +7,8 @@ Loops are walked here, and accumulators begun and stepped.  Operands are left to
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from math import prod
 
 import cgen
@@ -17,13 +16,14 @@ import cgen
 from codegen import loops as lp
 from codegen.blocks import branch, loop
 from codegen.crossed import crossed
-from codegen.full import unmasked
 from codegen.lanes import Lanes, affine_index, dense, runs
+from codegen.pairs import two_at_once
+from codegen.points import Env, Placed, Point, points, trips
 from codegen.reads import Open, Reads
 from codegen.scalar import STORAGE, literal, value_type
 from codegen.slides import Slide, slides
 from codegen.spelling import Spelling
-from codegen.steps import step_function
+from codegen.steps import pair_function, step_function
 from codegen.writes import Accumulator, fetch, store
 from polyhedral.errors import InternalError
 from polyhedral.ir import affine as aff
@@ -34,8 +34,6 @@ from polyhedral.ir.program import Array, Program, Statement
 from polyhedral.ir.tree import Run
 from polyhedral.sets.instances import Family, Kind
 
-Env = Mapping[str, Affine]
-"""What the variables of unrolled loops stand for."""
 _FEW, _WRITTEN_OUT = 4, 160
 """Iterations and statements up to which an inner loop is unrolled."""
 _STILL = 12
@@ -45,38 +43,6 @@ WHOLE = 64
 NOTHING: Mapping[ex.Expr, Slide] = {}
 _PARAMETERS = "abcdefghjklmnopqrstuvwxyz"
 """Names of a lane function's operands; `i` is its lane."""
-
-
-@dataclass(frozen=True)
-class _Point:
-    """One vector of instances and the value that each computes: the variable of their lanes, and what those of the
-    unrolled loops stand for.
-    """
-
-    node: lp.Exec
-    value: ex.Expr
-    vector: str
-    env: Env
-    tile: Lanes
-
-    @property
-    def lane(self) -> str:
-        return f"{self.vector}\0lane"
-
-    @cached_property
-    def at(self) -> Env:
-        """The dims of its instances, in terms of their lane."""
-        own = {**self.env, self.vector: self.tile.start + aff.var(self.lane)}
-        return {d: aff.substitute(e, own) for d, e in self.node.at}
-
-    @cached_property
-    def reads(self) -> Sequence[tuple[ex.Expr, ex.Expr]]:
-        return placed(self.value, self.at)
-
-
-def placed(value: ex.Expr, at: Env) -> Sequence[tuple[ex.Expr, ex.Expr]]:
-    """The operands of a value, as it has them and as they are at a place."""
-    return [(o, ex.substitute(o, at)) for o in dict.fromkeys(fetched(value))]
 
 
 @dataclass
@@ -145,7 +111,7 @@ class Registers:
             case lp.Block(children):
                 return [g for c in children for g in self._node(c, env, key, region)]
             case lp.For(run=Run.UNROLL | Run.VECTOR | Run.WRITTEN) | lp.Exec():
-                every = list(self._points(n, env, key))
+                every = list(points(n, env, key, self.families, self.c.vectors.lanes))
                 lines = self._across(every, region)
                 slid = self._slid(every)
                 if slid:
@@ -153,18 +119,40 @@ class Registers:
                 again = self._again(every)
                 return [*lines, *(g for point in every for g in self._exec(point, region, again, slid))]
             case lp.For():
-                around = self.reads.open[-1].name
-                self.reads.open.append(opened(n, env))
-                body = self._node(n.body, env, key, region)
-                made = serial(self.c, n, env, [*self.reads.open.pop().lines, *body])
-                last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
-                inner = not any(isinstance(x, lp.For) and x.run is Run.SERIAL for x in lp.walk(n.body))
-                short = inner and last is not None and _short(last, body) and self._still(n, around) <= _STILL
-                return [cgen.Line(f"#pragma GCC unroll {_FEW}"), made] if short else [made]
+                return self._two_at_once(n, env, key, region) or self._loop(n, env, key, region)
             case lp.If(condition, then, None):
                 return self._only(condition, then, env, key, region)
             case lp.If() | lp.Promoted() | lp.Local() | lp.Staged():
                 raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
+
+    def _loop(self, n: lp.For, env: Env, key: tuple[int, ...], region: _Region) -> list[cgen.Generable]:
+        around = self.reads.open[-1].name
+        self.reads.open.append(opened(n, env))
+        body = self._node(n.body, env, key, region)
+        made = serial(self.c, n, env, [*self.reads.open.pop().lines, *body])
+        last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
+        inner = not any(isinstance(x, lp.For) and x.run is Run.SERIAL for x in lp.walk(n.body))
+        short = inner and last is not None and _short(last, body) and self._still(n, around) <= _STILL
+        return [cgen.Line(f"#pragma GCC unroll {_FEW}"), made] if short else [made]
+
+    def _two_at_once(self, n: lp.For, env: Env, key: tuple[int, ...], region: _Region) -> list[cgen.Generable]:
+        """A loop that does two steps at once, and the step that is left; nothing where that does not pay."""
+        if not two_at_once(self.c, self.program, n, self.families):
+            return []
+        odd = trips(n) % 2
+        self.reads.open.append(opened(n, env))
+        there = ({**env, n.name: aff.var(n.name) + step} for step in (0, 1))
+        one, other = (list(points(n.body, e, key, self.families, self.c.vectors.lanes)) for e in there)
+        again, slid = self._again([*one, *other]), self._slid([*one, *other])
+        pairs = sorted(zip(one, other, strict=True), key=lambda pair: pair[0].tile.key if slid else ())
+        body = [g for first, then in pairs for g in self._exec(first, region, again, slid, then)]
+        body = [*self.reads.open.pop().lines, *body]
+        made = serial(self.c, replace(n, hi=_affine(n.hi) - odd, step=2), env, body)
+        if not odd:
+            return [made]
+        self.reads.open.append(Open("", aff.const(0), aff.const(0)))
+        rest = self._node(n.body, {**env, n.name: aff.substitute(_affine(n.hi), env)}, key, region)
+        return [made, *self.reads.open.pop().lines, *rest]
 
     def _only(
         self, condition: Condition, then: lp.Node, env: Env, key: tuple[int, ...], region: _Region
@@ -202,33 +190,9 @@ class Registers:
         return count
 
     def _copies(self, n: lp.For) -> int:
-        return -(-_trips(n) // self.c.vectors.lanes) if n.run is Run.VECTOR else _trips(n)
+        return -(-trips(n) // self.c.vectors.lanes) if n.run is Run.VECTOR else trips(n)
 
-    def _points(self, n: lp.Node, env: Env, key: tuple[int, ...]) -> Iterator[_Point]:
-        """What stands in unrolled loops, written out: one vector at a time."""
-        match n:
-            case lp.Block(children):
-                for c in children:
-                    yield from self._points(c, env, key)
-            case lp.For(run=Run.UNROLL):
-                for i in range(_trips(n)):
-                    yield from self._points(n.body, {**env, n.name: _lo(n, env) + i}, (*key, i))
-            case lp.For(run=Run.WRITTEN):
-                for i in range(_trips(n)):
-                    yield from self._points(n.body, {**env, n.name: _lo(n, env) + i}, key)
-            case lp.For(run=Run.VECTOR, body=lp.Exec() | lp.Block((lp.Exec(),)) as body):
-                lanes, trips = self.c.vectors.lanes, _trips(n)
-                node = body if isinstance(body, lp.Exec) else body.children[0]
-                assert isinstance(node, lp.Exec)
-                for b in range(-(-trips // lanes)):
-                    tile = Lanes(_lo(n, env) + b * lanes, min(lanes, trips - b * lanes), (*key, b))
-                    yield _Point(node, self._value(node), n.name, env, tile)
-            case lp.Exec():  # the loop along the lanes runs once, and isl dropped it
-                yield _Point(n, self._value(n), "", env, Lanes(aff.const(0), 1, (*key, 0)))
-            case _:
-                raise InternalError("PH999", f"a register tile holds a {type(n).__name__}")
-
-    def _again(self, every: Sequence[_Point]) -> set[ex.Expr]:
+    def _again(self, every: Sequence[Point]) -> set[ex.Expr]:
         """What several vectors of instances read, which is loaded once: operands of rows that they do not depend on,
         and those that one row reads in a step and another in the next.
         """
@@ -239,7 +203,7 @@ class Registers:
                 (found if new in seen else seen).add(new)
         return found
 
-    def _slid(self, every: Sequence[_Point]) -> Mapping[ex.Expr, Slide]:
+    def _slid(self, every: Sequence[Point]) -> Mapping[ex.Expr, Slide]:
         """Operands that are made of others in registers, where the machine does so at once."""
         if self.vector_bytes != WHOLE or not self.reads.windows:
             return {}
@@ -247,11 +211,7 @@ class Registers:
         plain = ((e, p) for e, p in reads if value_type(ex.dtype_of(e)) == STORAGE[ex.dtype_of(e).name])
         return slides(((e, p.lane, p.tile.valid) for e, p in plain), self.c.vectors.lanes)
 
-    def _value(self, node: lp.Exec) -> ex.Expr:
-        value = self.families[node.family].statement.value
-        return unmasked(value) if node.whole else value
-
-    def _across(self, every: Sequence[_Point], region: _Region) -> list[cgen.Generable]:
+    def _across(self, every: Sequence[Point], region: _Region) -> list[cgen.Generable]:
         """Operands of an epilogue that lie across the lanes, all of the tile at once."""
         if len(region.held) == 0 or len({p.node.family for p in every}) > 1:
             return []
@@ -283,8 +243,14 @@ class Registers:
         return found
 
     def _exec(
-        self, point: _Point, region: _Region, again: Container[ex.Expr], slid: Mapping[ex.Expr, Slide]
+        self,
+        point: Point,
+        region: _Region,
+        again: Container[ex.Expr],
+        slid: Mapping[ex.Expr, Slide],
+        then: Point | None = None,
     ) -> list[cgen.Generable]:
+        """The instances of a point, and of the one that comes `then` for the same results."""
         family, tile, lane, at = self.families[point.node.family], point.tile, point.lane, point.at
         s = family.statement
         array = self.program.array(s.write.array)
@@ -299,49 +265,56 @@ class Registers:
             identity = literal(ex.identity(s.op, array.dtype).value, array.dtype)
             return [cgen.Statement(f"{name} = {self.c.vectors.splat(array.dtype)}({identity})")]
         s = replace(s, value=point.value)
-        return self.step(s, array, name, point.reads, lane, tile, again, region, slid)
+        return self.step(s, array, name, point.reads, lane, tile, again, region, slid, then.reads if then else None)
 
     def step(
         self,
         s: Statement,
         array: Array,
         name: str,
-        reads: Sequence[tuple[ex.Expr, ex.Expr]],
+        reads: Placed,
         lane: str,
         tile: Lanes,
         again: Container[ex.Expr] = (),
         region: _Region | None = None,
         slid: Mapping[ex.Expr, Slide] = NOTHING,
+        then: Placed | None = None,
     ) -> list[cgen.Generable]:
         """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside.  Operands that other rows
         read `again` stay in a register; those that the region holds are in one; those that are `slid` are made of two.
+        Two steps at once have the operands of what comes `then` as well.
         """
         before: list[cgen.Generable] = []
-        operands = [o for o, _ in reads]
         parameters: list[str] = []
         arguments: list[str] = []
-        names: dict[ex.Expr, str] = {}
+        names: list[dict[ex.Expr, str]] = []
         masks = {e.cond for e in ex.walk(s.value) if isinstance(e, ex.Select) and e.eager}
-        for k, (old, new) in enumerate(reads):
-            inside = None if region is None else self._register(new, lane, tile, region)
-            if inside is not None:
-                text, kind, per_lane = inside, self.c.vectors.type(ex.dtype_of(old)), True
-            elif old in masks:
-                assert isinstance(new, ex.Test)
-                text, kind, per_lane = self.reads.mask(new, lane, ex.dtype_of(s.value))
-            elif new in slid:
-                more, text = self.reads.slid(slid[new], lane, tile)
-                kind, per_lane = self.c.vectors.type(ex.dtype_of(new)), True
-                before += more
-            else:
-                text, kind, per_lane = self.reads.operand(new, lane, tile, keep=new in again)
-            p = _PARAMETERS[k] if k < len(_PARAMETERS) else f"a{k}"
-            parameters.append(f"{kind} {p}")
-            arguments.append(text)
-            names[old] = f"{p}[i]" if per_lane else p
-        if operands == [s.value] and s.op is None and names[s.value].endswith("[i]"):
+        every = [reads] if then is None else [reads, then]
+        for one in every:
+            names.append({})
+            for old, new in one:
+                inside = None if region is None else self._register(new, lane, tile, region)
+                if inside is not None:
+                    text, kind, per_lane = inside, self.c.vectors.type(ex.dtype_of(old)), True
+                elif old in masks:
+                    assert isinstance(new, ex.Test)
+                    text, kind, per_lane = self.reads.mask(new, lane, ex.dtype_of(s.value))
+                elif new in slid:
+                    more, text = self.reads.slid(slid[new], lane, tile)
+                    kind, per_lane = self.c.vectors.type(ex.dtype_of(new)), True
+                    before += more
+                else:
+                    text, kind, per_lane = self.reads.operand(new, lane, tile, keep=new in again)
+                k = len(parameters)
+                p = _PARAMETERS[k] if k < len(_PARAMETERS) else f"a{k}"
+                parameters.append(f"{kind} {p}")
+                arguments.append(text)
+                names[-1][old] = f"{p}[i]" if per_lane else p
+        operands = [o for one in every for o, _ in one]
+        if operands == [s.value] and s.op is None and names[0][s.value].endswith("[i]"):
             return [*before, cgen.Statement(f"{name} = {arguments[0]}")]
-        function = step_function(self.c, s, array.dtype, parameters, names)
+        made = step_function if then is None else pair_function
+        function = made(self.c, s, array.dtype, parameters, names)
         lines, given = self.reads.named(arguments, operands)
         given = given if s.op is None else [name, *given]
         return [*before, *lines, cgen.Statement(f"{name} = {function}({', '.join(given)})")]
@@ -408,13 +381,3 @@ def _widest(b: lp.Bound, lo: Affine, name: str) -> Affine:
         return aff.var(f"{name}\0last")
     ends = [_widest(a, lo, name) for a in b.args if isinstance(a, Affine) or a.least]
     return next((e for e in ends if (e - lo).is_const), ends[0])
-
-
-def _lo(n: lp.For, env: Env) -> Affine:
-    return aff.substitute(_affine(n.lo), env)
-
-
-def _trips(n: lp.For) -> int:
-    span = _affine(n.hi) - _affine(n.lo) + 1
-    assert span.is_const
-    return span.const

@@ -16,20 +16,45 @@ from codegen.scalar import STORAGE, bare, literal, value_type
 from codegen.spelling import Spelling
 from polyhedral.ir import expr as ex
 from polyhedral.ir.dtypes import DType
+from polyhedral.ir.operands import fetched
 from polyhedral.ir.program import Statement
 
+Names = Mapping[ex.Expr, str]
+"""Operands inside a lane function: `a[i]` where lanes differ and `a` where they do not."""
 
-def step_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str], names: Mapping[ex.Expr, str]) -> str:
-    """The name of the function that does one step on values of `t`; `names` are the operands inside it, `a[i]` where
-    lanes differ and `a` where they do not."""
-    kinds = "".join("v" if n.endswith("[i]") else "s" for n in names.values())
+
+def step_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str], names: Sequence[Names]) -> str:
+    """The name of the function that does one step on values of `t`."""
+    (own,) = names
     what = "value" if s.op is None else "step"
-    name = f"{c.spell(s.write.array)}_{what}" + (f"_{kinds}" if "s" in kinds or "v" not in kinds else "")
-    vector = c.vectors.type(t)
-    whole = _whole(c, s.op, t, s.value, names)
-    body = f"  return {whole};" if whole is not None else _lane_by_lane(c, s, t, names)
-    given = parameters if s.op is None else [f"{vector} acc", *parameters]
-    text = f"static inline {vector} {name}({', '.join(given) or 'void'}) {{\n{body}\n}}"
+    whole = _whole(c, s.op, t, s.value, own)
+    body = f"  return {whole};" if whole is not None else _lane_by_lane(c, s, t, own)
+    given = parameters if s.op is None else [f"{c.vectors.type(t)} acc", *parameters]
+    return _defined(c, f"{c.spell(s.write.array)}_{what}{_kinds(names)}", t, given, body)
+
+
+def pair_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str], names: Sequence[Names]) -> str:
+    """The name of the function that does two steps of a minimum or maximum."""
+    assert s.op is not None
+    values = [bare(v) for own in names if (v := _vector(c, s.value, t, own)) is not None]
+    body = f"  return {c.vectors.extreme_of_three(s.op, t)}(acc, {', '.join(values)});"
+    given = [f"{c.vectors.type(t)} acc", *parameters]
+    return _defined(c, f"{c.spell(s.write.array)}_steps{_kinds(names)}", t, given, body)
+
+
+def whole_value(c: Spelling, value: ex.Expr, t: DType) -> bool:
+    """Whether C has operations on whole vectors for a value."""
+    return _vector(c, value, t, {o: "a[i]" for o in fetched(value)}) is not None
+
+
+def _kinds(names: Sequence[Names]) -> str:
+    kinds = "".join("v" if n.endswith("[i]") else "s" for own in names for n in own.values())
+    return f"_{kinds}" if "s" in kinds or "v" not in kinds else ""
+
+
+def _defined(c: Spelling, name: str, t: DType, parameters: Sequence[str], body: str) -> str:
+    """The name of a function that is defined so, a new one if another has this."""
+    text = f"static inline {c.vectors.type(t)} {name}({', '.join(parameters) or 'void'}) {{\n{body}\n}}"
     while name in c.vectors.functions and c.vectors.functions[name] != text:
         text = text.replace(f" {name}(", f" {name}_(")
         name += "_"
@@ -37,7 +62,7 @@ def step_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str]
     return name
 
 
-def _lane_by_lane(c: Spelling, s: Statement, t: DType, names: Mapping[ex.Expr, str]) -> str:
+def _lane_by_lane(c: Spelling, s: Statement, t: DType, names: Names) -> str:
     """The step as a loop over the lanes."""
     scalar = replace(c.scalar, names=dict(names))
     if s.op is None:
@@ -47,7 +72,7 @@ def _lane_by_lane(c: Spelling, s: Statement, t: DType, names: Mapping[ex.Expr, s
     return f"{start}  for (int i = 0; i < {c.vectors.lanes}; ++i) acc[i] = {step};\n  return acc;"
 
 
-def _whole(c: Spelling, op: str | None, t: DType, value: ex.Expr, names: Mapping[ex.Expr, str]) -> str | None:
+def _whole(c: Spelling, op: str | None, t: DType, value: ex.Expr, names: Names) -> str | None:
     """The step as operations on whole vectors, where C has them: sums, products, minima and maxima of one type."""
     if value_type(t) != STORAGE[t.name]:
         return None
@@ -70,7 +95,7 @@ def _chosen(c: Spelling, t: DType, test: str, a: str, b: str) -> str:
     return f"{c.vectors.choose(t)}({test.removesuffix('[i]')}, {bare(a)}, {bare(b)})"
 
 
-def _vector(c: Spelling, e: ex.Expr, t: DType, names: Mapping[ex.Expr, str]) -> str | None:
+def _vector(c: Spelling, e: ex.Expr, t: DType, names: Names) -> str | None:
     """A value in all lanes; `x - zero` spreads a scalar without touching its sign."""
     if ex.dtype_of(e) != t:
         return None

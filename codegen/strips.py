@@ -12,7 +12,8 @@ import cgen
 from codegen import loops as lp
 from codegen.blocks import loop
 from codegen.lanes import Lanes, near
-from codegen.registers import Registers, placed
+from codegen.points import placed
+from codegen.registers import Registers
 from codegen.scalar import bare
 from codegen.writes import Accumulator, store
 from polyhedral.ir import affine as aff

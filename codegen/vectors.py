@@ -60,6 +60,13 @@ class Vectors:
         self.functions[name] = support.vector_extreme(name, op, vector, mask, t.bits, self.lanes, floats=t.is_float)
         return name
 
+    def extreme_of_three(self, op: str, t: DType) -> str:
+        """A function: min or max of three vectors; NaN wins."""
+        vector, two = self.type(t), self._extreme(op, t)
+        name = f"{op}3_{vector}"
+        self.functions[name] = support.vector_extreme_of_three(name, op, two, vector, t.bits, self.lanes)
+        return name
+
     def _mask(self, t: DType) -> str:
         """The vector type of comparisons and of patterns."""
         name = f"{'i64' if t.bits == 64 else 'i32'}x{self.lanes}"

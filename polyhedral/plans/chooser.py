@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The best plan of each statement, found once for all that differ in the names of their arrays and of the axes of these.
+"""The best plan of each statement, found once for all that differ in the names of arrays and of axes alone.
 
 Layers of a network, and iterations of a routing, are the same nest again: the time to plan a program grows with what is
 different in it.  What makes a plan the best is left to `polyhedral.plans.candidates`.
@@ -20,7 +20,7 @@ from polyhedral.machine.target import Target
 from polyhedral.plans.candidates import Choice, best
 from polyhedral.plans.tiles import ALONE, Within
 
-I = TypeVar("I", bound=Affine | ex.Expr)
+At = TypeVar("At", bound=Affine | ex.Expr)
 
 Axes = Mapping[str, Sequence[str]]
 """The axes of each array that a statement touches, from the largest stride to the smallest."""
@@ -66,7 +66,7 @@ def _shape(s: Statement, axes: Axes) -> Statement:
     arrays = {n: str(k) for k, n in enumerate(touched(s))}
     places: dict[tuple[str, str], dict[Affine, Affine]] = {}
 
-    def placed(array: str, index: Sequence[tuple[str, I]]) -> tuple[tuple[str, I], ...]:
+    def placed(array: str, index: Sequence[tuple[str, At]]) -> tuple[tuple[str, At], ...]:
         of = dict(index)
         return tuple((str(k), of[d]) for k, d in enumerate(axes[array]))
 
@@ -109,8 +109,8 @@ def _for(choice: Choice, named: Axes, s: Statement, axes: Axes) -> Choice:
 
 
 def _moved(
-    named: Sequence[str], old: Sequence[tuple[str, I]], axes: Sequence[str], own: Sequence[tuple[str, I]]
-) -> tuple[tuple[str, I], ...]:
+    named: Sequence[str], old: Sequence[tuple[str, At]], axes: Sequence[str], own: Sequence[tuple[str, At]]
+) -> tuple[tuple[str, At], ...]:
     """Where a plan accesses an array, with the axes of another: where this does not move, at its own cells."""
     there = dict(zip(axes, named, strict=True))
     of = dict(old)

@@ -215,9 +215,7 @@ def _anew(nest: Nest, streams: Sequence[Stream]) -> float:
     loops, trips = nest.plan.loops, nest.trips
     lines = 0.0
     for o in streams:
-        moving = (
-            n for n, (loop, t) in enumerate(zip(loops, trips, strict=True)) if t > 1 and loop.dim in o.strides
-        )
+        moving = (n for n, (loop, t) in enumerate(zip(loops, trips, strict=True)) if t > 1 and loop.dim in o.strides)
         lines += o.lines(nest.inside, nest.target.line) * prod(trips[: max(moving, default=-1) + 1])
     return lines
 
