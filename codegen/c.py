@@ -24,7 +24,7 @@ from codegen.partials import has_lanes, partial_region
 from codegen.phases import phases, touched
 from codegen.reads import Reads
 from codegen.registers import Registers
-from codegen.scalar import NARROW, STORAGE, Scalar, bare, c_name, integer, literal
+from codegen.scalar import NARROW, STORAGE, UNKNOWN, Scalar, bare, c_name, integer, literal
 from codegen.spelling import LANE, Spelling
 from codegen.strips import strips
 from polyhedral.ir import affine as aff
@@ -292,11 +292,10 @@ class Emitter:
         whole = strips(self.registers, n) if n.run is Run.VECTOR and not self.checked else None
         if whole is not None:
             return whole
-        lo = self.scalar.known(n.lo) if isinstance(n.lo, Affine) else None
-        if lo is not None:
-            self.scalar.least[n.name] = lo
+        lo, hi = (self.scalar.span(b) if isinstance(b, Affine) else UNKNOWN for b in (n.lo, n.hi))
+        self.scalar.enter(n.name, lo, hi)
         body = block(self.node(n.body, shared=shared and not parallel))
-        self.scalar.least.pop(n.name, None)
+        self.scalar.leave(n.name)
         step = f"++{name}" if n.step == 1 else f"{name} += {n.step}"
         hi = n.hi + 1 if isinstance(n.hi, Affine) else None
         end = f"{name} < {self.scalar.affine(hi)}" if hi is not None else f"{name} <= {self.bound(n.hi)}"

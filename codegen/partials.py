@@ -71,13 +71,13 @@ def _node(r: Registers, p: _Partials, n: lp.Node, env: Env, row: Row) -> list[cg
         case lp.For(run=Run.UNROLL):
             return [g for e, i in _unrolled(n, env) for g in _node(r, p, n.body, e, (*row, i))]
         case lp.For():
-            r.reads.open.append(opened(n, env))
+            r.reads.enter(opened(n, env))
             body = _node(r, p, n.body, env, row)
-            return [serial(r.c, n, env, [*r.reads.open.pop().lines, *body])]
+            return [serial(r.c, n, env, [*r.reads.leave(), *body])]
         case lp.If(condition, then, None):
-            r.reads.open.append(Open("", aff.const(0), aff.const(0)))
+            r.reads.enter(Open("", aff.const(0), aff.const(0)))
             body = _node(r, p, then, env, row)
-            lines = r.reads.open.pop().lines
+            lines = r.reads.leave()
             return [branch(r.c.scalar.condition(within(condition, env)), cgen.Block([*lines, *body]), None)]
         case lp.Exec() if r.families[n.family].kind is Kind.INIT:  # partial results begin with the identity
             at = {d: aff.substitute(e, env) for d, e in n.at}
@@ -96,11 +96,11 @@ def _along(r: Registers, p: _Partials, n: lp.For, env: Env, row: Row) -> list[cg
     made: list[cgen.Generable] = []
     strips, vectors, singles = trips // strip, trips % strip // r.c.vectors.lanes, trips % r.c.vectors.lanes
     if strips > 1:
-        r.reads.open.append(Open(n.name, lo, lo + strips * strip - 1))
+        r.reads.enter(Open(n.name, lo, lo + strips * strip - 1))
         body = [
             g for u in range(p.count) for g in _vectors(r, p, n, env, row, aff.var(n.name) + u * r.c.vectors.lanes, u)
         ]
-        lines = r.reads.open.pop().lines
+        lines = r.reads.leave()
         made.append(_loop(r.c, n.name, lo, lo + strips * strip, strip, [*lines, *body]))
     elif strips:
         vectors += p.count

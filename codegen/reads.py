@@ -65,6 +65,17 @@ class Reads:
     cells: dict[str, tuple[object, str, str | None]] = field(default_factory=dict[str, tuple[object, str, str | None]])
     """What is asked for but once, its first cell, and that of the innermost loop, by the text that loads it."""
 
+    def enter(self, loop: Open) -> None:
+        """What follows is done within a loop."""
+        self.open.append(loop)
+        self.c.scalar.enter(loop.name, self.c.scalar.span(loop.lo), self.c.scalar.span(loop.hi))
+
+    def leave(self) -> list[cgen.Generable]:
+        """The lines to stand first in the loop that ends."""
+        loop = self.open.pop()
+        self.c.scalar.leave(loop.name)
+        return loop.lines
+
     def operand(self, e: ex.Expr, lane: str, tile: Lanes, *, keep: bool = False) -> tuple[str, str, bool]:
         """(argument text, parameter type, whether it differs between lanes); a vector to `keep` is loaded once."""
         known, key = self.open[-1].texts, (e, lane, tile.valid, keep)
@@ -185,7 +196,7 @@ class Reads:
         last = self.c.bound(lp.Extreme(True, (*w.last, aff.const(w.step * (tile.valid - 1) + 1))))
         pad = w.pad or ex.Const(0, t)
         cell = self._chosen(w.where, w.array, w.index, pad, w.step * (self.c.vectors.lanes - 1), masked=True)
-        where = aff.map_condition(w.where, self._decided)
+        where = self.c.scalar.decided(w.where)
         if cell is None and where != aff.TRUE:
             last = f"{self.c.scalar.condition(where)} ? {last} : 0"
         cell = cell or self.c.cell(w.array, list(w.index))
@@ -229,7 +240,7 @@ class Reads:
         if any(c < 0 or not (o.hi - o.lo).is_const for o, c in steps):
             return None
         reach = beyond + sum(c * (o.hi - o.lo).const for o, c in steps)
-        condition = aff.map_condition(inside, self._decided)
+        condition = self.c.scalar.decided(inside)
         if condition == aff.TRUE:
             return None
         pointers = self.open[level].pointers.setdefault(key, [])
@@ -260,18 +271,6 @@ class Reads:
             inside = f"in_{name}"
         there = f"&{self.c.spell(array.name)}[{self.c.scalar.affine(offset)}]"
         lines.append(cgen.Statement(f"const {kind} *{name} = {inside} ? {there} : {block}"))
-
-    def _decided(self, c: aff.Compare) -> Condition:
-        """TRUE for a comparison that holds all over the loops that are open."""
-        least = c.expr.const
-        ranges = {o.name: o for o in self.open}
-        for term, factor in c.expr.terms:
-            o = ranges.get(term.name) if isinstance(term, Var) else None
-            end = None if o is None else (o.lo if factor > 0 else o.hi)
-            if end is None or not end.is_const:
-                return c
-            least += factor * end.const
-        return aff.TRUE if least >= 0 and not c.equal else c
 
     def _pad_block(self, pad: ex.Const, reach: int) -> str:
         """A constant block of pad values; it grows to the longest reach asked of it."""

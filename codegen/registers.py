@@ -127,9 +127,9 @@ class Registers:
 
     def _loop(self, n: lp.For, env: Env, key: tuple[int, ...], region: _Region) -> list[cgen.Generable]:
         around = self.reads.open[-1].name
-        self.reads.open.append(opened(n, env))
+        self.reads.enter(opened(n, env))
         body = self._node(n.body, env, key, region)
-        made = serial(self.c, n, env, [*self.reads.open.pop().lines, *body])
+        made = serial(self.c, n, env, [*self.reads.leave(), *body])
         last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
         inner = not any(isinstance(x, lp.For) and x.run is Run.SERIAL for x in lp.walk(n.body))
         short = inner and last is not None and _short(last, body) and self._still(n, around) <= _STILL
@@ -140,19 +140,19 @@ class Registers:
         if not two_at_once(self.c, self.program, n, self.families):
             return []
         odd = trips(n) % 2
-        self.reads.open.append(opened(n, env))
+        self.reads.enter(opened(n, env))
         there = ({**env, n.name: aff.var(n.name) + step} for step in (0, 1))
         one, other = (list(points(n.body, e, key, self.families, self.c.vectors.lanes)) for e in there)
         again, slid = self._again([*one, *other]), self._slid([*one, *other])
         pairs = sorted(zip(one, other, strict=True), key=lambda pair: pair[0].tile.key if slid else ())
         body = [g for first, then in pairs for g in self._exec(first, region, again, slid, then)]
-        body = [*self.reads.open.pop().lines, *body]
+        body = [*self.reads.leave(), *body]
         made = serial(self.c, replace(n, hi=_affine(n.hi) - odd, step=2), env, body)
         if not odd:
             return [made]
-        self.reads.open.append(Open("", aff.const(0), aff.const(0)))
+        self.reads.enter(Open("", aff.const(0), aff.const(0)))
         rest = self._node(n.body, {**env, n.name: aff.substitute(_affine(n.hi), env)}, key, region)
-        return [made, *self.reads.open.pop().lines, *rest]
+        return [made, *self.reads.leave(), *rest]
 
     def _only(
         self, condition: Condition, then: lp.Node, env: Env, key: tuple[int, ...], region: _Region
@@ -161,9 +161,9 @@ class Registers:
         what is in memory; the last has the epilogue, whose results are stored there.
         """
         before = set(region.held)
-        self.reads.open.append(Open("", aff.const(0), aff.const(0)))
+        self.reads.enter(Open("", aff.const(0), aff.const(0)))
         body = self._node(then, env, key, region)
-        body = [*self.reads.open.pop().lines, *body]
+        body = [*self.reads.leave(), *body]
         new = {k: acc for k, acc in region.held.items() if k not in before}
         test = self.c.scalar.condition(within(condition, env))
         kinds = {self.families[n.family].kind for n in lp.walk(then) if isinstance(n, lp.Exec)}

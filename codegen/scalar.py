@@ -16,8 +16,9 @@ from typing import assert_never
 import numpy as np
 
 from codegen import elementary, exponential
+from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
-from polyhedral.ir.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
+from polyhedral.ir.affine import TRUE, Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
 from polyhedral.ir.dtypes import DType
 
 STORAGE: Mapping[str, str] = {
@@ -34,6 +35,11 @@ def value_type(t: DType) -> str:
     return "float" if t.name in NARROW else STORAGE[t.name]
 
 
+Span = tuple[int | None, int | None]
+"""The least and the greatest value that is sure."""
+UNKNOWN: Span = (None, None)
+
+
 @dataclass
 class Scalar:
     """Prints expressions of one instance; collects the support functions used."""
@@ -43,7 +49,7 @@ class Scalar:
     used: set[str] = field(default_factory=set[str])
     names: dict[ex.Expr, str] = field(default_factory=dict[ex.Expr, str])
     site: int = 0  # which statement a failing index is reported for, from 1
-    least: dict[str, int] = field(default_factory=dict[str, int])  # where open loops start, if that is known
+    ranges: dict[str, Span] = field(default_factory=dict[str, "Span"])  # of the loops that are open
 
     # --- indices and conditions --------------------------------------------------------------------------------------
 
@@ -55,7 +61,7 @@ class Scalar:
                     name = self.spell(name)
                 case Size(name):
                     name = self.spell(name)
-                case Floor(arg, divisor) if self.known(arg) is not None:  # C rounds to zero
+                case Floor(arg, divisor) if _not_negative(self.span(arg)):  # C rounds to zero
                     inner = self.affine(arg)
                     name = f"({inner if inner.isidentifier() else f'({inner})'} / {divisor})"
                 case Floor(arg, divisor):
@@ -69,22 +75,36 @@ class Scalar:
             return integer(e.const)
         return text if e.const == 0 else f"{text} {'-' if e.const < 0 else '+'} {integer(abs(e.const))}"
 
-    def known(self, e: Affine) -> int | None:
-        """A number from 0 on that an index is not less than in all loops that are open, or None."""
-        total = e.const
+    def span(self, e: Affine) -> Span:
+        """What an index is at least and at most in all loops that are open."""
+        least: int | None = e.const
+        most: int | None = e.const
         for term, c in e.terms:
             match term:
                 case Var(name):
-                    least = self.least.get(name)
+                    ends = self.ranges.get(name, UNKNOWN)
+                case Size(_):
+                    ends = 0, None
                 case Floor(arg, divisor):
-                    inner = self.known(arg)
-                    least = None if inner is None else inner // divisor
+                    inner = self.span(arg)
+                    ends = tuple(None if n is None else n // divisor for n in inner)
                 case _:
-                    least = None
-            if least is None or c < 0:
-                return None
-            total += c * least
-        return total if total >= 0 else None
+                    assert_never(term)
+            lo, hi = ends if c > 0 else reversed(ends)
+            least = None if least is None or lo is None else least + c * lo
+            most = None if most is None or hi is None else most + c * hi
+        return least, most
+
+    def enter(self, name: str, lo: Span, hi: Span) -> None:
+        """A loop is open, from somewhere in one span to somewhere in another."""
+        self.ranges[name] = lo[0], hi[1]
+
+    def leave(self, name: str) -> None:
+        self.ranges.pop(name, None)
+
+    def decided(self, c: Condition) -> Condition:
+        """A condition without the comparisons that hold in all loops that are open."""
+        return aff.map_condition(c, lambda e: TRUE if not e.equal and _not_negative(self.span(e.expr)) else e)
 
     def condition(self, c: Condition) -> str:
         match c:
@@ -121,6 +141,8 @@ class Scalar:
                 return self._binary(op, self.value(lhs), self.value(rhs), ex.dtype_of(lhs))
             case ex.Call():
                 return self._call(e)
+            case ex.Select(ex.Test(c) as cond, then, _) if cond not in self.names and self.decided(c) == TRUE:
+                return self.value(then)
             case ex.Select(cond, then, other):
                 return f"({self._bare(cond)} ? {self.value(then)} : {self.value(other)})"
             case ex.Cast(to, arg):
@@ -282,6 +304,10 @@ class Scalar:
 
 def _wide(t: DType) -> str:
     return "int64_t" if t.bits == 64 else "int32_t"
+
+
+def _not_negative(span: Span) -> bool:
+    return span[0] is not None and span[0] >= 0
 
 
 def bare(text: str) -> str:

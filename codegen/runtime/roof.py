@@ -246,7 +246,7 @@ class Meter:
         run = self._prepared(_EXTREMES, round(pairs / (CHAINS * self._vector // 4 * threads)), threads)
         return lambda: run(*self._addresses)
 
-    def pace(self, caches: tuple[int, int, int], *, rounds: int = 5, seconds: float = 0.02) -> Pace:
+    def pace(self, caches: tuple[int, int, int], *, rounds: int = 12, seconds: float = 0.02) -> Pace:
         """One core, cycle by cycle; `caches` are the sizes of its three caches.  Each figure is the best of several
         rounds, in each of which the frequency is measured anew: it may change between them.
         """
