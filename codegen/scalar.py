@@ -57,7 +57,8 @@ class Scalar:
                     name = self.spell(name)
                 case Floor(arg, divisor) if self.known(arg) is not None:  # C rounds to zero
                     inner = self.affine(arg)
-                    name = f"({inner if inner.isidentifier() else f'({inner})'} / {divisor})"
+                    name = f"{inner if inner.isidentifier() else f'({inner})'} / {divisor}"
+                    name = name if e == Affine(((term, 1),), 0) else f"({name})"
                 case Floor(arg, divisor):
                     self.used.add("floord")
                     name = f"floord({self.affine(arg)}, {divisor})"
@@ -122,7 +123,7 @@ class Scalar:
             case ex.Call():
                 return self._call(e)
             case ex.Select(cond, then, other):
-                return f"({self._bare(cond)} ? {self.value(then)} : {self.value(other)})"
+                return f"({self.value(cond)} ? {self.value(then)} : {self.value(other)})"
             case ex.Cast(to, arg):
                 return self._cast(to, ex.dtype_of(arg), self.value(arg))
             case ex.Test(c):
@@ -138,9 +139,6 @@ class Scalar:
                 return f"({self.affine(a)})"
             case ex.Load():
                 return self.from_storage(e.dtype, self.load(e, self))
-
-    def _bare(self, cond: ex.Expr) -> str:
-        return f"({self.condition(cond.condition)})" if isinstance(cond, ex.Test) else self.value(cond)
 
     def from_storage(self, t: DType, text: str) -> str:
         if t.name in NARROW:
