@@ -18,6 +18,11 @@ from polyhedral.ir import expr as ex
 from polyhedral.ir.dtypes import DType
 from polyhedral.ir.program import Statement
 
+_IN_REGISTERS = 8
+"""Arguments from which on vectors are passed in memory, where GCC 12 does not always look for those of less than their
+natural alignment: such a function must be no call.
+"""
+
 
 def step_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str], names: Mapping[ex.Expr, str]) -> str:
     """The name of the function that does one step on values of `t`; `names` are the operands inside it, `a[i]` where
@@ -29,7 +34,8 @@ def step_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str]
     whole = _whole(c, s.op, t, s.value, names)
     body = f"  return {whole};" if whole is not None else _lane_by_lane(c, s, t, names)
     given = parameters if s.op is None else [f"{vector} acc", *parameters]
-    text = f"static inline {vector} {name}({', '.join(given) or 'void'}) {{\n{body}\n}}"
+    how = "static inline" + " __attribute__((always_inline))" * (len(given) > _IN_REGISTERS)
+    text = f"{how} {vector} {name}({', '.join(given) or 'void'}) {{\n{body}\n}}"
     while name in c.vectors.functions and c.vectors.functions[name] != text:
         text = text.replace(f" {name}(", f" {name}_(")
         name += "_"
