@@ -63,7 +63,8 @@ class Scalar:
                     name = self.spell(name)
                 case Floor(arg, divisor) if _not_negative(self.span(arg)):  # C rounds to zero
                     inner = self.affine(arg)
-                    name = f"({inner if inner.isidentifier() else f'({inner})'} / {divisor})"
+                    name = f"{inner if inner.isidentifier() else f'({inner})'} / {divisor}"
+                    name = name if e == Affine(((term, 1),), 0) else f"({name})"
                 case Floor(arg, divisor):
                     self.used.add("floord")
                     name = f"floord({self.affine(arg)}, {divisor})"
@@ -144,7 +145,7 @@ class Scalar:
             case ex.Select(ex.Test(c) as cond, then, _) if cond not in self.names and self.decided(c) == TRUE:
                 return self.value(then)
             case ex.Select(cond, then, other):
-                return f"({self._bare(cond)} ? {self.value(then)} : {self.value(other)})"
+                return f"({self.value(cond)} ? {self.value(then)} : {self.value(other)})"
             case ex.Cast(to, arg):
                 return self._cast(to, ex.dtype_of(arg), self.value(arg))
             case ex.Test(c):
@@ -160,9 +161,6 @@ class Scalar:
                 return f"({self.affine(a)})"
             case ex.Load():
                 return self.from_storage(e.dtype, self.load(e, self))
-
-    def _bare(self, cond: ex.Expr) -> str:
-        return f"({self.condition(cond.condition)})" if isinstance(cond, ex.Test) else self.value(cond)
 
     def from_storage(self, t: DType, text: str) -> str:
         if t.name in NARROW:

@@ -19,6 +19,11 @@ from polyhedral.ir.dtypes import DType
 from polyhedral.ir.operands import fetched
 from polyhedral.ir.program import Statement
 
+_IN_REGISTERS = 8
+"""Arguments from which on vectors are passed in memory, where GCC 12 does not always look for those of less than their
+natural alignment: such a function must be no call.
+"""
+
 Names = Mapping[ex.Expr, str]
 """Operands inside a lane function: `a[i]` where lanes differ and `a` where they do not."""
 
@@ -54,7 +59,8 @@ def _kinds(names: Sequence[Names]) -> str:
 
 def _defined(c: Spelling, name: str, t: DType, parameters: Sequence[str], body: str) -> str:
     """The name of a function that is defined so, a new one if another has this."""
-    text = f"static inline {c.vectors.type(t)} {name}({', '.join(parameters) or 'void'}) {{\n{body}\n}}"
+    how = "static inline" + " __attribute__((always_inline))" * (len(parameters) > _IN_REGISTERS)
+    text = f"{how} {c.vectors.type(t)} {name}({', '.join(parameters) or 'void'}) {{\n{body}\n}}"
     while name in c.vectors.functions and c.vectors.functions[name] != text:
         text = text.replace(f" {name}(", f" {name}_(")
         name += "_"

@@ -123,25 +123,8 @@ def epilogues(
     """For each reduction with a plan, what is computed on its tile; and why what reads one is not.  Statements that run
     `together` stay so.
     """
-    apart = [name for name, c in choices.items() if _taken_apart(c)]
-    choices = {name: c for name, c in choices.items() if name not in apart}
     lanes = {name: _Lanes(p, p.statement(name), c, layouts, target) for name, c in choices.items()}
-    found, remarks = followers(
-        p, choices, layouts, lambda name, own, held: lanes[name].pays(own, held), constants, together
-    )
-    why = "isl takes the first and the last of its portions out of their loop"
-    read = [name for name in apart if _readers(p, p.statement(name))]
-    return found, (*remarks, *(Remark("nothing is computed on its register tile", why, name) for name in read))
-
-
-def _taken_apart(c: Choice) -> bool:
-    """Whether a reduction is done in portions with no tile loop within them.  All of the first portion then runs before
-    the others, and all of the last after them, so that isl gives each a loop of its own: no register of the one that
-    has the epilogue would hold the sums.
-    """
-    trips = c.plan.trips(extents_of(c.statement))
-    loops = [loop.dim in c.plan.order for loop, n in zip(c.plan.loops, trips, strict=True) if n > 1]
-    return bool(loops) and loops[-1]
+    return followers(p, choices, layouts, lambda name, own, held: lanes[name].pays(own, held), constants, together)
 
 
 def followers(

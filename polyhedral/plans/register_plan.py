@@ -6,7 +6,7 @@ Made by `polyhedral.plans.candidates`, turned into a schedule tree by `polyhedra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -68,6 +68,17 @@ class RegisterPlan:
             found.append(-(-inside[loop.dim] // loop.size))
             inside[loop.dim] = min(loop.size, inside[loop.dim])
         return tuple(found)
+
+    def undivided(self, extents: Mapping[str, int], around: Sequence[Loop] = ()) -> RegisterPlan:
+        """The plan, within other loops, without portions of its reduction that have no tile loop within them: nothing
+        comes between those, so that they are one, and isl would take the first and the last, with what is done in these
+        only, out of their loop.
+        """
+        every = (*around, *self.loops)
+        trips = replace(self, loops=every).trips(extents)[len(around) :]
+        tiles = (n for n, x in enumerate(self.loops) if trips[n] > 1 and x.dim not in self.order)
+        last = max(tiles, default=-1)
+        return replace(self, loops=tuple(x for n, x in enumerate(self.loops) if n < last or x.dim not in self.order))
 
 
 def even(extent: int, tile: int, unit: int = 1) -> tuple[int, int]:

@@ -19,14 +19,19 @@ from collections.abc import Iterator, Sequence
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import Affine
+from polyhedral.ir.operands import extents_of
 from polyhedral.ir.tree import Band, Filter, Leaf, Member, Promote, Run, Tree
 from polyhedral.ir.tree import Sequence as InOrder
 from polyhedral.plans.register_plan import Loop, RegisterPlan
 from polyhedral.sets.instances import Family, Kind
 
 
-def register_nest(fs: Sequence[Family], plan: RegisterPlan) -> Tree:
-    """The nest for a reduction's initialisation, updates and epilogue, or for the one family of another statement."""
+def register_nest(fs: Sequence[Family], plan: RegisterPlan, around: Sequence[Loop] = ()) -> Tree:
+    """The nest for a reduction's initialisation, updates and epilogue, or for the one family of another statement;
+    `around` are the loops that it shares with others.
+    """
+    if len(fs) > 2:
+        plan = plan.undivided(extents_of(fs[1].statement), around)
     points = tuple(d for d, r in plan.rows if r > 1)
     point = [_points(f, points, plan.vector) for f in fs]
     if len(fs) == 1:

@@ -17,11 +17,11 @@ from polyhedral.errors import InternalError, Remark, Unsupported
 from polyhedral.ir import affine as aff
 from polyhedral.ir.cluster import components
 from polyhedral.ir.layout import Layout
-from polyhedral.ir.tree import Band, Filter, Leaf, Member, Tree, bands, map_bands
+from polyhedral.ir.tree import Band, Filter, Leaf, Member, Promote, Tree, bands, map_bands
 from polyhedral.ir.tree import Sequence as InOrder
 from polyhedral.machine.target import Target
 from polyhedral.oracle.legality import Pairs, obligations, violation
-from polyhedral.plans.register_plan import RegisterPlan
+from polyhedral.plans.register_plan import Loop, RegisterPlan
 from polyhedral.scheduling.nest import Shape, nest
 from polyhedral.scheduling.register_nest import register_nest
 from polyhedral.sets.dependences import Dependences
@@ -101,7 +101,7 @@ def schedule(
         gathered = nests(fr.program, clusters, deps.edges, layouts, plans, target, planned)
         gathered = gathered if options.local else [replace(n, local=()) for n in gathered]
     for n in gathered:
-        made, notes = _nested(fr, n, own, trees, following, options)
+        made, notes = _nested(fr, n, own, trees, following, options, plans)
         parts += [Filter(tuple(f.id for f in part), tree) for part, tree in made]
         remarks += notes
     tree = parts[0].child if len(parts) == 1 else InOrder(tuple(parts))
@@ -139,10 +139,7 @@ def _cluster(
     rungs: list[tuple[str, Callable[[], Tree | None]]] = []
     tiled = next((f.statement.name for f in fs if f.statement.name in plans), None)
     if tiled is not None and names == {tiled, *plans[tiled].epilogue}:
-        plan = plans[tiled]
-        place = {n: k for k, n in enumerate((tiled, *plan.epilogue))}
-        inside = sorted(fs, key=lambda f: place[f.statement.name])
-        rungs.append(("a register tile", lambda: _unparallel(register_nest(inside, plan), options)))
+        rungs.append(("a register tile", lambda: _unparallel(_on_tile(fs, tiled, plans[tiled]), options)))
     planned = next((n for n in blocks.values() if set(n.statements) == names), None)
     if planned is not None:
         order = {n: k for k, n in enumerate((planned.statement, *planned.epilogue))}
@@ -190,6 +187,7 @@ def _nested(
     trees: Mapping[str, Tree],
     following: Mapping[str, Sequence[Pairs]],
     options: Options,
+    plans: Mapping[str, RegisterPlan],
 ) -> tuple[list[tuple[list[Family], Tree]], list[Remark]]:
     """The families and the tree of a nest, with as much of it as the oracle accepts: its loops and the memory of its
     own, its loops, or each of its clusters alone.
@@ -200,12 +198,27 @@ def _nested(
     inside = tuple(p for f in every for p in following.get(f.id, ()) if p.then.id in ids)
     remarks: list[Remark] = []
     for rung in dict.fromkeys((n, replace(n, local=()))) if n.loops else ():
-        tree = _unparallel(share(rung, fs, [trees[c[0]] for c in n.clusters]), options)
+        within = [_within(part, trees[c[0]], plans, rung) for c, part in zip(n.clusters, fs, strict=True)]
+        tree = _unparallel(share(rung, fs, within), options)
         wrong = _violation(fr, tree, every, inside)
         if wrong is None:
             return [(every, tree)], [*remarks, *taken(rung, fr.program)]
         remarks += refused(rung, wrong)
     return [(part, trees[c[0]]) for c, part in zip(n.clusters, fs, strict=True)], remarks
+
+
+def _on_tile(fs: Sequence[Family], tiled: str, plan: RegisterPlan, around: Sequence[Loop] = ()) -> Tree:
+    """The nest of a reduction and its epilogue, in the order in which they run."""
+    place = {n: k for k, n in enumerate((tiled, *plan.epilogue))}
+    return register_nest(sorted(fs, key=lambda f: place[f.statement.name]), plan, around)
+
+
+def _within(fs: Sequence[Family], tree: Tree, plans: Mapping[str, RegisterPlan], n: Nest) -> Tree:
+    """The tree of a cluster for within the loops of a nest, which may be all that its portions had within them."""
+    tiled = next((f.statement.name for f in fs if f.statement.name in plans), None)
+    if tiled is None or not plans[tiled].epilogue or not (isinstance(tree, Band) and isinstance(tree.child, Promote)):
+        return tree
+    return _on_tile(fs, tiled, plans[tiled], [Loop(dict(x.dims)[tiled], x.size) for x in n.loops])
 
 
 def _violation(fr: Frame, tree: Tree, fs: Sequence[Family], pairs: tuple[Pairs, ...]) -> str | None:

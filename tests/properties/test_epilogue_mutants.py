@@ -36,7 +36,7 @@ program after
   B: for i < 4, j < 8:  B = max(T + Z, 0)
   C: for i < 4, j < 8:  C = B * T
 """
-PORTIONS = replace(PLAN, loops=(Loop("i", 2), Loop("j", 4), Loop("k", 2)), only=frozenset("B"))
+PORTIONS = replace(PLAN, loops=(Loop("i", 2), Loop("k", 2), Loop("j", 4)), only=frozenset("B"))
 
 
 def program(*changes: tuple[str, str]) -> Program:

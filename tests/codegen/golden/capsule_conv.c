@@ -2,14 +2,12 @@
 #include <stdint.h>
 #include <math.h>
 
-static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
-
 static __attribute__((noinline, noipa)) void ph_capsule_conv_body(const double *restrict P, const double *restrict W, double *restrict out, const int64_t P_ci, const int64_t P_y, const int64_t P_x, const int64_t P_p, const int64_t P_q, const int64_t W_co, const int64_t W_ky, const int64_t W_kx, const int64_t W_r, const int64_t P_ci_stride, const int64_t P_y_stride, const int64_t P_x_stride, const int64_t P_p_stride, const int64_t W_ci_stride, const int64_t W_co_stride, const int64_t W_ky_stride, const int64_t W_kx_stride, const int64_t W_q_stride, const int64_t out_co_stride, const int64_t out_y_stride, const int64_t out_x_stride, const int64_t out_p_stride) {
   if (P_ci >= 0 && P_q >= 0 && W_ky >= 0 && W_kx >= 0) {
     #pragma omp for schedule(static)
     for (int64_t co = 0; co < W_co; ++co)
-      for (int64_t y = 0; y < floord(P_y + W_ky, 2) - W_ky + 1; ++y)
-        for (int64_t x = 0; x < floord(P_x + W_kx, 2) - W_kx + 1; ++x)
+      for (int64_t y = 0; y < ((P_y + W_ky) / 2) - W_ky + 1; ++y)
+        for (int64_t x = 0; x < ((P_x + W_kx) / 2) - W_kx + 1; ++x)
           for (int64_t p = 0; p < P_p; ++p) {
             #pragma omp simd
             for (int64_t r = 0; r < W_r; ++r)

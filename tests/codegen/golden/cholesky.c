@@ -8,9 +8,9 @@ static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static __attribute__((noinline, noipa)) void ph_cholesky_body(double *restrict A, const int64_t A_i, const int64_t A_i_stride) {
   if (A_i > 0)
-    for (int64_t wave = -2; wave < floord(3 * A_i + 29, 32); ++wave) {
+    for (int64_t wave = -2; wave < (3 * A_i + 29) / 32; ++wave) {
       #pragma omp for schedule(static)
-      for (int64_t j_i_tile = imax(imax(0, wave + floord(-A_i + 1, 16) + 1), floord(wave + 1, 3)); j_i_tile <= imin(wave + 1, floord(A_i + 31, 32) - 1); ++j_i_tile)
+      for (int64_t j_i_tile = imax(imax(0, wave + floord(-A_i + 1, 16) + 1), floord(wave + 1, 3)); j_i_tile <= imin(wave + 1, ((A_i + 31) / 32) - 1); ++j_i_tile)
         for (int64_t k_j_tile = imax(0, wave - 2 * j_i_tile); k_j_tile < floord(j_i_tile + wave, 2) - j_i_tile + 1; ++k_j_tile)
           for (int64_t j = 32 * wave - 32 * j_i_tile - 32 * k_j_tile; j <= imin(A_i - 1, 32 * wave - 32 * j_i_tile - 32 * k_j_tile + 31); ++j) {
             if (2 * j_i_tile + k_j_tile == wave) {

@@ -2,14 +2,12 @@
 #include <stdint.h>
 #include <math.h>
 
-static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
-
 static __attribute__((noinline, noipa)) void ph_conv_strided_body(const float *restrict X, const float *restrict W, float *restrict out, const int64_t X_c, const int64_t X_y, const int64_t X_x, const int64_t W_o, const int64_t W_ky, const int64_t W_kx, const int64_t X_c_stride, const int64_t X_y_stride, const int64_t W_o_stride, const int64_t W_c_stride, const int64_t W_ky_stride, const int64_t out_o_stride, const int64_t out_y_stride) {
   if (X_c >= 0 && W_ky >= 0 && W_kx >= 0) {
     #pragma omp for schedule(static)
     for (int64_t o = 0; o < W_o; ++o)
-      for (int64_t y = 0; y < floord(W_ky + X_y, 2) - W_ky + 1; ++y)
-        for (int64_t x = 0; x < floord(W_kx + X_x, 2) - W_kx + 1; ++x) {
+      for (int64_t y = 0; y < ((W_ky + X_y) / 2) - W_ky + 1; ++y)
+        for (int64_t x = 0; x < ((W_kx + X_x) / 2) - W_kx + 1; ++x) {
           out[x + out_o_stride * (o) + out_y_stride * (y)] = 0.0f;
           for (int64_t c = 0; c < X_c; ++c)
             for (int64_t ky = 0; ky < W_ky; ++ky)

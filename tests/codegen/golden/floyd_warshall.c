@@ -2,15 +2,14 @@
 #include <stdint.h>
 #include <math.h>
 
-static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static __attribute__((noinline, noipa)) void ph_floyd_warshall_body(int32_t *restrict D, const int64_t D_i, const int64_t D_i_stride) {
   for (int64_t k = 0; k < D_i; ++k)
-    for (int64_t wave = 0; wave < floord(D_i + 15, 16); ++wave) {
+    for (int64_t wave = 0; wave < (D_i + 15) / 16; ++wave) {
       #pragma omp for schedule(static)
-      for (int64_t j_tile = imax(0, wave - floord(D_i + 31, 32) + 1); j_tile <= imin(wave, floord(D_i + 31, 32) - 1); ++j_tile)
+      for (int64_t j_tile = imax(0, wave - ((D_i + 31) / 32) + 1); j_tile <= imin(wave, ((D_i + 31) / 32) - 1); ++j_tile)
         for (int64_t i = 32 * wave - 32 * j_tile; i <= imin(D_i - 1, 32 * wave - 32 * j_tile + 31); ++i)
           for (int64_t j = 32 * j_tile; j <= imin(D_i - 1, 32 * j_tile + 31); ++j)
             D[j + D_i_stride * (i)] = D[j + D_i_stride * (i)] < (int32_t)((uint32_t)D[k + D_i_stride * (i)] + (uint32_t)D[j + D_i_stride * (k)]) ? D[j + D_i_stride * (i)] : (int32_t)((uint32_t)D[k + D_i_stride * (i)] + (uint32_t)D[j + D_i_stride * (k)]);

@@ -7,10 +7,10 @@ static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static __attribute__((noinline, noipa)) void ph_gauss_seidel_body(double *restrict u, const int64_t u_y, const int64_t u_x, const int64_t steps, const int64_t u_y_stride) {
-  for (int64_t wave = 0; wave < floord(3 * steps + u_x + u_y + 25, 32); ++wave) {
+  for (int64_t wave = 0; wave < (3 * steps + u_x + u_y + 25) / 32; ++wave) {
     #pragma omp for schedule(static)
-    for (int64_t t_y_tile = imax(imax(imax(0, wave + floord(-2 * steps - u_x + 3, 32) + 1), floord(32 * wave - steps - u_x + 2, 64) + 1), floord(32 * wave - u_x + 67, 96)); t_y_tile <= imin(imin(wave, floord(steps + u_y + 29, 32) - 1), floord(16 * wave + u_y + 28, 48)); ++t_y_tile)
-      for (int64_t t_x_tile = imax(imax(wave - 2 * t_y_tile, wave + floord(-steps, 32) - t_y_tile + 1), floord(t_y_tile + wave + 1, 2) - t_y_tile); t_x_tile <= imin(imin(imin(wave - t_y_tile, wave + floord(u_y + 29, 32) - 2 * t_y_tile), floord(steps + u_x + 29, 32) - 1), floord(32 * t_y_tile + 32 * wave + u_x + 29, 64) - t_y_tile); ++t_x_tile)
+    for (int64_t t_y_tile = imax(imax(imax(0, wave + floord(-2 * steps - u_x + 3, 32) + 1), floord(32 * wave - steps - u_x + 2, 64) + 1), floord(32 * wave - u_x + 67, 96)); t_y_tile <= imin(imin(wave, ((steps + u_y + 29) / 32) - 1), (16 * wave + u_y + 28) / 48); ++t_y_tile)
+      for (int64_t t_x_tile = imax(imax(wave - 2 * t_y_tile, wave + floord(-steps, 32) - t_y_tile + 1), floord(t_y_tile + wave + 1, 2) - t_y_tile); t_x_tile <= imin(imin(imin(wave - t_y_tile, wave + ((u_y + 29) / 32) - 2 * t_y_tile), ((steps + u_x + 29) / 32) - 1), floord(32 * t_y_tile + 32 * wave + u_x + 29, 64) - t_y_tile); ++t_x_tile)
         for (int64_t t = imax(imax(32 * t_y_tile - u_y + 2, 32 * wave - 32 * t_x_tile - 32 * t_y_tile), 32 * t_x_tile - u_x + 2); t <= imin(imin(imin(steps - 1, 32 * t_y_tile + 30), 32 * t_x_tile + 30), 32 * wave - 32 * t_x_tile - 32 * t_y_tile + 31); ++t)
           for (int64_t t_y = imax(32 * t_y_tile, t + 1); t_y <= imin(32 * t_y_tile + 31, t + u_y - 2); ++t_y)
             for (int64_t t_x = imax(32 * t_x_tile, t + 1); t_x <= imin(32 * t_x_tile + 31, t + u_x - 2); ++t_x)

@@ -15,10 +15,10 @@ static __attribute__((noinline, noipa)) void ph_jacobi2d_body(const double *rest
         u[x + u_y_stride * (y)] = u0[x + u0_y_stride * (y)];
     }
   }
-  for (int64_t wave = 0; wave < floord(3 * steps + u0_x + u0_y + 27, 32); ++wave) {
+  for (int64_t wave = 0; wave < (3 * steps + u0_x + u0_y + 27) / 32; ++wave) {
     #pragma omp for schedule(static)
-    for (int64_t t_y_tile = imax(imax(imax(0, wave + floord(-2 * steps - u0_x + 2, 32) + 1), floord(32 * wave - steps - u0_x + 1, 64) + 1), floord(32 * wave - u0_x + 65, 96)); t_y_tile <= imin(imin(wave, floord(steps + u0_y + 30, 32) - 1), floord(16 * wave + u0_y + 30, 48)); ++t_y_tile)
-      for (int64_t t_x_tile = imax(imax(wave - 2 * t_y_tile, wave + floord(-steps, 32) - t_y_tile + 1), floord(t_y_tile + wave + 1, 2) - t_y_tile); t_x_tile <= imin(imin(imin(wave - t_y_tile, wave + floord(u0_y + 30, 32) - 2 * t_y_tile), floord(steps + u0_x + 30, 32) - 1), floord(32 * t_y_tile + 32 * wave + u0_x + 30, 64) - t_y_tile); ++t_x_tile)
+    for (int64_t t_y_tile = imax(imax(imax(0, wave + floord(-2 * steps - u0_x + 2, 32) + 1), floord(32 * wave - steps - u0_x + 1, 64) + 1), floord(32 * wave - u0_x + 65, 96)); t_y_tile <= imin(imin(wave, ((steps + u0_y + 30) / 32) - 1), (16 * wave + u0_y + 30) / 48); ++t_y_tile)
+      for (int64_t t_x_tile = imax(imax(wave - 2 * t_y_tile, wave + floord(-steps, 32) - t_y_tile + 1), floord(t_y_tile + wave + 1, 2) - t_y_tile); t_x_tile <= imin(imin(imin(wave - t_y_tile, wave + ((u0_y + 30) / 32) - 2 * t_y_tile), ((steps + u0_x + 30) / 32) - 1), floord(32 * t_y_tile + 32 * wave + u0_x + 30, 64) - t_y_tile); ++t_x_tile)
         for (int64_t t = imax(imax(32 * t_y_tile - u0_y + 1, 32 * wave - 32 * t_x_tile - 32 * t_y_tile), 32 * t_x_tile - u0_x + 1); t <= imin(steps - 1, 32 * wave - 32 * t_x_tile - 32 * t_y_tile + 31); ++t)
           for (int64_t t_y = imax(32 * t_y_tile, t); t_y <= imin(32 * t_y_tile + 31, t + u0_y - 1); ++t_y) {
             #pragma omp simd
@@ -31,7 +31,7 @@ static __attribute__((noinline, noipa)) void ph_jacobi2d_body(const double *rest
     for (int64_t y = 0; y < u0_y; ++y) {
       #pragma omp simd
       for (int64_t x = 0; x < u0_x; ++x)
-        out[x + out_y_stride * (y)] = u[x + u_t_stride * (steps - 2 * floord(steps, 2)) + u_y_stride * (y)];
+        out[x + out_y_stride * (y)] = u[x + u_t_stride * (steps - 2 * (steps / 2)) + u_y_stride * (y)];
     }
   }
 }

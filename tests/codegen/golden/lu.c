@@ -7,10 +7,10 @@ static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static __attribute__((noinline, noipa)) void ph_lu_body(double *restrict A, const int64_t A_i, const int64_t A_i_stride) {
-  for (int64_t wave = 0; wave < floord(3 * A_i + 27, 32); ++wave) {
+  for (int64_t wave = 0; wave < (3 * A_i + 27) / 32; ++wave) {
     #pragma omp for schedule(static)
-    for (int64_t i_tile = imax(0, floord(32 * wave - A_i, 64) + 1); i_tile <= imin(wave, floord(A_i + 31, 32) - 1); ++i_tile)
-      for (int64_t k_j_tile = imax(wave - 2 * i_tile, floord(i_tile + wave + 1, 2) - i_tile); k_j_tile <= imin(wave - i_tile, floord(A_i + 31, 32) - 1); ++k_j_tile)
+    for (int64_t i_tile = imax(0, floord(32 * wave - A_i, 64) + 1); i_tile <= imin(wave, ((A_i + 31) / 32) - 1); ++i_tile)
+      for (int64_t k_j_tile = imax(wave - 2 * i_tile, floord(i_tile + wave + 1, 2) - i_tile); k_j_tile <= imin(wave - i_tile, ((A_i + 31) / 32) - 1); ++k_j_tile)
         for (int64_t k = 32 * wave - 32 * i_tile - 32 * k_j_tile; k <= imin(imin(A_i - 2, 32 * i_tile + 30), 32 * wave - 32 * i_tile - 32 * k_j_tile + 31); ++k)
           for (int64_t i = imax(32 * i_tile, k + 1); i <= imin(A_i - 1, 32 * i_tile + 31); ++i) {
             if (i_tile + 2 * k_j_tile == wave)

@@ -2,15 +2,13 @@
 #include <stdint.h>
 #include <math.h>
 
-static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
-
 static __attribute__((noinline, noipa)) void ph_pixel_shuffle_body(const float *restrict X, float *restrict out, const int64_t X_c, const int64_t X_y, const int64_t X_x, const int64_t X_c_stride, const int64_t X_y_stride, const int64_t out_c_stride, const int64_t out_y_stride) {
   #pragma omp for schedule(static)
-  for (int64_t c = 0; c < floord(X_c, 4); ++c)
+  for (int64_t c = 0; c < X_c / 4; ++c)
     for (int64_t y = 0; y < 2 * X_y; ++y) {
       #pragma omp simd
       for (int64_t x = 0; x < 2 * X_x; ++x)
-        out[x + out_c_stride * (c) + out_y_stride * (y)] = X[(x / 2) + X_c_stride * (4 * c + x + 2 * y - 2 * (x / 2) - 4 * (y / 2)) + X_y_stride * ((y / 2))];
+        out[x + out_c_stride * (c) + out_y_stride * (y)] = X[x / 2 + X_c_stride * (4 * c + x + 2 * y - 2 * (x / 2) - 4 * (y / 2)) + X_y_stride * (y / 2)];
     }
 }
 

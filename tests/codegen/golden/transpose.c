@@ -2,13 +2,12 @@
 #include <stdint.h>
 #include <math.h>
 
-static inline int64_t floord(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 static inline int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static __attribute__((noinline, noipa)) void ph_transpose_body(const float *restrict X, float *restrict out, const int64_t X_i, const int64_t X_j, const int64_t X_i_stride, const int64_t out_i_stride) {
   #pragma omp for schedule(static)
-  for (int64_t i_tile = 0; i_tile < floord(X_j + 31, 32); ++i_tile)
-    for (int64_t j_tile = 0; j_tile < floord(X_i + 31, 32); ++j_tile)
+  for (int64_t i_tile = 0; i_tile < (X_j + 31) / 32; ++i_tile)
+    for (int64_t j_tile = 0; j_tile < (X_i + 31) / 32; ++j_tile)
       for (int64_t i = 32 * i_tile; i <= imin(X_j - 1, 32 * i_tile + 31); ++i) {
         #pragma omp simd
         for (int64_t j = 32 * j_tile; j <= imin(X_i - 1, 32 * j_tile + 31); ++j)
