@@ -125,7 +125,7 @@ class Emitter:
             elif i != aff.const(0):
                 text = self.scalar.affine(i) if isinstance(i, Affine) else i
                 factor = integer(stride) if isinstance(stride, int) else self.spell(stride)
-                products.append(text if factor == "1" else f"{factor} * ({text})")
+                products.append(text if factor == "1" else f"{factor} * {text if text.isidentifier() else f'({text})'}")
         if total != aff.const(0) or not products:
             products.insert(0, self.scalar.affine(total))
         return f"{self.spell(array)}[{' + '.join(products)}]"

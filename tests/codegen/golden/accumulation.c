@@ -6,7 +6,7 @@ static __attribute__((noinline, noipa)) void ph_accumulation_body(const double *
   #pragma omp for schedule(static)
   for (int64_t i = 0; i < X_i; ++i)
     for (int64_t k = 0; k < X_k; ++k)
-      A[i] = fma(X[k + X_i_stride * (i)], 2.0, A[i]);
+      A[i] = fma(X[k + X_i_stride * i], 2.0, A[i]);
 }
 
 int32_t ph_accumulation(void *const *buffers, const int64_t *sizes, int32_t threads) {

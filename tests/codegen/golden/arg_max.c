@@ -10,7 +10,7 @@ static __attribute__((noinline, noipa)) void ph_arg_max_body(const float *restri
     for (int64_t i = 0; i < X_i; ++i) {
       m[i] = -INFINITY;
       for (int64_t k = 0; k < X_k; ++k)
-        m[i] = fmax_f32(m[i], X[k + X_i_stride * (i)]);
+        m[i] = fmax_f32(m[i], X[k + X_i_stride * i]);
     }
     #pragma omp single
     {
@@ -23,7 +23,7 @@ static __attribute__((noinline, noipa)) void ph_arg_max_body(const float *restri
   for (int64_t k = 0; k < X_k; ++k) {
     #pragma omp simd
     for (int64_t i = 0; i < X_i; ++i)
-      out[i] = out[i] < ((X[k + X_i_stride * (i)] == m[i]) ? (k) : (X_k)) ? out[i] : ((X[k + X_i_stride * (i)] == m[i]) ? (k) : (X_k));
+      out[i] = out[i] < ((X[k + X_i_stride * i] == m[i]) ? (k) : (X_k)) ? out[i] : ((X[k + X_i_stride * i] == m[i]) ? (k) : (X_k));
   }
 }
 

@@ -11,14 +11,14 @@ static __attribute__((noinline, noipa)) void ph_capsule_conv_body(const double *
           for (int64_t p = 0; p < P_p; ++p) {
             #pragma omp simd
             for (int64_t r = 0; r < W_r; ++r)
-              out[r + out_co_stride * (co) + out_y_stride * (y) + out_x_stride * (x) + out_p_stride * (p)] = 0.0;
+              out[r + out_co_stride * co + out_y_stride * y + out_x_stride * x + out_p_stride * p] = 0.0;
             for (int64_t ci = 0; ci < P_ci; ++ci)
               for (int64_t ky = 0; ky < W_ky; ++ky)
                 for (int64_t kx = 0; kx < W_kx; ++kx)
                   for (int64_t q = 0; q < P_q; ++q) {
                     #pragma omp simd
                     for (int64_t r = 0; r < W_r; ++r)
-                      out[r + out_co_stride * (co) + out_y_stride * (y) + out_x_stride * (x) + out_p_stride * (p)] = fma(P[q + P_ci_stride * (ci) + P_y_stride * (ky + 2 * y) + P_x_stride * (kx + 2 * x) + P_p_stride * (p)], W[r + W_ci_stride * (ci) + W_co_stride * (co) + W_ky_stride * (ky) + W_kx_stride * (kx) + W_q_stride * (q)], out[r + out_co_stride * (co) + out_y_stride * (y) + out_x_stride * (x) + out_p_stride * (p)]);
+                      out[r + out_co_stride * co + out_y_stride * y + out_x_stride * x + out_p_stride * p] = fma(P[q + P_ci_stride * ci + P_y_stride * (ky + 2 * y) + P_x_stride * (kx + 2 * x) + P_p_stride * p], W[r + W_ci_stride * ci + W_co_stride * co + W_ky_stride * ky + W_kx_stride * kx + W_q_stride * q], out[r + out_co_stride * co + out_y_stride * y + out_x_stride * x + out_p_stride * p]);
                   }
           }
   }

@@ -15,17 +15,17 @@ static __attribute__((noinline, noipa)) void ph_cholesky_body(double *restrict A
           for (int64_t j = 32 * wave - 32 * j_i_tile - 32 * k_j_tile; j <= imin(A_i - 1, 32 * wave - 32 * j_i_tile - 32 * k_j_tile + 31); ++j) {
             if (2 * j_i_tile + k_j_tile == wave) {
               for (int64_t k_j = 32 * wave - 64 * j_i_tile; k_j <= imin(32 * wave - 64 * j_i_tile + 31, j - 1); ++k_j) {
-                const double v0 = A[k_j + A_i_stride * (j)];
-                A[j + A_i_stride * (j)] = A[j + A_i_stride * (j)] - (v0 * v0);
+                const double v0 = A[k_j + A_i_stride * j];
+                A[j + A_i_stride * j] = A[j + A_i_stride * j] - (v0 * v0);
               }
               if (3 * j_i_tile == wave)
-                A[j + A_i_stride * (j)] = sqrt(A[j + A_i_stride * (j)]);
+                A[j + A_i_stride * j] = sqrt(A[j + A_i_stride * j]);
             }
             for (int64_t j_i = imax(32 * j_i_tile, j + 1); j_i <= imin(A_i - 1, 32 * j_i_tile + 31); ++j_i) {
               for (int64_t k_j = 32 * k_j_tile; k_j <= imin(32 * k_j_tile + 31, j - 1); ++k_j)
-                A[j + A_i_stride * (j_i)] = A[j + A_i_stride * (j_i)] - (A[k_j + A_i_stride * (j_i)] * A[k_j + A_i_stride * (j)]);
+                A[j + A_i_stride * j_i] = A[j + A_i_stride * j_i] - (A[k_j + A_i_stride * j_i] * A[k_j + A_i_stride * j]);
               if (j_i_tile + 2 * k_j_tile == wave)
-                A[j + A_i_stride * (j_i)] = A[j + A_i_stride * (j_i)] / A[j + A_i_stride * (j)];
+                A[j + A_i_stride * j_i] = A[j + A_i_stride * j_i] / A[j + A_i_stride * j];
             }
           }
       #pragma omp single

@@ -8,11 +8,11 @@ static __attribute__((noinline, noipa)) void ph_conv_strided_body(const float *r
     for (int64_t o = 0; o < W_o; ++o)
       for (int64_t y = 0; y < ((W_ky + X_y) / 2) - W_ky + 1; ++y)
         for (int64_t x = 0; x < ((W_kx + X_x) / 2) - W_kx + 1; ++x) {
-          out[x + out_o_stride * (o) + out_y_stride * (y)] = 0.0f;
+          out[x + out_o_stride * o + out_y_stride * y] = 0.0f;
           for (int64_t c = 0; c < X_c; ++c)
             for (int64_t ky = 0; ky < W_ky; ++ky)
               for (int64_t kx = 0; kx < W_kx; ++kx)
-                out[x + out_o_stride * (o) + out_y_stride * (y)] = fmaf(X[kx + 2 * x + X_c_stride * (c) + X_y_stride * (ky + 2 * y)], W[kx + W_o_stride * (o) + W_c_stride * (c) + W_ky_stride * (ky)], out[x + out_o_stride * (o) + out_y_stride * (y)]);
+                out[x + out_o_stride * o + out_y_stride * y] = fmaf(X[kx + 2 * x + X_c_stride * c + X_y_stride * (ky + 2 * y)], W[kx + W_o_stride * o + W_c_stride * c + W_ky_stride * ky], out[x + out_o_stride * o + out_y_stride * y]);
         }
   }
 }

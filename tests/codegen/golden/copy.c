@@ -7,7 +7,7 @@ static __attribute__((noinline, noipa)) void ph_copy_body(const float *restrict 
   for (int64_t y = 0; y < X_y; ++y) {
     #pragma omp simd
     for (int64_t x = 0; x < X_x; ++x)
-      out[x + out_y_stride * (y)] = X[x + X_y_stride * (y)];
+      out[x + out_y_stride * y] = X[x + X_y_stride * y];
   }
 }
 

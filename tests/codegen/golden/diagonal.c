@@ -6,7 +6,7 @@ static __attribute__((noinline, noipa)) void ph_diagonal_body(const double *rest
   if (X_j == X_i) {
     #pragma omp simd
     for (int64_t i = 0; i < X_i; ++i)
-      out[i] = X[i + X_i_stride * (i)];
+      out[i] = X[i + X_i_stride * i];
   }
 }
 

@@ -8,7 +8,7 @@ static __attribute__((noinline, noipa)) void ph_empty_body(const float *restrict
     for (int64_t i = 0; i < X_i; ++i) {
       out[i] = 0.0f;
       for (int64_t k = 0; k < X_k; ++k)
-        out[i] += X[k + X_i_stride * (i)];
+        out[i] += X[k + X_i_stride * i];
     }
   }
 }

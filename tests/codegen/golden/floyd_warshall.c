@@ -12,7 +12,7 @@ static __attribute__((noinline, noipa)) void ph_floyd_warshall_body(int32_t *res
       for (int64_t j_tile = imax(0, wave - ((D_i + 31) / 32) + 1); j_tile <= imin(wave, ((D_i + 31) / 32) - 1); ++j_tile)
         for (int64_t i = 32 * wave - 32 * j_tile; i <= imin(D_i - 1, 32 * wave - 32 * j_tile + 31); ++i)
           for (int64_t j = 32 * j_tile; j <= imin(D_i - 1, 32 * j_tile + 31); ++j)
-            D[j + D_i_stride * (i)] = D[j + D_i_stride * (i)] < (int32_t)((uint32_t)D[k + D_i_stride * (i)] + (uint32_t)D[j + D_i_stride * (k)]) ? D[j + D_i_stride * (i)] : (int32_t)((uint32_t)D[k + D_i_stride * (i)] + (uint32_t)D[j + D_i_stride * (k)]);
+            D[j + D_i_stride * i] = D[j + D_i_stride * i] < (int32_t)((uint32_t)D[k + D_i_stride * i] + (uint32_t)D[j + D_i_stride * k]) ? D[j + D_i_stride * i] : (int32_t)((uint32_t)D[k + D_i_stride * i] + (uint32_t)D[j + D_i_stride * k]);
     }
 }
 

@@ -12,7 +12,7 @@ static __attribute__((noinline, noipa)) void ph_jacobi2d_body(const double *rest
     for (int64_t y = 0; y < u0_y; ++y) {
       #pragma omp simd
       for (int64_t x = 0; x < u0_x; ++x)
-        u[x + u_y_stride * (y)] = u0[x + u0_y_stride * (y)];
+        u[x + u_y_stride * y] = u0[x + u0_y_stride * y];
     }
   }
   for (int64_t wave = 0; wave < (3 * steps + u0_x + u0_y + 27) / 32; ++wave) {
@@ -31,7 +31,7 @@ static __attribute__((noinline, noipa)) void ph_jacobi2d_body(const double *rest
     for (int64_t y = 0; y < u0_y; ++y) {
       #pragma omp simd
       for (int64_t x = 0; x < u0_x; ++x)
-        out[x + out_y_stride * (y)] = u[x + u_t_stride * (steps - 2 * (steps / 2)) + u_y_stride * (y)];
+        out[x + out_y_stride * y] = u[x + u_t_stride * (steps - 2 * (steps / 2)) + u_y_stride * y];
     }
   }
 }

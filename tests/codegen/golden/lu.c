@@ -14,9 +14,9 @@ static __attribute__((noinline, noipa)) void ph_lu_body(double *restrict A, cons
         for (int64_t k = 32 * wave - 32 * i_tile - 32 * k_j_tile; k <= imin(imin(A_i - 2, 32 * i_tile + 30), 32 * wave - 32 * i_tile - 32 * k_j_tile + 31); ++k)
           for (int64_t i = imax(32 * i_tile, k + 1); i <= imin(A_i - 1, 32 * i_tile + 31); ++i) {
             if (i_tile + 2 * k_j_tile == wave)
-              A[k + A_i_stride * (i)] = A[k + A_i_stride * (i)] / A[k + A_i_stride * (k)];
+              A[k + A_i_stride * i] = A[k + A_i_stride * i] / A[k + A_i_stride * k];
             for (int64_t k_j = imax(32 * k_j_tile, k + 1); k_j <= imin(A_i - 1, 32 * k_j_tile + 31); ++k_j)
-              A[k_j + A_i_stride * (i)] = A[k_j + A_i_stride * (i)] - (A[k + A_i_stride * (i)] * A[k_j + A_i_stride * (k)]);
+              A[k_j + A_i_stride * i] = A[k_j + A_i_stride * i] - (A[k + A_i_stride * i] * A[k_j + A_i_stride * k]);
           }
   }
 }

@@ -8,11 +8,11 @@ static __attribute__((noinline, noipa)) void ph_matmul_body(const float *restric
     for (int64_t i = 0; i < A_i; ++i) {
       #pragma omp simd
       for (int64_t j = 0; j < B_j; ++j)
-        out[j + out_i_stride * (i)] = 0.0f;
+        out[j + out_i_stride * i] = 0.0f;
       for (int64_t k = 0; k < A_k; ++k) {
         #pragma omp simd
         for (int64_t j = 0; j < B_j; ++j)
-          out[j + out_i_stride * (i)] = fmaf(A[k + A_i_stride * (i)], B[j + B_k_stride * (k)], out[j + out_i_stride * (i)]);
+          out[j + out_i_stride * i] = fmaf(A[k + A_i_stride * i], B[j + B_k_stride * k], out[j + out_i_stride * i]);
       }
     }
   }

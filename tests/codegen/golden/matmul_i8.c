@@ -8,11 +8,11 @@ static __attribute__((noinline, noipa)) void ph_matmul_i8_body(const int8_t *res
     for (int64_t i = 0; i < A_i; ++i) {
       #pragma omp simd
       for (int64_t j = 0; j < B_j; ++j)
-        out[j + out_i_stride * (i)] = 0;
+        out[j + out_i_stride * i] = 0;
       for (int64_t k = 0; k < A_k; ++k) {
         #pragma omp simd
         for (int64_t j = 0; j < B_j; ++j)
-          out[j + out_i_stride * (i)] = (int32_t)((uint32_t)out[j + out_i_stride * (i)] + (uint32_t)(int32_t)((uint32_t)(int32_t)(A[k + A_i_stride * (i)]) * (uint32_t)(int32_t)(B[j + B_k_stride * (k)])));
+          out[j + out_i_stride * i] = (int32_t)((uint32_t)out[j + out_i_stride * i] + (uint32_t)(int32_t)((uint32_t)(int32_t)(A[k + A_i_stride * i]) * (uint32_t)(int32_t)(B[j + B_k_stride * k])));
       }
     }
   }

@@ -10,11 +10,11 @@ static __attribute__((noinline, noipa)) void ph_max_plus_body(const float *restr
     for (int64_t i = 0; i < A_i; ++i) {
       #pragma omp simd
       for (int64_t j = 0; j < B_j; ++j)
-        out[j + out_i_stride * (i)] = -INFINITY;
+        out[j + out_i_stride * i] = -INFINITY;
       for (int64_t k = 0; k < A_k; ++k) {
         #pragma omp simd
         for (int64_t j = 0; j < B_j; ++j)
-          out[j + out_i_stride * (i)] = fmax_f32(out[j + out_i_stride * (i)], A[k + A_i_stride * (i)] + B[j + B_k_stride * (k)]);
+          out[j + out_i_stride * i] = fmax_f32(out[j + out_i_stride * i], A[k + A_i_stride * i] + B[j + B_k_stride * k]);
       }
     }
   }

@@ -8,7 +8,7 @@ static __attribute__((noinline, noipa)) void ph_pixel_shuffle_body(const float *
     for (int64_t y = 0; y < 2 * X_y; ++y) {
       #pragma omp simd
       for (int64_t x = 0; x < 2 * X_x; ++x)
-        out[x + out_c_stride * (c) + out_y_stride * (y)] = X[x / 2 + X_c_stride * (4 * c + x + 2 * y - 2 * (x / 2) - 4 * (y / 2)) + X_y_stride * (y / 2)];
+        out[x + out_c_stride * c + out_y_stride * y] = X[x / 2 + X_c_stride * (4 * c + x + 2 * y - 2 * (x / 2) - 4 * (y / 2)) + X_y_stride * (y / 2)];
     }
 }
 

@@ -10,18 +10,18 @@ static __attribute__((noinline, noipa)) void ph_relu_chain_body(const float *res
     for (int64_t i = 0; i < X_i; ++i) {
       #pragma omp simd
       for (int64_t j = 0; j < W_j; ++j)
-        h[j + h_i_stride * (i)] = 0.0f;
+        h[j + h_i_stride * i] = 0.0f;
       for (int64_t k = 0; k < X_k; ++k) {
         #pragma omp simd
         for (int64_t j = 0; j < W_j; ++j)
-          h[j + h_i_stride * (i)] = fmaf(X[k + X_i_stride * (i)], W[j + W_k_stride * (k)], h[j + h_i_stride * (i)]);
+          h[j + h_i_stride * i] = fmaf(X[k + X_i_stride * i], W[j + W_k_stride * k], h[j + h_i_stride * i]);
       }
     }
     #pragma omp for schedule(static)
     for (int64_t i = 0; i < X_i; ++i) {
       #pragma omp simd
       for (int64_t j = 0; j < W_j; ++j)
-        out[j + out_i_stride * (i)] = fmax_f32(h[j + h_i_stride * (i)] + b[j], 0.0f);
+        out[j + out_i_stride * i] = fmax_f32(h[j + h_i_stride * i] + b[j], 0.0f);
     }
   }
 }

@@ -12,7 +12,7 @@ static __attribute__((noinline, noipa)) void ph_scan2d_body(const double *restri
     for (int64_t j_tile = imax(0, wave + floord(-X_i, 32) + 1); j_tile <= imin(wave, ((X_j + 31) / 32) - 1); ++j_tile)
       for (int64_t i = 32 * wave - 32 * j_tile; i <= imin(X_i - 1, 32 * wave - 32 * j_tile + 31); ++i)
         for (int64_t j = 32 * j_tile; j <= imin(X_j - 1, 32 * j_tile + 31); ++j)
-          out[j + out_i_stride * (i)] = (X[j + X_i_stride * (i)] + ((i > 0) ? out[j + out_i_stride * (i - 1)] : 0.0)) + ((j > 0) ? out[j - 1 + out_i_stride * (i)] : 0.0);
+          out[j + out_i_stride * i] = (X[j + X_i_stride * i] + ((i > 0) ? out[j + out_i_stride * (i - 1)] : 0.0)) + ((j > 0) ? out[j - 1 + out_i_stride * i] : 0.0);
   }
 }
 

@@ -7,7 +7,7 @@ static __attribute__((noinline, noipa)) void ph_selection_body(const float *rest
   for (int64_t i = 0; i < X_i; ++i) {
     #pragma omp simd
     for (int64_t j = 0; j < X_j; ++j)
-      out[j + out_i_stride * (i)] = (j > i || i == 2 * j) ? X[j + X_i_stride * (i)] : ((X[j + X_i_stride * (i)] < 0.0f) ? (-X[j + X_i_stride * (i)]) : (X[j + X_i_stride * (i)] * 3.0f));
+      out[j + out_i_stride * i] = (j > i || i == 2 * j) ? X[j + X_i_stride * i] : ((X[j + X_i_stride * i] < 0.0f) ? (-X[j + X_i_stride * i]) : (X[j + X_i_stride * i] * 3.0f));
   }
 }
 

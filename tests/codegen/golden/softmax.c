@@ -18,14 +18,14 @@ static __attribute__((noinline, noipa)) void ph_softmax_phase_0(const double *re
     for (int64_t i = 0; i < X_i; ++i) {
       m[i] = -INFINITY;
       for (int64_t k = 0; k < X_k; ++k)
-        m[i] = fmax_f64(m[i], X[k + X_i_stride * (i)]);
+        m[i] = fmax_f64(m[i], X[k + X_i_stride * i]);
     }
   }
   #pragma omp for schedule(static)
   for (int64_t i = 0; i < X_i; ++i) {
     #pragma omp simd
     for (int64_t k = 0; k < X_k; ++k)
-      e[k + e_i_stride * (i)] = exp(X[k + X_i_stride * (i)] - m[i]);
+      e[k + e_i_stride * i] = exp(X[k + X_i_stride * i] - m[i]);
   }
 }
 
@@ -35,14 +35,14 @@ static __attribute__((noinline, noipa)) void ph_softmax_phase_1(double *restrict
     for (int64_t i = 0; i < X_i; ++i) {
       s[i] = 0.0;
       for (int64_t k = 0; k < X_k; ++k)
-        s[i] += e[k + e_i_stride * (i)];
+        s[i] += e[k + e_i_stride * i];
     }
   }
   #pragma omp for schedule(static)
   for (int64_t i = 0; i < X_i; ++i) {
     #pragma omp simd
     for (int64_t k = 0; k < X_k; ++k)
-      out[k + out_i_stride * (i)] = e[k + e_i_stride * (i)] / s[i];
+      out[k + out_i_stride * i] = e[k + e_i_stride * i] / s[i];
   }
 }
 

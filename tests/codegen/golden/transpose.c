@@ -11,7 +11,7 @@ static __attribute__((noinline, noipa)) void ph_transpose_body(const float *rest
       for (int64_t i = 32 * i_tile; i <= imin(X_j - 1, 32 * i_tile + 31); ++i) {
         #pragma omp simd
         for (int64_t j = 32 * j_tile; j <= imin(X_i - 1, 32 * j_tile + 31); ++j)
-          out[j + out_i_stride * (i)] = X[i + X_i_stride * (j)];
+          out[j + out_i_stride * i] = X[i + X_i_stride * j];
       }
 }
 

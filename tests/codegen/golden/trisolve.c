@@ -15,9 +15,9 @@ static __attribute__((noinline, noipa)) void ph_trisolve_body(const double *rest
     for (int64_t j_i_tile = imax(0, wave - ((L_i + 31) / 32) + 1); j_i_tile < floord(wave, 2) + 1; ++j_i_tile)
       for (int64_t i = 32 * wave - 32 * j_i_tile; i <= imin(L_i - 1, 32 * wave - 32 * j_i_tile + 31); ++i) {
         for (int64_t j_i = 32 * j_i_tile; j_i <= imin(32 * j_i_tile + 31, i - 1); ++j_i)
-          t[i] = fma(L[j_i + L_i_stride * (i)], out[j_i], t[i]);
+          t[i] = fma(L[j_i + L_i_stride * i], out[j_i], t[i]);
         if (2 * j_i_tile == wave)
-          out[i] = (b[i] - t[i]) / L[i + L_i_stride * (i)];
+          out[i] = (b[i] - t[i]) / L[i + L_i_stride * i];
       }
   }
 }
