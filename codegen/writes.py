@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import cgen
 
 from codegen.blocks import loop
-from codegen.lanes import Lanes, at_lane, near, steps
+from codegen.lanes import Lanes, at_lane, near, runs, steps
 from codegen.scalar import STORAGE, value_type
 from codegen.shuffles import Shuffle, filled, weave
 from codegen.spelling import LANE, Index, Spelling
@@ -43,10 +43,15 @@ class _Lines:
 
 def fetch(c: Spelling, array: Array, acc: Accumulator) -> Iterator[cgen.Generable]:
     """An accumulator as the last portion of its reduction left it."""
-    whole = acc.lanes.valid == c.vectors.lanes
+    whole = acc.lanes.valid == c.vectors.lanes and _as_stored(array)
     first = near(c, _cells(array, acc), acc.lane) if whole else None
-    if first is not None and _as_stored(array):
+    if first is not None:
         yield cgen.Statement(f"{acc.name} = *(const {c.vectors.type(array.dtype)} *)&{first}")
+        return
+    firsts = runs(c, _cells(array, acc), acc.lane, acc.lanes) if whole else None
+    if firsts is not None:
+        places = ", ".join(f"&{cell}" for cell in firsts)
+        yield cgen.Statement(f"{acc.name} = {c.vectors.join(array.dtype, len(firsts))}({places})")
         return
     yield cgen.Statement(f"{acc.name} = {c.vectors.splat(array.dtype)}(0)")
     cell = c.cell(array.name, at_lane(acc.target, acc.lane, aff.var(LANE)))
