@@ -22,6 +22,7 @@ from polyhedral.ir.affine import Affine
 from polyhedral.ir.layout import Layout
 from polyhedral.ir.program import Program, Statement, reads
 from polyhedral.machine.device import Device
+from polyhedral.sets.isl import named
 
 THREADS = 256
 """Threads of a block where nothing asks for another number."""
@@ -92,8 +93,30 @@ def _team(p: Program, s: Statement, layouts: Mapping[str, Layout], device: Devic
     for d in reversed(base.lanes):
         cuts[d] = replace(base.cut(d), threads=min(left, base.cut(d).threads))
         left //= cuts[d].threads
-    kept = tuple(cuts[c.dim] for c in base.cuts)
-    return replace(base, cuts=kept, team=(dim, threads))
+    plan = replace(base, cuts=tuple(cuts[c.dim] for c in base.cuts), team=(dim, threads))
+    return plan if _meet(s, plan) else None
+
+
+def _meet(s: Statement, plan: BlockPlan) -> bool:
+    """Whether every thread of whole tiles, those beyond the last result included, runs the loops of its reduction.
+    Those of inequalities between dims are empty where there is nothing to reduce; a division keeps threads out of them,
+    for whom the others would wait.
+    """
+    terms = (t for c in aff.comparisons(s.domain.guard) for t, _ in c.expr.terms)
+    if not any(isinstance(t, aff.Floor) for t in terms):
+        return True
+    ranges = {r.dim: r for r in s.domain.ranges}
+    there = aff.both(*(aff.at_least(r.hi - r.lo - 1) for r in s.domain.ranges))
+    tiles: list[aff.Condition] = []
+    for d in s.kept:
+        lo, span = ranges[d].lo, ranges[d].hi - ranges[d].lo
+        size = plan.cut(d).size
+        tiles.append(aff.between(lo, aff.var(d), lo + (span + (size - 1)) // size * size))
+    inside = (aff.between(ranges[d].lo, aff.var(d), ranges[d].hi) for d in s.reduced)
+    sizes = sorted({n for r in s.domain.ranges for e in (r.lo, r.hi) for n in aff.sizes_of(e)})
+    rows = named(s.kept, sizes, aff.both(there, *tiles))
+    found = named((*s.kept, *s.reduced), sizes, aff.both(there, *tiles, *inside, s.domain.guard))
+    return rows.is_subset(found.only(s.kept))
 
 
 def _single(p: Program, s: Statement, layouts: Mapping[str, Layout], device: Device) -> BlockPlan | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import pytest
 
+import polyhedral as ph
 from frontend.assemble import assemble
 from frontend.infer import settle
 from polyhedral.dim import i, k
@@ -40,12 +41,17 @@ def product(A, B):
     return (A * B).sum(k)
 
 
+def within_blocks(X):
+    return ph.softmax(X, k, where=k // 5 == i // 5), X.max(k, where=(k <= i) & (i - k < 5))
+
+
 FEW = {"X": "f32 r k", "N": "i32 r k", "H": "f16 r k", "D": "f64 k"}
 PROGRAMS = {
     "few": Case(reduced, FEW),
     "moments": Case(moments, {"X": "f32 i k"}),
     "rows": Case(rows, {"X": "f32 r k"}),
     "product": Case(product, {"A": "f32 i k", "B": "f32 k j"}),
+    "within blocks": Case(within_blocks, {"X": "f32 i k"}),
 }
 
 
@@ -61,6 +67,8 @@ def program(name: str, extents: Mapping[str, int]) -> Program:
         ("few", {"r": 1, "k": 4099}),
         ("moments", {"i": 7, "k": 1501}),
         ("product", {"i": 9, "k": 1300, "j": 5}),
+        ("within blocks", {"i": 17, "k": 17}),
+        ("within blocks", {"i": 40, "k": 40}),
     ],
 )
 def test_teams_and_parts(name: str, sizes: Mapping[str, int], tmp_path):
