@@ -33,8 +33,9 @@ _LANGUAGE = (
     "tanh", "Tensor", "trunc", "u16", "u32", "u64", "u8", "var", "when", "where",
 )  # fmt: skip
 _ERRORS = (
-    "ArgumentError", "BoundsError", "DimError", "DomainError", "DtypeError", "InternalError", "LegalityError",
-    "OrderError", "PolyhedralError", "Remark", "SyntaxProblem", "ToolchainError", "Unsupported", "UserError",
+    "ArgumentError", "AttributeProblem", "BoundsError", "DimError", "DomainError", "DtypeError", "InternalError",
+    "LegalityError", "OrderError", "PolyhedralError", "Remark", "SyntaxProblem", "ToolchainError", "Unsupported",
+    "UserError",
 )  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_LANGUAGE, "frontend.lang"),
