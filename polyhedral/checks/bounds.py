@@ -294,7 +294,7 @@ def _hints(use: Use, value: int, extent: int) -> tuple[str, ...]:
     lo, hi = max(-before.const, -value), max(after.const, value - extent + 1)
     access = ", ".join(f"{k}={i}" for k, i in use.access.index if i.as_var() != k)
     return (
-        f"{array}.pad({d}=({lo}, {hi}))({access})",
+        f"{array}.pad({d}=({lo}, {hi}))" + (f"({access})" if access else ""),
         f"ph.orelse({use.access}, fallback)",
         f"restrict {', '.join(sorted(aff.dims_of(use.index))) or d} with .over",
     )
