@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 
@@ -32,6 +32,10 @@ class _Symbolic:
 
 
 symbolic = _Symbolic()
+
+
+LARGEST = 1 << 62
+"""Indices have 64 bits, with room for arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -255,16 +259,28 @@ def integer(name: str, v: Any) -> int:
     if is_integer(v):
         if v < 0:
             raise ArgumentError("PH047", f"size {name} is {v}; sizes are not negative", hints=(f"{name}=0 or more",))
+        if v >= LARGEST:
+            raise ArgumentError("PH047", f"size {name} is {v}; sizes are below 2**62", hints=(f"{name}=10",))
         return int(v)
     raise ArgumentError("PH047", f"size {name} is {v!r}, not an integer", hints=(f"{name}=10",))
 
 
 def hashable(name: str, v: Any) -> Any:
-    try:
-        hash(v)
-    except TypeError:
-        return (name, repr(v))
-    return (type(v), v)
+    """A plain Python value as part of a key: by what it holds, where it cannot be one itself."""
+    match v:
+        case np.ndarray():
+            held = cast("Strided", v)
+            return (name, held.dtype.str, held.shape, held.tobytes())
+        case list() | tuple():
+            return (type(cast("object", v)), *(hashable(name, e) for e in cast("list[object]", v)))
+        case dict():
+            return (dict, *((hashable(name, k), hashable(name, e)) for k, e in cast("dict[object, object]", v).items()))
+        case _:
+            try:
+                hash(v)
+            except TypeError:
+                return (name, repr(v))
+            return (type(v), v)
 
 
 def generalised(name: str, spec: Spec, changing: frozenset[str]) -> Spec:

@@ -10,12 +10,13 @@ import difflib
 import keyword
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Never, Protocol, cast
 
 import numpy as np
 
 from frontend.device_arrays import DeviceView, on_device, view
 from frontend.draw_cells import Cells, layout_svg
+from frontend.readable import Readable, no_attribute
 from frontend.svg import bundle, escaped
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
 from polyhedral.ir import dtypes
@@ -36,7 +37,7 @@ Names = str | Named | Iterable[str | Named]
 _HOST = (1, 3)  # DLPack device types whose memory the CPU reads in place: host and pinned host
 
 
-class Array:
+class Array(Readable):
     """Values under named dims, which have no order: `dims` is a set, and an axis order is asked for with `order`.
 
     `data` (any strides, negative and zero ones too), `axes` (the names of its axes, in order) and `coords` (xarray
@@ -135,6 +136,11 @@ class Array:
             )
         return _as_numpy(self.data, dtype, copy)
 
+    def __getattr__(self, name: str) -> Never:
+        if name.startswith("_") or name in ("axes", "coords", "data", "ordered"):
+            raise AttributeError(name)
+        raise no_attribute(name, " ".join(sorted(self.axes)), "this array")
+
     def __float__(self) -> float:
         return float(self._scalar("float()"))
 
@@ -163,7 +169,7 @@ class Array:
         return bundle(_forms(repr(self), self.axes, self.data, self._dtype), include, exclude)
 
 
-class Ordered:
+class Ordered(Readable):
     """A view of an array with an axis order: NumPy, DLPack and xarray read it without a copy."""
 
     __slots__ = ("__weakref__", "_dtype", "coords", "data", "dims")
@@ -230,6 +236,12 @@ class Ordered:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.data.__dlpack_device__()
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else NumPy's arrays have: `.order("i j").T`."""
+        if name.startswith("_") or name in ("coords", "data", "dims") or isinstance(self.data, DeviceView):
+            raise AttributeError(name)
+        return getattr(self.data, name)
 
     def __getitem__(self, index: Any) -> Any:
         return self.data[index]
@@ -323,7 +335,7 @@ def name_of(dim: str | Named) -> str:
         raise DimError(
             "PH007",
             f"{name if isinstance(name, str) else dim!r} is no name for a dimension",
-            hints=("a name is an identifier and no keyword of Python: 'batch y x'",),
+            hints=("a name is an identifier and no keyword of Python, several are separated by blanks: 'batch y x'",),
         )
     return name
 
@@ -402,7 +414,13 @@ def _wrong_count(name: str, caller: str, data: Strided, axes: tuple[str, ...]) -
     else:
         message = f"{name} has {got}, but '{' '.join(axes)}' names {len(axes)}"
         hint = f"name each axis: {named}"
-    return ArgumentError("PH040", message, hints=(hint if n > len(axes) else f"give {len(axes)} axes",))
+    if caller and not axes:
+        hint = f"name its axes where it is declared: @ph.function(..., {name}='{' '.join(spare[1 : n + 1])}')"
+    elif len(axes) == 1 and len(axes[0]) == n > 1:
+        hint = f"names are separated by blanks: {name}='{' '.join(axes[0])}'"
+    elif n < len(axes):
+        hint = f"give {len(axes)} axes"
+    return ArgumentError("PH040", message, hints=(hint,))
 
 
 def _check_order(wanted: tuple[str, ...], has: tuple[str, ...]) -> None:

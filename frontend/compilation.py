@@ -10,7 +10,7 @@ import difflib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from frontend.arguments import Parameter, check_declared
 from frontend.assemble import assemble
@@ -146,4 +146,7 @@ def lowered(
     constants: frozenset[str] = frozenset(),
 ) -> Lowered:
     """The program of a module, scheduled and printed for these arguments."""
+    if not isinstance(cast("object", hints), Hints | None):
+        tiled = f"hints=ph.hints().tile('{module.program.statements[0].name}', i=8)"
+        raise ArgumentError("PH402", f"hints= wants ph.hints(), not a {type(hints).__name__}", hints=(tiled,))
     return Lowered(module, specs, sizes, options, before, hints or NO_HINTS, constants)

@@ -78,14 +78,12 @@ class DeviceExecutable(Executable):
         """None here: they stay on the device."""
         return {}
 
-    def _invoke(self, arrays: Sequence[Strided], sizes: Mapping[str, int]) -> None:
+    def _invoke(self, arrays: Sequence[Strided], sizes: Mapping[str, int]) -> int:
         built = self.lowered.built
         if built.lives and built.options.budget is not None:
             require_memory(built.program, built.placement(sizes), built.options.budget)
         buffers, given = (*self._buffers, *self._between), (*arrays, *(None for _ in self._between))
-        fault = self.loaded.run(buffers, given, sizes, self._seconds, self._repeat)
-        if fault:
-            raise self._fault(fault)
+        return self.loaded.run(buffers, given, sizes, self._seconds, self._repeat)
 
     def timed(self, repeat: int, /, **arguments: Any) -> tuple[Any, tuple[float, ...]]:
         """The results of a call whose results were poison before, and the seconds of so many runs after it, without

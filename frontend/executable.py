@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from codegen import loops as lp
 from codegen.runtime.build import BuildInfo
 from codegen.runtime.native import Native, address
@@ -21,13 +23,14 @@ from frontend.buffers import Buffer, buffer, fits, given_outputs, scratch
 from frontend.cost import Cost, cost
 from frontend.device_arrays import DeviceView
 from frontend.driver import Built, Timings
+from frontend.faults import fault
 from frontend.memory import Strided, check_written, empty, overlapping, views
 from frontend.module import Specialised
 from frontend.plot import Plot, folds
 from frontend.results import structured
 from frontend.scratch import require_memory
 from frontend.svg import bundle, headed
-from polyhedral.errors import ArgumentError, BoundsError, DimError, InternalError
+from polyhedral.errors import ArgumentError, DimError, InternalError
 from polyhedral.ir import affine as aff
 from polyhedral.ir.program import Role
 
@@ -91,7 +94,7 @@ class Executable:
         if given or self._inout:
             check_written([(n, a) for n, a in named if n in self._written])
             overlapping(named, self._written)
-        self._invoke(arrays, sizes)
+        self._succeed(self._invoke(arrays, sizes), data, sizes)
         for wanted, made in moved:
             wanted[...] = made
         return structured(self.lowered.module.returned, results, self.lowered.module.orders)
@@ -126,13 +129,11 @@ class Executable:
             self._scratch = ({} if len(self._scratch) >= _KEPT else self._scratch) | {key: found}
         return found.arrays()
 
-    def _invoke(self, arrays: Sequence[Strided], sizes: Mapping[str, int]) -> None:
+    def _invoke(self, arrays: Sequence[Strided], sizes: Mapping[str, int]) -> int:
+        """Run the kernel; the number of the statement that met a wrong index, or 0."""
         if self._prepared is not None:
-            fault = self._prepared(*map(address, arrays))
-        else:
-            fault = self.native(list(map(address, arrays)), self._sizes(arrays, sizes), self.threads)
-        if fault:
-            raise self._fault(fault)
+            return self._prepared(*map(address, arrays))
+        return self.native(list(map(address, arrays)), self._sizes(arrays, sizes), self.threads)
 
     def _constant(self, name: str, data: Sequence[Strided]) -> Strided:
         """An array that depends on constant arguments alone: computed at the first call and kept."""
@@ -148,9 +149,7 @@ class Executable:
                 elif b.name not in made:
                     made[b.name] = empty(b.shape or (), b.dtype)
             arrays = [made[b.name] for b in buffers]
-            fault = native(list(map(address, arrays)), (), self.threads)
-            if fault:
-                raise self._fault(fault)
+            self._succeed(native(list(map(address, arrays)), (), self.threads), data, {})
             self._kept = {**self._kept, **{a.name: made[a.name] for a in once.program.with_role(Role.OUTPUT)}}
         return self._kept[name]
 
@@ -163,20 +162,18 @@ class Executable:
         }
         return [sizes[n] if n in sizes else strides[n] for n in self.source_sizes]
 
-    def _fault(self, code: int) -> Exception:
-        if code > 0:
-            s = self.lowered.program.statements[code - 1]
-            return BoundsError(
-                "PH103",
-                f"an index computed from data is out of bounds in statement {s.name}",
-                statement=s.name,
-                location=s.location,
-                hints=(
-                    "ph.clip the index to the size of the dimension it reads",
-                    "polyhedral run --check numpy names the point",
-                ),
-            )
-        return InternalError("PH999", f"kernel {self.lowered.program.name} failed with {code}")
+    def _succeed(self, code: int, data: Sequence[Strided], sizes: Mapping[str, int]) -> None:
+        """PH103 where a kernel met a wrong index, as exactly as the arguments that were not updated tell."""
+        if code == 0:
+            return
+        if code < 0:
+            raise InternalError("PH999", f"kernel {self.lowered.program.name} failed with {code}")
+        program, given = self.lowered.module.program, dict[str, Any]()
+        for n, at in self._arguments.items():
+            if n not in self._written and not isinstance(data[at], DeviceView):
+                axes = self.lowered.specs[n].axes
+                given[n] = np.asarray(data[at]).transpose([axes.index(d) for d in program.array(n).dim_names])
+        raise fault(program, {**self.lowered.sizes, **sizes}, given, self.lowered.program.statements[code - 1])
 
     def __call__(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
         module = self.lowered.module

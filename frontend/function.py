@@ -179,7 +179,8 @@ class Function:
         changing: frozenset[str] = self._changing(actual) if options.sizes == "auto" else frozenset()
         general = {n: generalised(n, spec, changing) for n, spec in given.items()}
         fixed = {n: v for n, v in actual.items() if n not in changing and v is not None}
-        general_key = (options, *((n, s) for n, s in general.items()), *fixed.items(), *static.items())
+        plain = ((n, hashable(n, v)) for n, v in static.items())
+        general_key = (options, *general.items(), *fixed.items(), *plain)
         exe = self._executables.get(general_key)
         if exe is None:
             exe = self._lowered(general, fixed, static, options).compile()
@@ -364,10 +365,15 @@ def function(python: Callable[..., Any] | None = None, /, *, inout: Any = (), re
     return decorate
 
 
+_DECORATED = ("@ph.function(X='c y x')",)
+
+
 def _require_function(f: object) -> None:
     """PH045 for what is no function, or has parameters without names of their own."""
     if not callable(f):
-        raise ArgumentError("PH045", f"@ph.function wants a function, not {f!r}", hints=("@ph.function(X='c y x')",))
+        raise ArgumentError("PH045", f"@ph.function wants a function, not {f!r}", hints=_DECORATED)
+    if isinstance(f, type):
+        raise ArgumentError("PH045", f"@ph.function wants a function, not the class {f.__name__}", hints=_DECORATED)
     for p in inspect.signature(f).parameters.values():
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY):
             raise ArgumentError(

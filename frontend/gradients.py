@@ -13,25 +13,27 @@ from typing import Any, cast
 
 from frontend.arrays import names_of
 from frontend.function import Function
-from frontend.lang import current
+from frontend.lang import Expr, current
 from frontend.lang import gradients as inside
 from frontend.lang.gradients import Several, differentiated, stored
 from frontend.lang.value import lift, must_lift
 from polyhedral.errors import ArgumentError
 
 
-def grad(f: Any, wrt: Any) -> Any:
+def grad(f: Any, wrt: Any = None) -> Any:
     """The derivative of a scalar: of a tensor within a program, `ph.grad(loss, W)`, or as a function,
     `ph.grad(f, wrt="W")`; of several, a tuple.
     """
     if not isinstance(f, Function):
+        _require_place(f, wrt, "grad")
         return inside.grad(f, cast("Several", wrt))
     return _function(f, wrt, "grad", lambda _, made: made)
 
 
-def value_and_grad(f: Any, wrt: Any) -> Any:
+def value_and_grad(f: Any, wrt: Any = None) -> Any:
     """The value beside the derivative, `value, dW` or `value, (dW, dX)`; as `grad`, of tensors or of functions."""
     if not isinstance(f, Function):
+        _require_place(f, wrt, "value_and_grad")
         return inside.value_and_grad(f, cast("Several", wrt))
     return _function(f, wrt, "value_and_grad", lambda value, made: (value, made))
 
@@ -49,6 +51,20 @@ def jvp(outputs: Any, wrt: Any, tangents: Any) -> Any:
 def stop_gradient(x: Any) -> Any:
     """The value as a constant to derivatives, within a program."""
     return inside.stop_gradient(x)
+
+
+def _require_place(f: object, wrt: object, what: str) -> None:
+    """PH045 for a plain Python function, PH052 for a loss alone."""
+    if callable(f) and not isinstance(f, Expr):
+        raise ArgumentError(
+            "PH045",
+            f"ph.{what} of {getattr(f, '__name__', 'this')}: it is no function of the language",
+            hints=("decorate it with @ph.function(X='c y x') first",),
+        )
+    if wrt is None:
+        raise ArgumentError(
+            "PH052", f"ph.{what}(loss): by which tensor?", hints=(f"ph.{what}(loss, W), or (loss, (W, X)) for several",)
+        )
 
 
 def _function(f: Function, wrt: Any, what: str, result: Callable[[Any, Any], Any]) -> Function:

@@ -21,8 +21,11 @@ Glossary
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
+
+from polyhedral.errors import AttributeProblem
 
 _LANGUAGE = (
     "abs", "acos", "asin", "assume", "atan", "atan2", "bf16", "bool", "bool_", "c128", "c64", "ceil", "clip", "Cond",
@@ -33,8 +36,9 @@ _LANGUAGE = (
     "tanh", "Tensor", "trunc", "u16", "u32", "u64", "u8", "var", "when", "where",
 )  # fmt: skip
 _ERRORS = (
-    "ArgumentError", "BoundsError", "DimError", "DomainError", "DtypeError", "InternalError", "LegalityError",
-    "OrderError", "PolyhedralError", "Remark", "SyntaxProblem", "ToolchainError", "Unsupported", "UserError",
+    "ArgumentError", "AttributeProblem", "BoundsError", "DimError", "DomainError", "DtypeError", "InternalError",
+    "LegalityError", "OrderError", "PolyhedralError", "Remark", "SyntaxProblem", "ToolchainError", "Unsupported",
+    "UserError",
 )  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_LANGUAGE, "frontend.lang"),
@@ -64,8 +68,13 @@ def __getattr__(name: str) -> Any:
         value: Any = import_module(_MODULES[name])
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), _SPELLED.get(name, name))
-    else:
+    elif name.startswith("_"):
         raise AttributeError(f"module 'polyhedral' has no attribute {name!r}")
+    else:
+        near = get_close_matches(name, __all__, 1)
+        hint = f"write ph.{near[0]}" if near else "dir(ph) lists what there is; sums and products are methods: X.sum(k)"
+        guess = f". Did you mean {near[0]!r}?" if near else ""
+        raise AttributeProblem("PH009", f"module 'polyhedral' has no attribute {name!r}{guess}", hints=(hint,))
     globals()[name] = value
     return value
 

@@ -31,6 +31,7 @@ from frontend.staged import Lowered as Lowered
 from frontend.staged import lower as lower
 from polyhedral.checks.check import check as check
 from polyhedral.errors import ArgumentError as ArgumentError
+from polyhedral.errors import AttributeProblem as AttributeProblem
 from polyhedral.errors import BoundsError as BoundsError
 from polyhedral.errors import DimError as DimError
 from polyhedral.errors import DomainError as DomainError

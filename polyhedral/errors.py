@@ -127,6 +127,10 @@ class DtypeError(UserError, TypeError):
     """Types do not combine, or a conversion would be silent (PH301, PH302)."""
 
 
+class AttributeProblem(UserError, AttributeError):
+    """A tensor has no such attribute (PH009)."""
+
+
 class ArgumentError(UserError, ValueError):
     """An argument of a call is missing, read-only, overlapping or of another form (PH040, PH310-PH319)."""
 

@@ -162,7 +162,9 @@ def _mentioned(v: Value, index: object) -> str:
         if value is not None and as_affine(value) == aff.var(own[0]):
             raise _does_nothing(v, own[0])
         return own[0]
-    shown = _index_text(value) if value is not None else ("a slice" if isinstance(index, slice) else repr(index))
+    if value is None:
+        raise _no_index(v, index)
+    shown = _index_text(value)
     which = "mentions none of them" if not own else f"mentions several of them, {braces(own)}"
     choices = " or ".join(f"{name}({spoken(d)}={shown})" for d in (own or sorted(v.dims))[:3])
     raise DimError(
@@ -171,6 +173,19 @@ def _mentioned(v: Value, index: object) -> str:
         hints=(choices or f"{name} has no dimensions to index",),
         location=here(),
     )
+
+
+def _no_index(v: Value, index: object) -> DimError:
+    """PH004: a slice, None or the like between the brackets."""
+    name, d = title(v), next(iter(sorted(map(spoken, v.dims))), "k")
+    match index:
+        case slice():
+            kind, hint = "a slice", f"restrict ranges by name: {name}.over({d}=(1, 5)); {name} alone is read everywhere"
+        case None:
+            kind, hint = "None", f"no dim is added: without a dim {d}2, {name} goes with any; {name}({d}={d}2) renames"
+        case _:
+            kind, hint = repr(index), f"an index is made of dims, sizes and ints: {name}({d}={d} + 1)"
+    return DimError("PH004", f"{name}[...]: {kind} is not an index", hints=(hint,), location=here())
 
 
 def _does_nothing(v: Value, dim: str) -> DimError:

@@ -49,10 +49,15 @@ def _resolve(op: str, dtype: DType) -> tuple[str, DType]:
     if op in ("&", "|", "^") and dtype == dt.bool_:
         return {"&": "and", "|": "or", "^": "!="}[op], dtype
     if op in ex.BITWISE and not dtype.is_integer:
+        shift = op in ("<<", ">>")
         raise DtypeError(
             "PH301",
-            f"{op} wants booleans or integers, not {dtype}",
-            hints=("compare first, at each point of the dimensions: (X > 0) & (Y > 0)",),
+            f"{op} wants {'integers' if shift else 'booleans or integers'}, not {dtype}",
+            hints=(
+                "X * 2**k shifts numbers of any type; X.astype(ph.i32) has whole ones"
+                if shift
+                else "compare first, at each point of the dimensions: (X > 0) & (Y > 0)",
+            ),
             location=here(),
         )
     if op == "/":

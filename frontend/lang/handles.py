@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Never, cast
 from weakref import WeakValueDictionary
 
-from frontend.lang import access, reduce
+from frontend.lang import access, foreign, reduce
 from frontend.lang.arithmetic import binary
 from frontend.lang.assign import Update, assign
 from frontend.lang.location import here, mark
@@ -51,6 +51,9 @@ class _Signature:
         return inspect.Signature([inspect.Parameter(d, kind, default=Dim(d)) for d in names])
 
 
+_SLOTS = frozenset({"value", "origin", "update", "name", "span", "text"})
+
+
 class Expr(Operators):
     """A scalar value at each point of its dims."""
 
@@ -67,6 +70,8 @@ class Expr(Operators):
 
     def _compare(self, op: str, other: object) -> Expr:
         result = self._binary(op, other)
+        if result is NotImplemented and op in ("==", "!=") and not isinstance(self, Index):
+            raise foreign.operand(self.value, op, other)
         if isinstance(result, Cond):
             result.text = f"{self} {op} {other}"
         return result
@@ -78,6 +83,7 @@ class Expr(Operators):
 
     @property
     def dtype(self) -> DType:
+        """The type of the value: `ph.f32`."""
         return self.value.dtype
 
     def __repr__(self) -> str:
@@ -86,20 +92,28 @@ class Expr(Operators):
     def __str__(self) -> str:
         return access.title(self.value)
 
+    def __getattr__(self, name: str) -> Never:
+        """AttributeProblem PH009 for what tensors do not have, such as NumPy's `X.T`."""
+        if name.startswith("_") or name in _SLOTS:
+            raise AttributeError(name)
+        raise foreign.attribute(self.value, name, dir(type(self)))
+
     def dim_order(self) -> tuple[str, ...]:
         """The dims in the order in which they are shown; it has no other meaning."""
         return tuple(sorted(self.value.dims))
 
     # reading and writing cells --------------------------------------------------------------------------------------
 
-    def __call__(self, given: Mapping[object, object] | None = None, /, **indices: object) -> Expr:
+    def __call__(self, given: Mapping[object, object] | None = None, /, *positions: object, **indices: object) -> Expr:
         """The value elsewhere, by keyword: `X(x=2*x + kx)`; a mapping from dims serves private ones."""
+        if positions or not isinstance(cast("object", given), Mapping | None):
+            raise foreign.positions(self.value, (given, *positions))
         by_dim = {name_of(d): i for d, i in (given or {}).items()}
         return Expr(access.by_keyword(self.value, {**by_dim, **indices}))
 
     def __getitem__(self, key: object) -> Expr:
         """The value elsewhere, by mention: `X[2*x + kx]`; `X[...]` is X."""
-        if key is Ellipsis or key == ():
+        if key is Ellipsis or as_tuple(key) == ():
             return Expr(self.value)
         return Expr(access.by_mention(self.value, key))
 
@@ -130,8 +144,10 @@ class Expr(Operators):
 
     # asking ---------------------------------------------------------------------------------------------------------
 
-    def size(self, dim: Dim | str) -> Size:
+    def size(self, dim: Dim | str | None = None) -> Size:
         """The extent along a dim."""
+        if dim is None:
+            raise foreign.no_dim(self.value, "size")
         recorder, name = current(f"{self}.size"), name_of(dim)
         access.check_dim(self.value, name, f"{self}.size({access.spoken(name)})")
         node = self.value.node
@@ -144,6 +160,7 @@ class Expr(Operators):
     # changing -------------------------------------------------------------------------------------------------------
 
     def astype(self, dtype: DType | str) -> Expr:
+        """The value converted to another type, as C converts: `X.astype(ph.i32)` cuts off what is behind the point."""
         return Expr(astype(self.value, dtype_of(dtype, f"{self}.astype")))
 
     def over(self, **ranges: object) -> Expr:
@@ -164,8 +181,16 @@ class Expr(Operators):
     # reductions -----------------------------------------------------------------------------------------------------
 
     def _reduce(
-        self, op: str, dims: tuple[Dim | str, ...], where: object, acc: DType | None, order: str | None
+        self,
+        op: str,
+        dims: tuple[Dim | str, ...],
+        unknown: Mapping[str, object],
+        where: object = None,
+        acc: DType | None = None,
+        order: str | None = None,
     ) -> Expr:
+        if unknown:
+            raise foreign.keywords(self.value, op, unknown)
         recorder, value, names = current(f"{self}.{op}"), self.value, dim_names(dims)
         spans = merge(value.spans, *(d.value.spans for d in dims if isinstance(d, Handle)))
         value = replace(value, spans=spans)
@@ -186,37 +211,77 @@ class Expr(Operators):
         return Expr(reduce.reduce(recorder, op, value, names, mask, acc, strict))
 
     def sum(
-        self, *dims: Dim | str, where: object = None, acc: DType | None = None, order: Literal["strict"] | None = None
+        self,
+        *dims: Dim | str,
+        where: object = None,
+        acc: DType | None = None,
+        order: Literal["strict"] | None = None,
+        **unknown: object,
     ) -> Expr:
-        return self._reduce("sum", dims, where, acc, order)
+        """The sum over `dims`, a function of the other dims: `(A * B).sum(k)`; 0 over nothing.
+
+        Only points at which `where` holds count.  Types below 32 bits are converted to a wider one before the
+        arithmetic in front of the sum (rule R19), or to `acc`; floats are added in any order unless `order="strict"`.
+        """
+        return self._reduce("sum", dims, unknown, where, acc, order)
 
     def prod(
-        self, *dims: Dim | str, where: object = None, acc: DType | None = None, order: Literal["strict"] | None = None
+        self,
+        *dims: Dim | str,
+        where: object = None,
+        acc: DType | None = None,
+        order: Literal["strict"] | None = None,
+        **unknown: object,
     ) -> Expr:
-        return self._reduce("prod", dims, where, acc, order)
+        """The product over `dims`; 1 over nothing.  `where`, `acc` and `order` as for `sum`."""
+        return self._reduce("prod", dims, unknown, where, acc, order)
 
     def mean(
-        self, *dims: Dim | str, where: object = None, acc: DType | None = None, order: Literal["strict"] | None = None
+        self,
+        *dims: Dim | str,
+        where: object = None,
+        acc: DType | None = None,
+        order: Literal["strict"] | None = None,
+        **unknown: object,
     ) -> Expr:
-        return self._reduce("mean", dims, where, acc, order)
+        """The sum over `dims` divided by the number of points (at which `where` holds); NaN over nothing."""
+        return self._reduce("mean", dims, unknown, where, acc, order)
 
-    def max(self, *dims: Dim | str, where: object = None, acc: DType | None = None) -> Expr:
-        return self._reduce("max", dims, where, acc, None)
+    def max(self, *dims: Dim | str, where: object = None, acc: DType | None = None, **unknown: object) -> Expr:
+        """The largest value over `dims`, in the values' own type; a NaN wins.
 
-    def min(self, *dims: Dim | str, where: object = None, acc: DType | None = None) -> Expr:
-        return self._reduce("min", dims, where, acc, None)
+        Over nothing: -infinity, or the least integer of the type.
+        """
+        return self._reduce("max", dims, unknown, where, acc)
 
-    def any(self, *dims: Dim | str, where: object = None) -> Expr:
-        return self._reduce("any", dims, where, None, None)
+    def min(self, *dims: Dim | str, where: object = None, acc: DType | None = None, **unknown: object) -> Expr:
+        """The smallest value over `dims`, in the values' own type; a NaN wins.
 
-    def all(self, *dims: Dim | str, where: object = None) -> Expr:
-        return self._reduce("all", dims, where, None, None)
+        Over nothing: infinity, or the largest integer of the type.
+        """
+        return self._reduce("min", dims, unknown, where, acc)
 
-    def argmax(self, *dims: Dim | str, where: object = None) -> Expr:
-        return self._reduce("argmax", dims, where, None, None)
+    def any(self, *dims: Dim | str, where: object = None, **unknown: object) -> Expr:
+        """Whether a condition holds somewhere along `dims`; false over nothing."""
+        return self._reduce("any", dims, unknown, where)
 
-    def argmin(self, *dims: Dim | str, where: object = None) -> Expr:
-        return self._reduce("argmin", dims, where, None, None)
+    def all(self, *dims: Dim | str, where: object = None, **unknown: object) -> Expr:
+        """Whether a condition holds everywhere along `dims`; true over nothing."""
+        return self._reduce("all", dims, unknown, where)
+
+    def argmax(self, *dims: Dim | str, where: object = None, **unknown: object) -> Expr:
+        """The first index along one dim at which the value is largest, of type i64; a NaN counts as largest.
+
+        Over nothing: the largest i64.
+        """
+        return self._reduce("argmax", dims, unknown, where)
+
+    def argmin(self, *dims: Dim | str, where: object = None, **unknown: object) -> Expr:
+        """The first index along one dim at which the value is smallest, of type i64; a NaN counts as smallest.
+
+        Over nothing: the largest i64.
+        """
+        return self._reduce("argmin", dims, unknown, where)
 
 
 class Tensor(Expr):
@@ -226,6 +291,7 @@ class Tensor(Expr):
 
     @property
     def name(self) -> str:
+        """What the tensor is called in the program, in errors and in text."""
         return self.value.node.array if isinstance(self.value.node, ex.Load) else "?"
 
     def dim_order(self) -> tuple[str, ...]:

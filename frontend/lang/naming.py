@@ -24,9 +24,10 @@ def name_of(dim: object) -> str:
             return name
     if isinstance(dim, str):
         return dim
+    why = ": dimensions are named, not numbered" if isinstance(dim, int) else ""
     raise DimError(
         "PH001",
-        f"{dim!r} is not a dimension",
+        f"{dim!r} is not a dimension{why}",
         hints=("from polyhedral.dim import x, or x = ph.dims('x')",),
         location=here(),
     )

@@ -7,14 +7,16 @@ What they compute is decided in `value`; which class wraps the result is left to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Number
 from typing import Any, cast
 
 import numpy as np
 
-from frontend.lang.access import braces
-from frontend.lang.arithmetic import binary, call, invert, negative, rounded
+from frontend.lang import foreign
+from frontend.lang.access import braces, spoken
+from frontend.lang.arithmetic import binary, call, invert, negative, rounded, select
 from frontend.lang.location import here
-from frontend.lang.ufuncs import CALLS, METHODS, OPERATORS, ROUNDINGS
+from frontend.lang.ufuncs import CALLS, DERIVED, METHODS, OPERATORS, POINTWISE, ROUNDINGS
 from frontend.lang.value import Handle, Value, derive, lift
 from polyhedral.errors import DtypeError, OrderError
 from polyhedral.ir import expr as ex
@@ -41,24 +43,53 @@ class Operators(Handle):
             return self._wrap(rounded(ROUNDINGS[name], self.value))
         if plain and name in METHODS:
             return getattr(self, METHODS[name])()
-        called = name if method == "__call__" else f"{name}.{method}"
+        if plain and name in DERIVED and len(known) == len(values):
+            return DERIVED[name](*map(self._wrap, known))
+        raise foreign.function(self.value, name if method == "__call__" else f"{name}.{method}")
+
+    def __array_function__(self, called: Any, types: object, args: Any, options: Any) -> Any:
+        """NumPy's functions of whole arrays: those of single points have a meaning, others want an order of axes."""
+        name = str(getattr(called, "__name__", called))
+        if name in POINTWISE and not options:
+            values = [lift(a) for a in args]
+            if len(values) == POINTWISE[name] and all(v is not None for v in values):
+                return self._pointwise(name, [v for v in values if v is not None])
+        module = str(getattr(called, "__module__", "")).removeprefix("numpy").lstrip(".")
+        raise foreign.function(self.value, f"{module}.{name}" if module in ("linalg", "fft") else name)
+
+    def _pointwise(self, name: str, values: list[Value]) -> Any:
+        match name:
+            case "where":
+                return self._wrap(select(*values))
+            case "clip":
+                x, lo, hi = values
+                return self._wrap(binary("min", binary("max", x, lo), hi))
+            case _:
+                return self._wrap(rounded("round" if name != "fix" else "trunc", values[0]))
+
+    def _unknown(self, *_: object, **options: object) -> Any:
+        raise foreign.unknown(self.value)
+
+    __index__ = __int__ = __float__ = __complex__ = __array__ = _unknown
+
+    def __len__(self) -> int:
+        raise foreign.length(self.value)
+
+    def __contains__(self, item: object) -> bool:
+        dims = ", ".join(sorted(map(spoken, self.value.dims)))
         raise DtypeError(
             "PH020",
-            f"np.{called} cannot compute with {self}, which is not known while the program is being built",
-            hints=("functions of data are ph.exp, ph.sqrt, ph.maximum, ... at each point", "reductions are X.sum(k)"),
+            f"{item} in {self} is not known while the program is being built",
+            hints=(f"whether some value is: ({self} == {item}).any({dims})",),
             location=here(),
         )
 
-    def _unknown(self, *_: object) -> Any:
-        raise DtypeError(
-            "PH020",
-            f"{self} is not a number while the program is being built, so Python and NumPy cannot compute with it",
-            hints=("a loop over a size is with ph.loop(i, n): instead of for i in range(n)",
-                   f"functions of data are ph.exp, ph.sqrt, ... at each point of {braces(self.value.dims)}"),
-            location=here(),
-        )  # fmt: skip
-
-    __index__ = __int__ = __float__ = __complex__ = __len__ = __array__ = _unknown
+    def __format__(self, spec: str) -> str:
+        """As text; its value, which `f"{X:.2f}"` asks for, is not known yet."""
+        try:
+            return format(str(self), spec)
+        except ValueError:
+            raise foreign.unknown(self.value, f"print it as '{spec}'") from None
 
     def __matmul__(self, other: object) -> Any:
         raise OrderError(
@@ -79,7 +110,9 @@ class Operators(Handle):
         # a list is an array without names
         value = lift(np.empty(len(cast("Sequence[object]", other))) if listed else cast("object", other))
         if value is None:
-            return NotImplemented
+            if _answers(op, cast("object", other), mirrored):
+                return NotImplemented
+            raise foreign.operand(self.value, op, cast("object", other))
         return self._wrap(binary(op, value, self.value) if mirrored else binary(op, self.value, value))
 
     def _compare(self, op: str, other: object) -> Any:
@@ -121,8 +154,15 @@ class Operators(Handle):
     def __rmod__(self, other: object) -> Any:
         return self._binary("%", other, True)
 
-    def __pow__(self, other: object) -> Any:
-        return self._binary("**", other)
+    def __divmod__(self, other: object) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: object) -> Any:
+        return other // self, other % self
+
+    def __pow__(self, other: object, modulo: object = None) -> Any:
+        result = self._binary("**", other)
+        return result if modulo is None else result % modulo
 
     def __rpow__(self, other: object) -> Any:
         return self._binary("**", other, True)
@@ -148,8 +188,14 @@ class Operators(Handle):
     def __lshift__(self, other: object) -> Any:
         return self._binary("<<", other)
 
+    def __rlshift__(self, other: object) -> Any:
+        return self._binary("<<", other, True)
+
     def __rshift__(self, other: object) -> Any:
         return self._binary(">>", other)
+
+    def __rrshift__(self, other: object) -> Any:
+        return self._binary(">>", other, True)
 
     def __lt__(self, other: object) -> Any:
         return self._compare("<", other)
@@ -196,6 +242,9 @@ class Operators(Handle):
     def __floor__(self) -> Any:
         return self._wrap(rounded("floor", self.value))
 
+    def __trunc__(self) -> Any:
+        return self._wrap(rounded("trunc", self.value))
+
     def __ceil__(self) -> Any:
         return self._wrap(rounded("ceil", self.value))
 
@@ -204,7 +253,8 @@ class Operators(Handle):
             "PH020",
             f"condition '{self}' is not known while the program is being built",
             hints=("(p) & (q), ~p instead of and, or, not; (lo <= i) & (i < hi) instead of lo <= i < hi",
-                   "ph.where(cond, a, b) instead of if; ph.maximum(a, b) instead of max(a, b)"),
+                   "ph.where(cond, a, b) instead of if; ph.maximum(a, b) instead of max(a, b)",
+                   "(X == 1) | (X == 2) instead of X in (1, 2)"),
             location=here(),
         )  # fmt: skip
 
@@ -215,3 +265,19 @@ class Operators(Handle):
             hints=("reduce by name, .sum(k); several dims at once: i, j = ph.dims('i j')",),
             location=here(),
         )
+
+
+def _answers(op: str, other: object, mirrored: bool) -> bool:
+    """May the class of the other side know what to do?  Python then asks it, and compares by identity otherwise."""
+    if op in ("==", "!="):
+        return True
+    kind = type(other)
+    plain = mirrored or isinstance(other, Number) or kind.__module__ == "builtins"
+    return not plain and hasattr(kind, _MIRRORED[op])
+
+
+_MIRRORED = {
+    "+": "__radd__", "-": "__rsub__", "*": "__rmul__", "/": "__rtruediv__", "//": "__rfloordiv__", "%": "__rmod__",
+    "**": "__rpow__", "&": "__rand__", "|": "__ror__", "^": "__rxor__", "<<": "__rlshift__", ">>": "__rrshift__",
+    "<": "__gt__", "<=": "__ge__", ">": "__lt__", ">=": "__le__",
+}  # fmt: skip

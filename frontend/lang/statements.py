@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 
@@ -34,6 +34,13 @@ def dims(names: str, /) -> Dim | tuple[Dim, ...]: ...
 def dims(**sizes: object) -> Dim | tuple[Dim, ...]: ...
 def dims(names: str = "", /, **sizes: object) -> Dim | tuple[Dim, ...]:
     """Dims by name, `i, j = ph.dims("i j")`, or with sizes, `kx, ky = ph.dims(kx=3, ky=3)`; one name gives a Dim."""
+    if not isinstance(cast("object", names), str):
+        raise DimError(
+            "PH006",
+            f"ph.dims({names!r}): {names!r} is not a name",
+            hints=("i, j = ph.dims('i j'); with a size, k = ph.dims(k=3)",),
+            location=here(),
+        )
     made = (*map(Dim, names.split()), *(Dim(n, s) for n, s in sizes.items()))
     return made[0] if len(made) == 1 else made
 

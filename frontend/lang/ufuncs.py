@@ -6,7 +6,9 @@ Which of them there are is said here; what they compute is decided in `arithmeti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any
 
 OPERATORS: Mapping[str, str] = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/", "floor_divide": "//",
@@ -25,3 +27,15 @@ METHODS: Mapping[str, str] = {
     "negative": "__neg__", "positive": "__pos__", "absolute": "__abs__", "fabs": "__abs__", "invert": "__invert__",
 }  # fmt: skip
 """Those of one value that Python has an operator for."""
+DERIVED: Mapping[str, Callable[..., Any]] = {
+    "square": lambda *x: x[0] * x[0],
+    "reciprocal": lambda *x: 1 / x[0],
+    "logical_and": lambda *x: (x[0] != 0) & (x[1] != 0),
+    "logical_or": lambda *x: (x[0] != 0) | (x[1] != 0),
+    "logical_xor": lambda *x: (x[0] != 0) ^ (x[1] != 0),
+    "logical_not": lambda *x: x[0] == 0,
+    "isfinite": lambda *x: abs(x[0]) < inf,
+}
+"""Those that are a formula of others."""
+POINTWISE: Mapping[str, int] = {"where": 3, "clip": 3, "round": 1, "around": 1, "fix": 1}
+"""Functions of whole arrays that compute each point by itself, with the number of their arguments."""

@@ -8,13 +8,15 @@ dims that matter.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from polyhedral.errors import BoundsError, Location
 from polyhedral.ir import affine as aff
+from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine, Condition
 from polyhedral.ir.program import Access, Program, Statement
+from polyhedral.ir.reach import reach
 from polyhedral.sets.instances import cells, guarded_loads
 from polyhedral.sets.isl import NamedSet, named
 
@@ -35,6 +37,20 @@ class Use:
     dims: tuple[str, ...]
     condition: Condition
     location: Location | None
+    read: tuple[ex.Expr, ex.Load] | None = field(default=None, compare=False)
+    """The value that a read is part of, and the read."""
+
+    @property
+    def reach(self) -> tuple[Affine, Affine]:
+        """lo <= index < hi, with the padding that the user gave."""
+        own = (aff.const(0), self.extent)
+        return own if self.read is None else reach(*self.read, self.dim, self.extent)
+
+    def within(self, at: Mapping[str, int]) -> str:
+        """The range there is, at these sizes: `X.x is in [0, 8)`."""
+        lo, hi = (aff.evaluate(e, {}, at) for e in self.reach)
+        padded = "" if (lo, hi) == (0, aff.evaluate(self.extent, {}, at)) else " with its padding"
+        return f"{self.access.array}.{self.dim}{padded} is in [{lo}, {hi})"
 
     @property
     def outside(self) -> Condition:
@@ -111,7 +127,7 @@ def violation(precondition: Precondition, sizes: Mapping[str, int]) -> BoundsErr
         f"{use.statement} {use.verb} {use.access} out of bounds for these sizes: needs {precondition.condition}",
         details=(
             f"counterexample at ({_assigned(point, use.dims)}) with {_assigned(sizes, sorted(mentioned))}:",
-            f"{name} = {use.index} = {value}, but {name} is in [0, {extent})",
+            f"{name} = {use.index} = {value}, but {use.within(sizes)}",
         ),
         hints=(f"call with sizes for which {precondition.condition}", *_hints(use, value, extent)),
         statement=use.statement,
@@ -147,15 +163,25 @@ class _Question:
             for d, i in access.index:
                 if (load.array, d, i, when) not in seen:
                     seen[load.array, d, i, when] = None
-                    yield self.use("reads", access, d, i, s.dims, aff.both(domain, when))
+                    yield self.use("reads", access, d, i, s.dims, aff.both(domain, when), load)
         dims, where = cells(s) if s.op is not None else (s.dims, domain)
         for d, i in s.write.index:
             yield self.use("writes", s.write, d, i, dims, where)
 
-    def use(self, verb: str, access: Access, d: str, i: Affine, dims: tuple[str, ...], condition: Condition) -> Use:
+    def use(
+        self,
+        verb: str,
+        access: Access,
+        d: str,
+        i: Affine,
+        dims: tuple[str, ...],
+        condition: Condition,
+        load: ex.Load | None = None,
+    ) -> Use:
         s = self.statement
         extent = self.program.array(access.array).extent(d)
-        return Use(s.name, verb, access, d, i, extent, dims, condition, s.location)
+        read = None if load is None else (s.value, load)
+        return Use(s.name, verb, access, d, i, extent, dims, condition, s.location, read)
 
     def ask(self, use: Use) -> Condition | None:
         """None where the access is in bounds; else the condition on the sizes for which it is."""
@@ -208,7 +234,7 @@ class _Question:
         point = witness(bad)
         value, extent = aff.evaluate(use.index, point, point), aff.evaluate(use.extent, {}, point)
         name = f"{use.access.array}.{use.dim}"
-        details = [f"{name} = {use.index} = {value}, but {name} is in [0, {extent})"]
+        details = [f"{name} = {use.index} = {value}, but {use.within(point)}"]
         for d in sorted(aff.dims_of(use.index)):
             if self.shift[d] == (Affine(), use.extent):
                 details.append(f"{d} takes the whole of {name}")
@@ -264,10 +290,11 @@ def _hints(use: Use, value: int, extent: int) -> tuple[str, ...]:
         moved = sorted(aff.dims_of(use.index))
         how = f", or `with ph.over({moved[0]}=(lo, hi)):` around both" if moved else ""
         return (f"make {array}.{d} larger, or restrict the domain with .over{how}",)
-    lo, hi = max(0, -value), max(0, value - extent + 1)
+    before, after = use.reach[0], use.reach[1] - use.extent
+    lo, hi = max(-before.const, -value), max(after.const, value - extent + 1)
     access = ", ".join(f"{k}={i}" for k, i in use.access.index if i.as_var() != k)
     return (
-        f"{array}.pad({d}=({lo}, {hi}))({access})",
+        f"{array}.pad({d}=({lo}, {hi}))" + (f"({access})" if access else ""),
         f"ph.orelse({use.access}, fallback)",
         f"restrict {', '.join(sorted(aff.dims_of(use.index))) or d} with .over",
     )

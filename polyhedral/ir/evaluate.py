@@ -174,7 +174,7 @@ class Evaluator:
         self, verb: str, array: str, d: str, i: Affine | ex.Expr, got: int, n: int, point: dict[str, int]
     ) -> BoundsError:
         s = self.statement
-        shown = str(i) if isinstance(i, Affine) else "a gathered index"
+        shown = str(i) if isinstance(i, Affine) else "an index that is data"
         return BoundsError(
             "PH101" if isinstance(i, Affine) else "PH103",
             f"statement {s.name} {verb} {array} out of bounds",

@@ -46,14 +46,31 @@ def run(
         for a in program.with_role(Role.INPUT, Role.INOUT)
         if a.name in inputs
     }
-    known = infer_sizes(program, {n: v.shape for n, v in given.items()}, sizes)
-    with np.errstate(all="ignore"):
-        memory = memory_of(program, given, known)
-        _Machine(program, memory, trace).execute()
+    machine = _executed(program, given, sizes, trace)
+    machine.returned()
+    memory = machine.memory
     return {
         a.name: ordered_axes(a, memory.values[a.name].reshape(memory.shapes[a.name]), order.get(a.name))
         for a in program.with_role(Role.OUTPUT, Role.INOUT)
     }
+
+
+def evaluated(program: Program, given: Mapping[str, np.ndarray], sizes: Mapping[str, int] | None = None) -> Memory:
+    """All that a program's arrays hold in the end; axes of `given` are in the order of `Array.dims`."""
+    return _executed(program, given, sizes, None).memory
+
+
+def _executed(
+    program: Program,
+    given: Mapping[str, np.ndarray],
+    sizes: Mapping[str, int] | None,
+    trace: Trace | list[Record] | None,
+) -> _Machine:
+    known = infer_sizes(program, {n: v.shape for n, v in given.items()}, sizes)
+    with np.errstate(all="ignore"):
+        machine = _Machine(program, memory_of(program, given, known), trace)
+        machine.execute()
+    return machine
 
 
 def cell_domain(s: Statement) -> Domain:
@@ -136,7 +153,6 @@ class _Machine:
         stuck = next((q for q in self.equations if q.pending.any()), None)
         if stuck is not None:
             raise self.stuck(stuck.statement, stuck.rows.at(np.flatnonzero(stuck.pending)))
-        self.returned()
 
     def returned(self) -> None:
         """Every cell of an output is defined."""

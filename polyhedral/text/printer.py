@@ -15,7 +15,7 @@ affine condition, `X(i := e)` a data-dependent index; a literal has the type of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -54,6 +54,11 @@ def to_text(program: Program) -> str:
     for i, s in enumerate(program.statements):
         lines += [f"  {line}" for line in _Scope(arrays, frozenset(s.dims), program).statement(s, i)]
     return "\n".join(lines) + "\n"
+
+
+def value_text(e: ex.Expr, dims: Iterable[str] = ()) -> str:
+    """An expression alone, as it stands in a program of these dims."""
+    return _Scope(frozenset(), frozenset(dims)).expr(e, i64)[0]
 
 
 def name(text: str) -> str:

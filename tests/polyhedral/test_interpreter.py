@@ -142,7 +142,7 @@ def test_bounds_errors():
     p = parse(
         "program p\n input X: f32[i]\n input k: i64[i: X.i]\n output Y: f32[i: X.i]\n S0: for i < X.i: Y = X(i := k)"
     )
-    with pytest.raises(BoundsError, match=r"X.i = a gathered index = 7, but X.i is in \[0, 3\)") as error:
+    with pytest.raises(BoundsError, match=r"X.i = an index that is data = 7, but X.i is in \[0, 3\)") as error:
         run(p, {"X": np.zeros(3, np.float32), "k": np.array([0, 7, 1])})
     assert (error.value.code, error.value.point) == ("PH103", {"i": 1})
 
