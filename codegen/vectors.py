@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from codegen import elementary, exponential, support
+from codegen import elementary, exponential, extremes, support
 from codegen.scalar import STORAGE, bare, value_type
 from polyhedral.ir import expr as ex
 from polyhedral.ir.dtypes import DType
@@ -57,14 +57,14 @@ class Vectors:
         vector = self.type(t)
         name = f"{op}_{vector}"
         mask = self._mask(t)
-        self.functions[name] = support.vector_extreme(name, op, vector, mask, t.bits, self.lanes, floats=t.is_float)
+        self.functions[name] = extremes.vector_extreme(name, op, vector, mask, t.bits, self.lanes, floats=t.is_float)
         return name
 
     def extreme_of_three(self, op: str, t: DType) -> str:
         """A function: min or max of three vectors; NaN wins."""
         vector, two = self.type(t), self._extreme(op, t)
         name = f"{op}3_{vector}"
-        self.functions[name] = support.vector_extreme_of_three(name, op, two, vector, t.bits, self.lanes)
+        self.functions[name] = extremes.vector_extreme_of_three(name, op, two, vector, t.bits, self.lanes)
         return name
 
     def _mask(self, t: DType) -> str:
