@@ -207,5 +207,5 @@ def scan(op: str, x: object, along: Dim | str) -> Expr:
             location=here(),
         )
     reduce.check_reduced(value, f"scan {op}", (dim,))
-    wide = reduce.widened(op, value, None)
+    wide = reduce.widened(recorder, op, value, None)
     return Expr(running(recorder, op, ex.REDUCTIONS[op], wide, dim, wide.dtype))
