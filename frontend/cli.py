@@ -153,7 +153,7 @@ def show(
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text, json, isl, dot, svg or html.")] = "text",
     output: Annotated[
-        str | None, typer.Option("-o", "--output", help="A file, or a folder (folder/) that gets one file a stage.")
+        str | None, typer.Option("-o", "--output", help="A file, or a folder that gets one file a stage.")
     ] = None,
 ) -> None:
     """Print the stages of a compilation."""

@@ -22,11 +22,12 @@ from frontend.lang import Trace
 from frontend.lang.trace import Returned
 from frontend.module import Module
 from frontend.options import Options
+from frontend.recorded import unsided
 from frontend.results import flat
 from frontend.specs import Spec
 from frontend.staged import Lowered
 from polyhedral.checks.check import check
-from polyhedral.errors import ArgumentError, OrderError
+from polyhedral.errors import ArgumentError, Location, OrderError
 from polyhedral.ir.program import Program, Role
 from polyhedral.text.printer import to_text
 
@@ -69,7 +70,11 @@ def trace(f: Traceable, given: Mapping[str, Spec], static: Mapping[str, Any]) ->
         d for p in f.parameters if p.name in given for d in given[p.name].axes if d not in (p.axes or ())
     )
     orders = _orders(f, program, tracing.returned, lifted)
-    return Module(checked, names, tracing.returned, orders), Timings(steps)
+    places: dict[object, tuple[str, Location | None]] = {}
+    for written, settled in recording.statements:
+        for c, _ in settled.requires:
+            places.setdefault(unsided(c), (written.name, written.location))
+    return Module(checked, names, tracing.returned, orders, places), Timings(steps)
 
 
 def _argument(f: Traceable, tracing: Trace, p: Parameter, given: Mapping[str, Spec], static: Mapping[str, Any]) -> Any:

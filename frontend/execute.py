@@ -81,7 +81,7 @@ def run(text: str, caller: Caller, npz: Path | None, output: Path | None, check:
     low, sizes = sized(target, caller, stored)
     caller.say(f"compiling for {', '.join(f'{n}={v}' for n, v in sizes.items()) or 'fixed sizes'}")
     exe = low.compile()
-    inputs = generated(low, sizes, stored, seed)
+    inputs = generated(low, sizes, stored, seed, caller.dtype is not None)
     order = {n: low.specs[n].axes for n in low.module.arguments}
     expected = _interpreted(low, inputs, sizes, order) if check else None
     mine = {n: v.copy() for n, v in inputs.items()}
@@ -140,8 +140,8 @@ def _save(path: Path, results: Data) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def generated(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed: int) -> Data:
-    """The arguments at random, or as an .npz file has them."""
+def generated(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed: int, typed: bool = False) -> Data:
+    """The arguments at random, or as an .npz file has them; `typed` where --dtype says what they hold."""
     rng = np.random.default_rng(seed)
     made: Data = {}
     for n, spec in dense_specs(low, sizes).items():
@@ -151,9 +151,10 @@ def generated(low: Lowered, sizes: Mapping[str, int], stored: Data | None, seed:
         elif n not in stored:
             raise UsageError(f"the .npz file has no array {n!r}; it has {', '.join(stored)}")
         elif stored[n].dtype.kind != "V" and _element(n, stored[n]) != spec.dtype.name:
+            held = _element(n, stored[n])
+            way = "leave out --dtype" if typed else f"declare {n}: {held}[...] in the program"
             raise UsageError(
-                f"{n} holds {_element(n, stored[n])} in the .npz file and {spec.dtype} in the program: "
-                "leave out --dtype, or convert the array"
+                f"{n} holds {held} in the .npz file and {spec.dtype} in the program: convert the array, or {way}"
             )
         else:
             made[n] = stored[n]

@@ -7,16 +7,18 @@ Both hold finished values; what can be looked at is in `frontend.staged`, what r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from frontend import driver
 from frontend.driver import Built, Timings
 from frontend.hints import NO_HINTS, Hints
 from frontend.lang.trace import Returned
 from frontend.options import Options
+from frontend.recorded import unsided
 from frontend.specs import Spec
 from polyhedral.checks.check import Checked, violation
-from polyhedral.errors import ArgumentError, DimError
+from polyhedral.errors import ArgumentError, DimError, Location
 from polyhedral.ir import affine as aff
 from polyhedral.ir.layout import Layout, row_major
 from polyhedral.ir.program import Program, Role, specialise
@@ -30,6 +32,8 @@ class Module:
     arguments: tuple[str, ...]
     returned: Returned
     orders: Mapping[str, tuple[str, ...]]
+    places: Mapping[object, tuple[str, Location | None]] = field(default_factory=dict[object, Any])
+    """The statement, and its line, that asks for an equation between sizes."""
 
     @property
     def program(self) -> Program:
@@ -72,7 +76,7 @@ class Specialised:
         """Hold the preconditions that these sizes decide: O(1) each."""
         for c in self.module.program.assumptions:
             if aff.condition_sizes(c) <= sizes.keys() and not aff.holds(c, {}, sizes):
-                raise _broken(self.module.program, c, sizes)
+                raise _broken(self.module, c, sizes)
         for p in self.module.checked.preconditions:
             broken = violation(p, sizes) if aff.condition_sizes(p.condition) <= sizes.keys() else None
             if broken is not None:
@@ -104,8 +108,10 @@ class Specialised:
         return driver.lower(program, layouts, replace(self.options, target=target), Timings())
 
 
-def _broken(program: Program, c: aff.Condition, sizes: Mapping[str, int]) -> DimError:
+def _broken(module: Module, c: aff.Condition, sizes: Mapping[str, int]) -> DimError:
     """An assumption on sizes that does not hold, in the words of the two sizes that it compares."""
+    program = module.program
+    statement, place = module.places.get(unsided(c), (None, None))
     shown = {n: sizes[n] for n in sorted(aff.condition_sizes(c))}
     values = " but ".join(f"{n} = {v}" for n, v in shown.items())
     match c:
@@ -118,6 +124,8 @@ def _broken(program: Program, c: aff.Condition, sizes: Mapping[str, int]) -> Dim
                 "PH010",
                 f"{program.name}: sizes disagree: {values}"
                 + (f" (both are indexed by dimension {dim})" if dim == b.rpartition(".")[2] else ""),
+                statement=statement,
+                location=place,
                 dim=dim,
                 sizes=shown,
                 hints=(
@@ -130,6 +138,8 @@ def _broken(program: Program, c: aff.Condition, sizes: Mapping[str, int]) -> Dim
             return DimError(
                 "PH010",
                 f"{program.name} needs {c}; here {values}",
+                statement=statement,
+                location=place,
                 sizes=shown,
                 hints=("pass arrays of sizes that agree",),
             )

@@ -77,13 +77,17 @@ def show(low: Lowered, stages: Sequence[str], form: str, when: str, statement: s
 
 
 def write(parts: Mapping[str, str], form: str, place: str | None) -> str:
-    """Put the parts where -o says (a folder ends in / or exists) and return what goes to stdout."""
+    """Put the parts where -o says and return what goes to stdout.
+
+    A folder exists, ends in /, or has no ending where pictures or several stages are written; it is made.
+    """
     if place is None:
         return _joined(parts)
     to = Path(place)
     ending = {"text": "txt", "isl": "isl"}.get(form, form)
     try:
-        if to.is_dir() or place.endswith("/"):
+        several = len(parts) > 1 or form in ("dot", "svg", "html")
+        if to.is_dir() or place.endswith("/") or (several and not to.suffix and not to.exists()):
             to.mkdir(parents=True, exist_ok=True)
             for name, text in parts.items():
                 suffix = {"c": "c", "asm": "s"}.get(name, ending) if form == "text" else ending

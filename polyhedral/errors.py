@@ -120,7 +120,7 @@ class DomainError(UserError, ValueError):
 
 
 class OrderError(UserError, TypeError):
-    """An axis order is missing, or an update depends on an order nobody gave (PH041, PH201)."""
+    """An axis order is missing, or an update depends on an order nobody gave (PH041, PH201, PH202)."""
 
 
 class DtypeError(UserError, TypeError):

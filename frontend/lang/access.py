@@ -141,7 +141,7 @@ def by_mention(v: Value, key: object) -> Value:
     for index in as_tuple(key):
         if index is Ellipsis:
             continue
-        dim = _mentioned(v, index)
+        dim = _mentioned(v, index, as_tuple(key))
         if dim in given:
             raise DimError(
                 "PH004",
@@ -154,13 +154,13 @@ def by_mention(v: Value, key: object) -> Value:
     return by_keyword(v, given) if given else v
 
 
-def _mentioned(v: Value, index: object) -> str:
+def _mentioned(v: Value, index: object, every: tuple[object, ...]) -> str:
     value = lift(index)
     name = title(v)
     own = sorted(value.dims & v.dims) if value is not None else []
     if len(own) == 1:
         if value is not None and as_affine(value) == aff.var(own[0]):
-            raise _does_nothing(v, own[0])
+            raise _does_nothing(v, own[0], every)
         return own[0]
     if value is None:
         raise _no_index(v, index)
@@ -188,8 +188,12 @@ def _no_index(v: Value, index: object) -> DimError:
     return DimError("PH004", f"{name}[...]: {kind} is not an index", hints=(hint,), location=here())
 
 
-def _does_nothing(v: Value, dim: str) -> DimError:
+def _does_nothing(v: Value, dim: str, every: tuple[object, ...]) -> DimError:
+    """PH003: a bare own dim between the brackets, such as x of `X[x, y + 1]`."""
     name, d = title(v), spoken(dim)
+    values = [i for i in map(lift, every) if i is not None]
+    moved = [_index_text(i) for i in values if (at := as_affine(i)) is None or at.as_var() not in v.dims]
+    alone = f"leave {d} out: {name}[{', '.join(moved)}]" if moved else f"{name} alone is read there"
     others = [spoken(o) for o in sorted(v.dims) if o != dim]
     swap = f"Transpose: {name}({others[0]}={d}, {d}={others[0]})." if others else ""
     listed = ", ".join(map(spoken, sorted(v.dims)))
@@ -197,7 +201,10 @@ def _does_nothing(v: Value, dim: str) -> DimError:
         "PH003",
         f"{name}[{d}] does nothing: {name} is already read at {d}={d}",
         details=(f"Indices are matched by NAME, never by position. {swap}".rstrip(),),
-        hints=(f"positional notation: a = {name}.order({listed}); a[{', '.join([d, *others])}]",),
+        hints=(
+            alone,
+            f"positional notation: a = {name}.order({listed}); a[{', '.join([d, *others])}]",
+        ),
         dim=dim,
         location=here(),
     )

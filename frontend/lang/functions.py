@@ -28,86 +28,107 @@ def _elementary(fn: str, x: object) -> Expr:
 
 
 def exp(x: object) -> Expr:
+    """e to the power of x, at each point; integers are converted to floats, as `/` converts them."""
     return _elementary("exp", x)
 
 
 def exp2(x: object) -> Expr:
+    """2 to the power of x."""
     return _elementary("exp2", x)
 
 
 def expm1(x: object) -> Expr:
+    """exp(x) - 1, exact near 0."""
     return _elementary("expm1", x)
 
 
 def log(x: object) -> Expr:
+    """The natural logarithm; -infinity at 0, NaN below."""
     return _elementary("log", x)
 
 
 def log2(x: object) -> Expr:
+    """The logarithm to base 2."""
     return _elementary("log2", x)
 
 
 def log1p(x: object) -> Expr:
+    """log(1 + x), exact near 0."""
     return _elementary("log1p", x)
 
 
 def sqrt(x: object) -> Expr:
+    """The square root; NaN of negative numbers."""
     return _elementary("sqrt", x)
 
 
 def sin(x: object) -> Expr:
+    """The sine of an angle in radians."""
     return _elementary("sin", x)
 
 
 def cos(x: object) -> Expr:
+    """The cosine of an angle in radians."""
     return _elementary("cos", x)
 
 
 def tan(x: object) -> Expr:
+    """The tangent of an angle in radians."""
     return _elementary("tan", x)
 
 
 def sinh(x: object) -> Expr:
+    """The hyperbolic sine."""
     return _elementary("sinh", x)
 
 
 def cosh(x: object) -> Expr:
+    """The hyperbolic cosine."""
     return _elementary("cosh", x)
 
 
 def tanh(x: object) -> Expr:
+    """The hyperbolic tangent."""
     return _elementary("tanh", x)
 
 
 def asin(x: object) -> Expr:
+    """The angle in radians whose sine is x."""
     return _elementary("asin", x)
 
 
 def acos(x: object) -> Expr:
+    """The angle in radians whose cosine is x."""
     return _elementary("acos", x)
 
 
 def atan(x: object) -> Expr:
+    """The angle in radians whose tangent is x."""
     return _elementary("atan", x)
 
 
 def erf(x: object) -> Expr:
+    """The error function of Gauss."""
     return _elementary("erf", x)
 
 
 def isnan(x: object) -> Expr:
+    """Whether a value is NaN."""
     return _elementary("isnan", x)
 
 
 def isinf(x: object) -> Expr:
+    """Whether a value is infinite, of either sign."""
     return _elementary("isinf", x)
 
 
 def atan2(y: object, x: object) -> Expr:
+    """The angle in radians of the point (x, y), in all four quadrants."""
     return Expr(call("atan2", must_lift(y), must_lift(x)))
 
 
 def hypot(x: object, y: object) -> Expr:
+    """The square root of x*x + y*y, without overflow between."""
     return Expr(call("hypot", must_lift(x), must_lift(y)))
 
 
@@ -116,10 +137,12 @@ def _rounding(fn: str, x: object) -> Expr:
 
 
 def floor(x: object) -> Expr:
+    """The largest whole number that is not larger; the type stays."""
     return _rounding("floor", x)
 
 
 def ceil(x: object) -> Expr:
+    """The smallest whole number that is not smaller; the type stays."""
     return _rounding("ceil", x)
 
 
@@ -129,10 +152,12 @@ def round(x: object) -> Expr:
 
 
 def trunc(x: object) -> Expr:
+    """The whole number towards 0; the type stays."""
     return _rounding("trunc", x)
 
 
 def abs(x: object) -> Expr:
+    """The absolute value; of a complex number, its length."""
     return as_handle(x).__abs__()
 
 
@@ -147,14 +172,17 @@ def maximum(a: object, b: object) -> Expr:
 
 
 def clip(x: object, lo: object, hi: object) -> Expr:
+    """The value, held between `lo` and `hi`."""
     return minimum(maximum(x, lo), hi)
 
 
 def relu(x: object) -> Expr:
+    """The value where it is positive, else 0."""
     return maximum(x, 0)
 
 
 def sigmoid(x: object) -> Expr:
+    """1 / (1 + exp(-x))."""
     one = must_lift(1)
     return Expr(binary("/", one, binary("+", one, call("exp", negative(must_lift(x))))))
 
@@ -207,5 +235,5 @@ def scan(op: str, x: object, along: Dim | str) -> Expr:
             location=here(),
         )
     reduce.check_reduced(value, f"scan {op}", (dim,))
-    wide = reduce.widened(op, value, None)
+    wide = reduce.widened(recorder, op, value, None)
     return Expr(running(recorder, op, ex.REDUCTIONS[op], wide, dim, wide.dtype))

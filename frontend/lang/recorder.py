@@ -63,6 +63,15 @@ class Stepped:
     index: Affine | None = None
 
 
+@dataclass(frozen=True)
+class Named:
+    """The value of a `ph.let` outside of all blocks, with the ranges that it was given."""
+
+    value: Value
+    over: Mapping[str, Span]
+    location: Location | None
+
+
 class Recorder:
     """What has been recorded so far, and the blocks that are open."""
 
@@ -85,6 +94,8 @@ class Recorder:
         self.lifted: dict[str, frozenset[str]] = {}
         self.examples: frozenset[str] = frozenset()
         self.weak: dict[str, Weak] = {}
+        self.named: dict[str, Named] = {}
+        self.wide: dict[str, str] = {}
         self.loops: list[Stepped] = []
         self.over: list[Mapping[str, Span]] = []
         self.when: list[Value] = []
@@ -276,9 +287,24 @@ class Recorder:
         written = self.statement("let", name, name, value, over=over)
         written = written if at is None else replace(written, location=at)
         self.weak[name] = value.weak
+        if not (self.loops or self.over or self.when):
+            self.named[name] = Named(value, dict(over), written.location)
         dtype = value.dtype
         self.record(written, lambda settled: Array(name, extents(settled), dtype, role))
         return name
+
+    def widened(self, name: str, value: Value, dtype: DType) -> str:
+        """The let `name` computed in a wider type, as `value`; recorded once, outside of the blocks that are open."""
+        key = f"{name}_{dtype}"
+        if key not in self.wide:
+            outer = self.loops, self.over, self.when, self._prefix, self._count
+            self.loops, self.over, self.when, self._prefix, self._count = [], [], [], (), self._count[:1]
+            try:
+                known = self.named[name]
+                self.wide[key] = self.let(value, key, known.over, at=known.location)
+            finally:
+                self.loops, self.over, self.when, self._prefix, self._count = outer
+        return self.wide[key]
 
     def ranges(self, value: Value) -> Settled:
         """The ranges that the dims of an expression would have as a statement of its own."""

@@ -7,7 +7,7 @@ A reduction becomes one definition, read by a load over its free dims; where it 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from frontend.lang.access import braces, spoken, substitute, title
 from frontend.lang.arithmetic import binary, call, select, truth
@@ -32,6 +32,7 @@ from polyhedral.ir import dtypes as dt
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Condition
 from polyhedral.ir.dtypes import DType
+from polyhedral.ir.program import Role
 
 
 def check_reduced(v: Value, op: str, dims: Iterable[str]) -> tuple[str, ...]:
@@ -79,7 +80,7 @@ def reduce(
     """`op` of `v` over `dims`, as a function of the other dims."""
     dims = check_reduced(v, op, dims)
     affine, mask = split(where)
-    body = truth(v, f"the argument of .{op}") if op in ("any", "all") else widened(op, v, acc)
+    body = truth(v, f"the argument of .{op}") if op in ("any", "all") else widened(recorder, op, v, acc)
     known = as_condition(affine)
     if known is not None and known != aff.TRUE:
         body = replace(body, node=under(body.node, known))
@@ -150,8 +151,8 @@ def _hoist(recorder: Recorder, op: str, body: Value, where: Value, dims: tuple[s
 # --- R19: accumulators -----------------------------------------------------------------------------------------------
 
 
-def widened(op: str, v: Value, acc: DType | None) -> Value:
-    """The body in the accumulator's type, its leaves converted before the arithmetic.
+def widened(recorder: Recorder, op: str, v: Value, acc: DType | None) -> Value:
+    """The body in the accumulator's type, its leaves converted before the arithmetic, that of its lets included.
 
     A maximum or minimum is one of the values and accumulates nothing: it keeps their type unless `acc` is given.
     """
@@ -164,7 +165,7 @@ def widened(op: str, v: Value, acc: DType | None) -> Value:
             hints=(f"convert first: .astype(ph.{acc}).{op}(...) over {braces(v.dims)}",),
             location=here(),
         )
-    return replace(v, node=widen(v.node, acc, {}))
+    return replace(v, node=_Widening(recorder, acc, {}).go(v.node))
 
 
 def _loses(t: DType, acc: DType) -> bool:
@@ -174,34 +175,54 @@ def _loses(t: DType, acc: DType) -> bool:
 TRANSPARENT = frozenset({"+", "-", "*", "/", "//", "%", "**", "min", "max"})
 
 
-def widen(node: ex.Expr, acc: DType, memo: dict[tuple[int, DType], ex.Expr]) -> ex.Expr:
-    """The expression computed in `acc`: literals retyped, leaves cast, arithmetic between them unchanged."""
-    key = (id(node), acc)
-    if key not in memo:
-        memo[key] = _widen(node, acc, memo)
-    return memo[key]
+@dataclass(frozen=True)
+class _Widening:
+    """An expression computed in `acc`: literals retyped, leaves cast, arithmetic between them unchanged."""
 
+    recorder: Recorder
+    acc: DType
+    memo: dict[int, tuple[ex.Expr, ex.Expr]]
 
-def _widen(node: ex.Expr, acc: DType, memo: dict[tuple[int, DType], ex.Expr]) -> ex.Expr:
-    def go(e: ex.Expr) -> ex.Expr:
-        return widen(e, acc, memo)
+    def go(self, node: ex.Expr) -> ex.Expr:
+        if id(node) not in self.memo:
+            self.memo[id(node)] = (node, self._widen(node))
+        return self.memo[id(node)][1]
 
-    dtype = ex.dtype_of(node)
-    match node:
-        case ex.Const():
-            return coerce(Value(node), acc).node
-        case ex.Cast(to, arg) if dt.promote(ex.dtype_of(arg), to) == to and dt.promote(to, acc) == acc:
-            return go(arg)
-        case ex.Unary("-" | "abs", arg) if _carries(dtype, acc):
-            return replace(node, arg=go(arg))
-        case ex.Binary(op, lhs, rhs) if op in TRANSPARENT and _carries(dtype, acc):
-            return replace(node, lhs=go(lhs), rhs=go(rhs))
-        case ex.Call(_, args) if dtype.is_float and _carries(dtype, acc):
-            return replace(node, args=tuple(map(go, args)))
-        case ex.Select(_, then, other):
-            return replace(node, then=go(then), other=go(other))
-        case _:
-            return node if dtype == acc else ex.Cast(acc, node)
+    def _widen(self, node: ex.Expr) -> ex.Expr:
+        dtype, acc = ex.dtype_of(node), self.acc
+        match node:
+            case ex.Const():
+                return coerce(Value(node), acc).node
+            case ex.Cast(to, arg) if dt.promote(ex.dtype_of(arg), to) == to and dt.promote(to, acc) == acc:
+                return self.go(arg)
+            case ex.Unary("-" | "abs", arg) if _carries(dtype, acc):
+                return replace(node, arg=self.go(arg))
+            case ex.Binary(op, lhs, rhs) if op in TRANSPARENT and _carries(dtype, acc):
+                return replace(node, lhs=self.go(lhs), rhs=self.go(rhs))
+            case ex.Call(_, args) if dtype.is_float and _carries(dtype, acc):
+                return replace(node, args=tuple(map(self.go, args)))
+            case ex.Select(_, then, other):
+                return replace(node, then=self.go(then), other=self.go(other))
+            case ex.Load(name) if dtype != acc and _carries(dtype, acc) and name in self.recorder.named:
+                return self._let(node)
+            case _:
+                return node if dtype == acc else ex.Cast(acc, node)
+
+    def _let(self, load: ex.Load) -> ex.Expr:
+        """A let is a name for its value: what is summed is what would be without the name."""
+        held = self.recorder.named[load.array].value
+        value = self.go(held.node)
+        memory = any(self._updated(part.array) for part in ex.loads(held.node))
+        if memory or value == ex.Cast(self.acc, held.node):
+            return ex.Cast(self.acc, load)
+        return replace(
+            load, array=self.recorder.widened(load.array, replace(held, node=value), self.acc), dtype=self.acc
+        )
+
+    def _updated(self, name: str) -> bool:
+        """Memory may hold something else by now."""
+        array = self.recorder.arrays.get(name)
+        return array is not None and array.role is Role.INOUT
 
 
 def _carries(dtype: DType, acc: DType) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from polyhedral.checks.bounds import Precondition, Proof, verdicts, violation, witness
 from polyhedral.checks.definedness import require_defined
+from polyhedral.checks.loops import require_loops
 from polyhedral.checks.wellformed import require_wellformed
 from polyhedral.errors import OrderError, Remark
 from polyhedral.ir import affine as aff
@@ -40,6 +41,7 @@ def check(program: Program) -> Checked:
     context = aff.both(*program.assumptions, *(c.condition for c in preconditions))
     require_defined(program, context)
     require_order(program, context)
+    require_loops(program, context)
     remarks = tuple(r for s in program.statements for r in _overflow(s))
     return Checked(program, preconditions, remarks, proofs)
 

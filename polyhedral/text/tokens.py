@@ -61,7 +61,7 @@ def tokenize(file: str, text: str) -> list[Token]:
     return [*tokens, Token("end", "", at)]
 
 
-HINT = "print(program) shows the grammar by example"
+HINT = "print(f) of a function, or ph.to_text(program), shows the grammar by example"
 
 
 @dataclass

@@ -246,3 +246,30 @@ def test_families_are_pythons():
         assert issubclass(family, ph.UserError)
     assert issubclass(ph.BoundsError, IndexError)
     assert not issubclass(ph.UserError, ph.InternalError)
+
+
+def test_sizes_that_disagree_at_a_call_show_the_line_that_wants_them_equal():
+    @ph.function(u="n", v="n2", returns="n")
+    def coupled(u, v, steps: ph.Size):
+        p, q = ph.var("p", like=u, t=steps + 1), ph.var("q", like=v(n2=ph.Dim("n")), t=steps + 1)
+        p(t=0)[...], q(t=0)[...] = u, 0.0
+        with ph.over(t=(0, steps)):
+            p[t + 1] = p - q
+            q[t + 1] = q + p
+        return p(t=steps)
+
+    with pytest.raises(ph.DimError, match="PH010") as caught:
+        coupled(f4(3), f4(4), 2)
+    assert caught.value.location is not None
+    assert "p[t + 1] = p - q" in caught.value.location.text
+    assert caught.value.statement == "S2"
+
+
+def test_a_bare_dim_between_brackets_is_left_out():
+    @ph.function(X="y x")
+    def shifted(X):
+        return X[y, x + 1]
+
+    with pytest.raises(ph.DimError, match="PH003") as caught:
+        shifted(f4(3, 4))
+    assert caught.value.hints[0] == "leave y out: X[x + 1]"

@@ -468,3 +468,36 @@ def test_options_may_stand_anywhere():
     assert hoisted(["show", "f.py:g", "-s", "X.y=3", "--json"]) == ["-s", "X.y=3", "--json", "show", "f.py:g"]
     assert hoisted(["run", "t", "-sX=3", "--dtype=f64", "-vq"]) == ["-sX=3", "--dtype=f64", "-vq", "run", "t"]
     assert hoisted(["show", "t", "--stage", "c", "--", "-q"]) == ["show", "t", "--stage", "c", "--", "-q"]
+
+
+def test_pictures_go_into_a_folder_that_is_made(here: Path, capsys: pytest.CaptureFixture[str]):
+    assert Said(capsys, "show", f"{F}:mm", "--format", "svg", "--stage", "graph,layout", "-o", "drawn").code == 0
+    assert sorted(f.name for f in (here / "drawn").iterdir()) == ["graph.svg", "layout.svg"]
+    for file in (here / "drawn").iterdir():
+        assert ElementTree.fromstring(file.read_text()).tag.endswith("svg")
+    assert Said(capsys, "show", f"{F}:mm", "--format", "svg", "--stage", "graph", "-o", "one.svg").code == 0
+    assert (here / "one.svg").is_file()
+
+
+def test_types_that_a_text_program_declares_are_said_there(here: Path, capsys: pytest.CaptureFixture[str]):
+    (here / "scaled.poly").write_text(POLY)
+    np.savez(here / "narrow.npz", X=np.ones((2, 3), np.float32))
+    said = Said(capsys, "run", "scaled.poly", "--npz", "narrow.npz")
+    assert said.code == 2
+    assert "declare X: f32[...] in the program" in said.err
+    assert "--dtype" not in said.err
+
+
+def test_the_package_is_the_command_too(here: Path):
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-m", "polyhedral", "show", "missing.poly"],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "cannot read missing.poly" in done.stderr
