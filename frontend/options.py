@@ -121,8 +121,11 @@ _NAMES = tuple(f.name for f in fields(Options))
 
 @contextmanager
 def options(**chosen: Any) -> Generator[None]:
-    """Options for every call and lowering inside the block: `with ph.options(threads=1, checked=True): ...`."""
+    """Options for every call and lowering inside the block: `with ph.options(threads=1, checked=True): ...`.  One that
+    does not exist, or a value that it cannot have, is PH505 or PH506 at once.
+    """
     _known(chosen)
+    _validated(replace(Options(), **chosen))
     token = _context.set({**_context.get(), **chosen})
     try:
         yield

@@ -102,8 +102,8 @@ def test_memory_that_is_none_is_refused(wrong):
 
 @pytest.mark.parametrize("wrong", [1.5, True, [1]])
 def test_memory_of_another_type_is_refused(wrong):
-    with ph.options(memory=wrong), pytest.raises(ArgumentError, match="PH506"):
-        chain()(matrix(3))
+    with pytest.raises(ArgumentError, match="PH506"), ph.options(memory=wrong):
+        pytest.fail("the block was entered")
 
 
 def test_memory_from_the_environment():
