@@ -106,7 +106,7 @@ def test_the_two_lines_are_complete_and_are_what_ci_runs():
         assert "python3 -m venv .venv" in line
         assert "pip install" in line
     assert main.endswith("python -m benchmarks.capsule")
-    assert tests.endswith("python -m pytest")
+    assert tests.endswith("python -m pytest -n auto --dist worksteal")
     assert next(line for line in README.read_text().splitlines() if "-m pytest" in line) == tests
     assert "grep -m1 -e '-m pytest' README.md" in (ROOT / ".ci" / "run").read_text()
 

@@ -115,6 +115,7 @@ def isolated(text: str, number: int) -> str:
     """The text with every name at file scope made its own."""
     names = set(re.findall(r"^static [^=;{\n(]*?\b(\w+)(?=\(|\[)", text, re.M))
     names |= set(re.findall(r"^(?:static )?__attribute__\(\(noinline, noipa.*?\)\) void (\w+)\(", text, re.M))
+    names |= set(re.findall(r"^static inline __attribute__\(\(always_inline\)\) \w+ (\w+)\(", text, re.M))
     names |= set(re.findall(r"^extern const \w+ (\w+)\[", text, re.M))
     names |= set(re.findall(r"^typedef \w+ (\w+) ", text, re.M))
     names |= set(re.findall(r"^int32_t (\w+)\(void \*const", text, re.M))
