@@ -23,7 +23,7 @@ from polyhedral.ir.program import Program, Statement
 from polyhedral.machine.target import Target
 from polyhedral.plans.cycles import Nest, Prediction, predict
 from polyhedral.plans.register_plan import Loop, RegisterPlan
-from polyhedral.plans.stores import instructions, storing, vector_steps
+from polyhedral.plans.stores import instructions, lane_steps, storing, vector_steps
 from polyhedral.plans.streams import Stream
 from polyhedral.plans.tiles import (
     ALONE,
@@ -259,7 +259,8 @@ class _Forms:
 
     def _where_it_lies(self, o: Operand) -> Stream:
         direct, guard = self.direct[o], aff.condition_dims(o.guard)
-        here = _stream(o, 2.0 * self.lanes if direct is None else direct, far=_far(self.q, o))
+        there = self.q.layouts[o.load.array]
+        here = _stream(o, 2.0 * self.lanes if direct is None else direct, self.extents, there, far=_far(self.q, o))
         return replace(here, guard=frozenset() if self.plan.vector in guard and direct else guard)
 
     def _made(self, o: Operand, order: Sequence[str]) -> Iterator[Form]:
@@ -275,10 +276,16 @@ class _Forms:
             yield ((o, dims[0], plan.tile(dims[0])),), _copied(made, dims[0], plan, o.itemsize), cost
 
 
-def _stream(o: Operand, instructions: float, *, far: bool = False) -> Stream:
-    """An operand where it lies."""
+def _stream(o: Operand, instructions: float, extents: Mapping[str, int], layout: Layout, *, far: bool) -> Stream:
+    """An operand where it lies; along two dims in one it lies in runs, or nothing is known of it."""
     strides = {d: (st if st is not None else 1 << 12) * o.itemsize for d, st in o.strides.items()}
-    return Stream(strides, instructions, o.itemsize, far=far)
+    panels: dict[str, tuple[int, int]] = {}
+    for d in (d for d, st in o.strides.items() if st is None):
+        steps = lane_steps(o, d, extents[d], layout)
+        if steps is not None:
+            run, apart = steps
+            strides[d], panels[d] = o.itemsize, (run.count, apart.stride * o.itemsize)
+    return Stream(strides, instructions, o.itemsize, panels, far=far)
 
 
 def _far(q: Setting, o: Operand) -> bool:

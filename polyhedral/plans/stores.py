@@ -20,6 +20,9 @@ from polyhedral.ir.program import Program, Role, Statement
 from polyhedral.machine.target import Target
 from polyhedral.plans.register_plan import EVEN, RegisterPlan, balance
 
+JOINED = 0.5
+"""What it costs to join a run with others to a vector, next to loading it."""
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -46,7 +49,7 @@ def lane_steps(o: Operand, vector: str, lanes: int, layout: Layout) -> tuple[Ste
 
 def loading(steps: tuple[Steps, ...] | None, lanes: int) -> float:
     """Instructions that load one vector run by run, or lane by lane."""
-    return 2.0 * lanes if steps is None else 2.0 * (lanes // steps[0].count) - 1.0
+    return 2.0 * lanes if steps is None else (1 + JOINED) * (lanes // steps[0].count) - JOINED
 
 
 @lru_cache(maxsize=1 << 11)
