@@ -56,6 +56,7 @@ class Point:
 
 
 def placed(value: ex.Expr, at: Env) -> Placed:
+    """The operands of a value at a place, each once."""
     return [(o, ex.substitute(o, at)) for o in dict.fromkeys(fetched(value))]
 
 
@@ -89,13 +90,16 @@ def points(n: lp.Node, env: Env, key: tuple[int, ...], families: Mapping[str, Fa
 
 def trips(n: lp.For) -> int:
     """How often a loop of a register tile runs."""
-    assert isinstance(n.lo, Affine)
-    assert isinstance(n.hi, Affine)
-    span = n.hi - n.lo + 1
+    span = affine(n.hi) - affine(n.lo) + 1
     assert span.is_const
     return span.const
 
 
+def affine(b: lp.Bound) -> Affine:
+    """The bound of a loop that has one."""
+    assert isinstance(b, Affine)
+    return b
+
+
 def _first(n: lp.For, env: Env) -> Affine:
-    assert isinstance(n.lo, Affine)
-    return aff.substitute(n.lo, env)
+    return aff.substitute(affine(n.lo), env)

@@ -18,7 +18,7 @@ from codegen.blocks import branch, loop
 from codegen.crossed import crossed
 from codegen.lanes import Lanes, affine_index, dense, runs
 from codegen.pairs import two_at_once
-from codegen.points import Env, Placed, Point, points, trips
+from codegen.points import Env, Placed, Point, affine, points, trips
 from codegen.reads import Open, Reads
 from codegen.scalar import STORAGE, literal, value_type
 from codegen.slides import Slide, slides
@@ -147,11 +147,11 @@ class Registers:
         pairs = sorted(zip(one, other, strict=True), key=lambda pair: pair[0].tile.key if slid else ())
         body = [g for first, then in pairs for g in self._exec(first, region, again, slid, then)]
         body = [*self.reads.leave(), *body]
-        made = serial(self.c, replace(n, hi=_affine(n.hi) - odd, step=2), env, body)
+        made = serial(self.c, replace(n, hi=affine(n.hi) - odd, step=2), env, body)
         if not odd:
             return [made]
         self.reads.enter(Open("", aff.const(0), aff.const(0)))
-        rest = self._node(n.body, {**env, n.name: aff.substitute(_affine(n.hi), env)}, key, region)
+        rest = self._node(n.body, {**env, n.name: aff.substitute(affine(n.hi), env)}, key, region)
         return [made, *self.reads.leave(), *rest]
 
     def _only(
@@ -366,11 +366,6 @@ def within(condition: Condition, env: Env) -> Condition:
 def _short(last: Affine, body: Sequence[cgen.Generable]) -> bool:
     """Whether a loop is over before its branch is predicted, and small enough to be written out."""
     return last.is_const and last.const < _FEW and (last.const + 1) * len(body) <= _WRITTEN_OUT
-
-
-def _affine(b: lp.Bound) -> Affine:
-    assert isinstance(b, Affine)
-    return b
 
 
 def _widest(b: lp.Bound, lo: Affine, name: str) -> Affine:

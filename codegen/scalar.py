@@ -49,7 +49,7 @@ class Scalar:
     used: set[str] = field(default_factory=set[str])
     names: dict[ex.Expr, str] = field(default_factory=dict[ex.Expr, str])
     site: int = 0  # which statement a failing index is reported for, from 1
-    ranges: dict[str, Span] = field(default_factory=dict[str, "Span"])  # of the loops that are open
+    ranges: dict[str, Span] = field(default_factory=dict[str, Span])  # of the loops that are open
 
     # --- indices and conditions --------------------------------------------------------------------------------------
 

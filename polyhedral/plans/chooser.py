@@ -33,7 +33,7 @@ class Chooser:
     target: Target
     constants: frozenset[str]
     known: dict[object, tuple[Statement, Axes, Choice | None]] = field(
-        default_factory=dict[object, "tuple[Statement, Axes, Choice | None]"]
+        default_factory=dict[object, tuple[Statement, Axes, Choice | None]]
     )
 
     def best(self, p: Program, s: Statement, layouts: Mapping[str, Layout], within: Within = ALONE) -> Choice | None:
