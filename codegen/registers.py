@@ -36,6 +36,8 @@ from polyhedral.sets.instances import Family, Kind
 
 _FEW, _WRITTEN_OUT = 4, 160
 """Iterations and statements up to which an inner loop is unrolled."""
+_AT_A_TIME, _BETWEEN = (4, 2), 128
+"""Steps of a long inner loop between two of its branches, the most of them that are no more than so many statements."""
 _STILL = 12
 """Operands that an unrolled loop may keep in registers over the loop around it."""
 WHOLE = 64
@@ -130,10 +132,19 @@ class Registers:
         self.reads.enter(opened(n, env))
         body = self._node(n.body, env, key, region)
         made = serial(self.c, n, env, [*self.reads.leave(), *body])
-        last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
         inner = not any(isinstance(x, lp.For) and x.run is Run.SERIAL for x in lp.walk(n.body))
-        short = inner and last is not None and _short(last, body) and self._still(n, around) <= _STILL
-        return [cgen.Line(f"#pragma GCC unroll {_FEW}"), made] if short else [made]
+        steps = self._between_branches(n, around, body) if inner else 1
+        return [cgen.Line(f"#pragma GCC unroll {steps}"), made] if steps > 1 else [made]
+
+    def _between_branches(self, n: lp.For, around: str, body: Sequence[cgen.Generable]) -> int:
+        """Steps of an inner loop that are written one after the other: all of a few, which are over before the branch
+        is predicted; some of many, so that the units of addresses and branches are not what the loop waits for.
+        """
+        last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
+        if last is not None and last.is_const and last.const < 2 * _FEW:
+            few = last.const < _FEW and (last.const + 1) * len(body) <= _WRITTEN_OUT
+            return _FEW if few and self._still(n, around) <= _STILL else 1
+        return next((steps for steps in _AT_A_TIME if steps * len(body) <= _BETWEEN), 1)
 
     def _two_at_once(self, n: lp.For, env: Env, key: tuple[int, ...], region: _Region) -> list[cgen.Generable]:
         """A loop that does two steps at once, and the step that is left; nothing where that does not pay."""
@@ -361,11 +372,6 @@ def serial(c: Spelling, n: lp.For, env: Env, body: Sequence[cgen.Generable]) -> 
 def within(condition: Condition, env: Env) -> Condition:
     """A condition in terms of the loops that are not unrolled."""
     return aff.map_affine(condition, lambda e: aff.substitute(e, env))
-
-
-def _short(last: Affine, body: Sequence[cgen.Generable]) -> bool:
-    """Whether a loop is over before its branch is predicted, and small enough to be written out."""
-    return last.is_const and last.const < _FEW and (last.const + 1) * len(body) <= _WRITTEN_OUT
 
 
 def _widest(b: lp.Bound, lo: Affine, name: str) -> Affine:

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""How many steps of a register tile's inner loop lie between two of its branches; lengths that they do not divide."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from frontend import driver
+from frontend.options import Options
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, Role
+from polyhedral.machine import target
+from polyhedral.text.reader import parse
+from tests.running import agree, run_c
+from tests.strategies import inputs_for
+
+PRODUCT = """
+program product
+  input A: f32[i: {i}, k: {k}]
+  input B: f32[k: {k}, j: {j}]
+  output C: f32[i: {i}, j: {j}]
+  S0: for i < {i}, j < {j}:
+    C = sum[k < {k}] A * B
+"""
+OPTIONS = Options(threads=1, plan_above=1)
+
+
+@pytest.fixture(autouse=True)
+def sixteen_registers(monkeypatch: pytest.MonkeyPatch):
+    """The same tiles on any machine."""
+    found = replace(target.host(1), vector=16, registers=16, masked=False)
+    monkeypatch.setattr(driver, "_target", lambda root, cores: found)
+
+
+def product(i: int, j: int, k: int) -> Program:
+    return parse(PRODUCT.format(i=i, j=j, k=k))
+
+
+def steps(p: Program) -> list[int]:
+    """What is asked of the compiler for loops over `k`."""
+    given = {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}
+    text = driver.lower(p, given, OPTIONS).source.text
+    return [int(n) for n in re.findall(r"#pragma GCC unroll (\d+)\n\s*for \(int64_t k = ", text)]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 9, 15, 67])
+def test_compiled_is_interpreted(k: int):
+    p = product(13, 21, k)
+    inputs = inputs_for(p, {})
+    agree(p, run_c(p, inputs, {}, OPTIONS), run(p, inputs), inputs)
+
+
+def test_a_long_loop_of_a_small_tile_does_four_steps_at_a_time():
+    assert set(steps(product(48, 48, 48))) == {4}
+
+
+def test_a_loop_of_a_few_more_steps_is_left_as_it_is():
+    assert steps(product(48, 48, 6)) == []
