@@ -20,7 +20,7 @@ from polyhedral.ir.layout import Layout, row_major
 from polyhedral.ir.program import Program, Statement, touched
 from polyhedral.machine.prices import BARRIER, rate
 from polyhedral.machine.target import Target
-from polyhedral.plans.blocks import Blocks
+from polyhedral.plans.block_loops import Blocks
 from polyhedral.plans.candidates import Choice
 from polyhedral.plans.chooser import Chooser
 from polyhedral.plans.plannable import Found, View, find

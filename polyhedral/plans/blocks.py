@@ -9,9 +9,7 @@ Decided before any of them is planned, because their tiles must divide the block
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import TRUE, Affine
@@ -22,37 +20,15 @@ from polyhedral.ir.layout import Layout, row_major
 from polyhedral.ir.program import Array, Domain, Program, Role, Statement, reads, touched
 from polyhedral.machine.prices import rate
 from polyhedral.machine.target import Target
-from polyhedral.plans.register_plan import EVEN, balance
+from polyhedral.plans.block_loops import Blocks, brought_by, common_extent, common_loops
 from polyhedral.rewrites.clone import clone
 from polyhedral.sets.isl import NamedSet, named
-from polyhedral.transforms.share import Shared, own_bytes
+from polyhedral.transforms.share import Shared
 
 LARGE = 1.0
 """Temporaries that take more than so much of the second cache are worth asking about."""
-HELD = 0.6
-"""The part of the second cache that the values of a block may fill."""
-STACK = float(1 << 20)
-"""Bytes that they have on the stack of each thread at most."""
-LEAST, LARGEST = 8, 128
-"""Elements of the shortest block that is worth a look, unless there are no more, and of the longest: what it reads is
-then used often enough."""
-FULL = 0.25
-"""A shorter block will do, too, if its values fill so much of their room: it reads little beside them."""
 MOST = 24
 """Statements that run in common blocks at most."""
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Statements that run one after the other in common loops, and the arrays that only they see."""
-
-    members: tuple[str, ...]
-    loops: tuple[Shared, ...]
-    local: tuple[str, ...]
-
-    def sizes(self, member: str) -> dict[str, int]:
-        """How many elements of each common dim of a statement one block has."""
-        return {dict(loop.dims)[member]: loop.size for loop in self.loops}
 
 
 def blocks(
@@ -96,7 +72,7 @@ def _worth_joining(p: Program, made: Blocks, apart: Sequence[Blocks], target: Ta
 
 def _bringing(p: Program, b: Blocks, target: Target) -> float:
     """Cycles to bring what all blocks read from where each array is kept."""
-    return sum(size * times / rate(size, target) for size, times in _brought(p, b))
+    return sum(size * times / rate(size, target) for size, times in brought_by(p, b))
 
 
 def companies(p: Program, name: str, target: Target) -> tuple[frozenset[str], ...]:
@@ -137,30 +113,6 @@ def company(p: Program, name: str, group: frozenset[str], target: Target) -> Blo
     members = sorted({own, *_between(alone, order, group)}, key=lambda n: order[n])
     found = None if len(members) > MOST else _common(alone, members, {**layouts, own: layouts[name]}, target)
     return found if found and {own, *_as_large(p, name, group)} <= {*found.local} else None
-
-
-def brought(p: Program, b: Blocks) -> float:
-    """Bytes that all blocks bring."""
-    return sum(size * times for size, times in _brought(p, b))
-
-
-def _brought(p: Program, b: Blocks) -> Iterator[tuple[float, int]]:
-    """The bytes of what each statement reads, and how often all blocks bring them: what does not move with a loop,
-    again at each step of it.
-    """
-    trips = {
-        loop: -(-(_extent([p.statement(n) for n, _ in loop.dims], dict(loop.dims)) or 1) // loop.size)
-        for loop in b.loops
-    }
-    for name in b.members:
-        moving: dict[str, frozenset[str]] = {}
-        for load in reads(p.statement(name)):
-            dims = frozenset[str]().union(*(aff.dims_of(i) for _, i in load.index if isinstance(i, Affine)))
-            moving[load.array] = moving.get(load.array, frozenset()) | dims
-        for array, dims in moving.items():
-            if array not in b.local:
-                still = (n for loop, n in trips.items() if dict(loop.dims)[name] not in dims)
-                yield array_bytes(p.array(array)), prod(still)
 
 
 def _as_large(p: Program, name: str, group: Iterable[str]) -> set[str]:
@@ -226,13 +178,13 @@ def _common(p: Program, members: Sequence[str], layouts: Mapping[str, Layout], t
     statements = [p.statement(n) for n in members]
     if not all(_suitable(p, s) for s in statements):
         return None
-    alike = [dims for dims in _alike(statements) if _extent(statements, dims) is not None]
+    alike = [dims for dims in _alike(statements) if common_extent(statements, dims) is not None]
     if not alike or not all(_numbered(s) for s in statements):
         return None
     inside = set(members)
     made = dict.fromkeys(s.write.array for s in statements)
     local = [p.array(n) for n in made if _private(p, p.array(n)) and {s.name for s in p.users[n]} <= inside]
-    loops = _loops(p, statements, alike, local, layouts, target)
+    loops = common_loops(p, statements, alike, local, layouts, target)
     if loops is None or not _in_step(statements, alike, loops):
         return None
     return Blocks(tuple(members), loops, tuple(a.name for a in local))
@@ -280,13 +232,6 @@ def _stays(dims: Mapping[str, str], maker: Statement, s: Statement, load: Load) 
     return axis is not None and index[axis] == aff.var(dims[s.name])
 
 
-def _extent(statements: Sequence[Statement], dims: Mapping[str, str]) -> int | None:
-    """How far all of them go along a common dim, from 0; None where they do not go equally far."""
-    ranges = {(r.lo, r.hi) for s in statements for r in s.domain.ranges if r.dim == dims[s.name]}
-    lo, hi = next(iter(ranges))
-    return hi.const if len(ranges) == 1 and lo == aff.const(0) and hi.is_const and hi.const > 0 else None
-
-
 def _numbered(s: Statement) -> bool:
     """Whether the ranges of a statement are numbers, and none is empty."""
     return all(r.lo.is_const and r.hi.is_const and r.lo.const < r.hi.const for r in s.domain.ranges)
@@ -320,105 +265,3 @@ def _everywhere(s: Statement, dims: Sequence[str]) -> bool:
 
 
 # --- blocks ----------------------------------------------------------------------------------------------------------
-
-
-def _loops(
-    p: Program,
-    statements: Sequence[Statement],
-    alike: Sequence[Mapping[str, str]],
-    local: Sequence[Array],
-    layouts: Mapping[str, Layout],
-    target: Target,
-) -> tuple[Shared, ...] | None:
-    """One dim in blocks and all others one by one outside it: the densest of the largest array made, which lanes run
-    along, or where this is common to only some of the statements, the one with which blocks bring least.  Where whole
-    dims still fit into a block, and it then brings less, they are no loops.
-    """
-    if not local:
-        return None
-    first = max(local, key=lambda a: (array_bytes(a), a.name))
-    maker = next(s for s in statements if s.write.array == first.name)
-    axes = {i.as_var(): a for a, i in maker.write.index}
-    place = {a: n for n, a in enumerate(layouts[first.name].order)}
-    ranked = sorted(alike, key=lambda dims: place[axes[dims[maker.name]]])
-    extents = [_extent(statements, dims) or 1 for dims in ranked]
-    along = place[axes[ranked[-1][maker.name]]]
-    names, own = tuple(s.name for s in statements), tuple(a.name for a in local)
-
-    def made(sizes: Sequence[int]) -> Blocks | None:
-        loops = _ordered(names[0], ranked, extents, sizes, target)
-        return Blocks(names, loops, own) if loops else None
-
-    found: list[tuple[float, list[int]]] = []
-    for k in reversed(range(len(ranked))) if along < len(place) - 1 else (len(ranked) - 1,):
-        least = extents[k] + 1 if k + 1 < len(ranked) else min(extents[k], LEAST)
-        sizes = _sized(statements, ranked, extents, k, local, target, least)
-        b = made(sizes) if sizes else None
-        if b is not None and sizes is not None:
-            found.append((brought(p, b), sizes))
-    if not found:
-        return None
-    least_brought, sizes = min(found, key=lambda x: x[0])
-    while True:
-        wider = [[*sizes[:k], extents[k], *sizes[k + 1 :]] for k in range(len(ranked)) if sizes[k] < extents[k]]
-        wider = [w for w in wider if _filled(statements, ranked, w, local) <= room(target)]
-        better = [(brought(p, b), w) for w in wider if (b := made(w)) is not None]
-        if not better or min(better)[0] >= least_brought:
-            b = made(sizes)
-            return b.loops if b else None
-        least_brought, sizes = min(better)
-
-
-def _ordered(
-    name: str, ranked: Sequence[Mapping[str, str]], extents: Sequence[int], sizes: Sequence[int], target: Target
-) -> tuple[Shared, ...] | None:
-    """The loops, one that keeps all cores busy in front, blocks of more than one element last; None where none does."""
-    loops = [Shared(dims[name], tuple(dims.items()), size) for dims, size in zip(ranked, sizes, strict=True)]
-    trips = (extent // size for extent, size in zip(extents, sizes, strict=True))
-    kept = sorted(((x, n) for x, n in zip(loops, trips, strict=True) if n > 1), key=lambda x: x[0].size > 1)
-    front = next((x for x in kept if balance(x[1], target.cores) > EVEN), None)
-    front = front or max(kept, key=lambda x: balance(x[1], target.cores), default=None)
-    if front is None or front[1] < target.cores:
-        return None
-    return tuple(loop for loop, _ in (front, *(x for x in kept if x is not front)))
-
-
-def _sized(
-    statements: Sequence[Statement],
-    ranked: Sequence[Mapping[str, str]],
-    extents: Sequence[int],
-    k: int,
-    local: Sequence[Array],
-    target: Target,
-    least: int,
-) -> list[int] | None:
-    """One element of every dim but one, and of this the longest block whose values fit the second cache: a divisor of
-    at least so many, or one that fills a part of the cache.
-    """
-    most = room(target)
-    for size in range(min(extents[k], LARGEST), 0, -1):
-        sizes = [size if n == k else 1 for n in range(len(ranked))]
-        if extents[k] % size == 0:
-            filled = _filled(statements, ranked, sizes, local)
-            if filled <= most and (size >= least or filled >= FULL * most):
-                return sizes
-    return None
-
-
-def room(target: Target) -> float:
-    """Bytes that the values of a block may take."""
-    return min(HELD * target.l2, STACK)
-
-
-def _filled(
-    statements: Sequence[Statement], ranked: Sequence[Mapping[str, str]], sizes: Sequence[int], local: Sequence[Array]
-) -> int:
-    """Bytes of the local arrays in one block."""
-    makers = {s.write.array: s for s in statements}
-    total = 0
-    for a in local:
-        maker = makers[a.name]
-        axes = {i.as_var(): d for d, i in maker.write.index}
-        cells = {axes[dims[maker.name]]: size for dims, size in zip(ranked, sizes, strict=True)}
-        total += own_bytes(a, cells)
-    return total

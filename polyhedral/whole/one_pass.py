@@ -18,7 +18,7 @@ from polyhedral.ir.counts import array_bytes, instances
 from polyhedral.ir.program import Array, Program, Role, Statement
 from polyhedral.machine.prices import rate, work
 from polyhedral.machine.target import Target
-from polyhedral.plans.blocks import LEAST, room
+from polyhedral.plans.block_loops import LEAST, room
 from polyhedral.rewrites.online import Online, online
 from polyhedral.rewrites.relative import Family, family
 from polyhedral.rewrites.tiled import held

@@ -18,7 +18,8 @@ from polyhedral.ir.affine import Affine
 from polyhedral.ir.counts import array_bytes, extent
 from polyhedral.ir.program import Program, Role, Statement, reads
 from polyhedral.machine.target import Target
-from polyhedral.plans.blocks import brought, company
+from polyhedral.plans.block_loops import brought
+from polyhedral.plans.blocks import company
 from polyhedral.rewrites.clone import clone
 from polyhedral.rewrites.partial import openable, partial
 

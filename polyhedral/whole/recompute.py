@@ -31,6 +31,12 @@ estimates, and that one binds more statements together.
 """
 
 
+AGAIN = 1.3
+"""What an operation takes where it is done at each use, over one that is done once: readers have fewer registers left
+for their own tiles.
+"""
+
+
 @dataclass(frozen=True)
 class Price:
     """Cycles of all cores for one temporary: to make it once, move it and read it; to make it at every use; or once for
@@ -94,7 +100,7 @@ def price(p: Program, name: str, target: Target, companies: Sequence[int] = ()) 
     once = instances(s) * work(s.value) / lanes / target.fma_per_cycle
     moved = (2 + len(readers)) * size / rate(size, target)
     used = sum(instances(r) for r in readers) / lanes
-    again = used * work(s.value) * instances(s) / max(instances(s, s.kept), 1) / target.fma_per_cycle
+    again = AGAIN * used * work(s.value) * instances(s) / max(instances(s, s.kept), 1) / target.fma_per_cycle
     near = (len(companies) + sum(companies)) * size / target.near[1]
     apart = len(companies) * once + near + used * LOAD if companies else float("inf")
     return Price(once + BARRIER * target.cores + moved + used * LOAD, again, apart)

@@ -24,7 +24,8 @@ from polyhedral.ir.program import Domain, Program, Role
 from polyhedral.machine.target import Target
 from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze
-from polyhedral.plans.blocks import Blocks, blocks
+from polyhedral.plans.block_loops import Blocks
+from polyhedral.plans.blocks import blocks
 from polyhedral.plans.stores import past_cache
 from polyhedral.rewrites.online import online
 from polyhedral.rewrites.relative import family
@@ -117,6 +118,25 @@ def test_a_block_of_results_is_all_that_it_stores():
     assert 2 * past_cache(p, half, SMALL) == past_cache(p, s, SMALL) > 0
 
 
+@pytest.mark.parametrize(("weights", "size"), [("k: 64, ", 32), ("", None)])
+def test_a_block_leaves_room_for_what_it_reads(weights: str, size: int | None):
+    """Where weights move with `k` too, those of 64 `o` and the votes do not fit the second cache together."""
+    p = parse(f"""
+    program routed
+      input P: f32[n: 32, k: 64, r: 4]
+      input W: f32[{weights}o: 64, r: 4]
+      temporary V: f32[n: 32, k: 64, o: 64]
+      temporary M: f32[n: 32, o: 64]
+      output Z: f32[n: 32, o: 64]
+      V: for n < 32, k < 64, o < 64: V = sum[r < 4] P * W
+      M: for n < 32, o < 64: M = sum[k < 64] V
+      Z: for n < 32, o < 64: Z = sum[k < 64] (V - M) * (V - M)
+    """)
+    (b,) = found(p)
+    assert set(b.local) == {"V", "M"}
+    assert {loop.name: loop.size for loop in b.loops} == {"n": 1} | ({"o": size} if size else {})
+
+
 def test_a_length_without_divisors_keeps_its_own_nests():
     assert found(attention(CAUSAL, n=257)) == ()
 
@@ -180,8 +200,8 @@ def test_changed_nests_are_refused_or_right(monkeypatch: pytest.MonkeyPatch):
     """A planned nest, and what a change of it does, as the oracle and the executor see it."""
     rng = random.Random(0)
     monkeypatch.setattr("polyhedral.plans.blocks.LARGE", 0.0)
-    monkeypatch.setattr("polyhedral.plans.blocks.LEAST", 1)
-    monkeypatch.setattr("polyhedral.plans.blocks.LARGEST", 2)
+    monkeypatch.setattr("polyhedral.plans.block_loops.LEAST", 1)
+    monkeypatch.setattr("polyhedral.plans.block_loops.LARGEST", 2)
     monkeypatch.setattr("polyhedral.plans.blocked._pays", lambda *_: True)
     refused = kept = 0
     for guard in (CAUSAL, "t <= s and s <= t + 1", ""):

@@ -20,7 +20,7 @@ from polyhedral.ir.affine import Affine
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Array, Domain, Program, Range, Role
 from polyhedral.machine.target import Target
-from polyhedral.plans.blocks import room
+from polyhedral.plans.block_loops import room
 from polyhedral.rewrites.online import online, shadow
 from polyhedral.rewrites.relative import family
 from polyhedral.text.reader import parse

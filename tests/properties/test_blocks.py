@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Program
-from polyhedral.plans import blocked, blocks, plan
+from polyhedral.plans import block_loops, blocked, blocks, plan
 from polyhedral.text.printer import to_text
 from polyhedral.text.reader import parse
 from tests.properties.batch import Batch
@@ -46,8 +46,8 @@ def everywhere(rng: random.Random) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(blocked, "_pays", lambda *_: True))
         stack.enter_context(patch.object(blocks, "LARGE", 0.0))
-        stack.enter_context(patch.object(blocks, "LEAST", 1))
-        stack.enter_context(patch.object(blocks, "LARGEST", rng.choice((1, 2, 4, 8, 16, 64))))
+        stack.enter_context(patch.object(block_loops, "LEAST", 1))
+        stack.enter_context(patch.object(block_loops, "LARGEST", rng.choice((1, 2, 4, 8, 16, 64))))
         yield
 
 
