@@ -105,11 +105,21 @@ def in_blocks(
     together = sum(_moved(p, p.statement(n), b.local, target) for n in unplanned)
     for n in [n for n in b.members if n not in unplanned]:
         sizes = b.sizes(n)
-        view = View(sizes, program, cut, Within(frozenset(sizes), made))
-        part = find(p, p.statement(n), layouts, inner, small, view)
+
+        def planned(still: frozenset[str], n: str = n, sizes: Mapping[str, int] = sizes) -> tuple[float, Found]:
+            view = View(sizes, program, cut, Within(frozenset(sizes), still))
+            part = find(p, p.statement(n), layouts, inner, small, view)
+            cycles = part.cycles * count / balance(trips[0], target.cores)
+            return cycles + _copied(p, part, chooser.constants, target), part
+
+        cycles, part = planned(made)
+        copied = _copies(part) - chooser.constants
+        if copied:  # which paid where it cost nothing
+            there, other = planned(made | copied)
+            cycles, part = (there, other) if there < cycles and not isinstance(other.plan, str) else (cycles, part)
         if isinstance(part.plan, str):
             return None, Remark("do not run in common blocks", f"{n} has no register tile there", shown)
-        together += part.cycles * count / balance(trips[0], target.cores) + _copied(p, part, chooser.constants, target)
+        together += cycles
         plans[n] = replace(part, plan=_scaled(part.plan, count), cycles=part.cycles * count)
     price = f"{together:.3g} cycles, each alone {alone:.3g}"
     if not _pays(together, alone):
@@ -164,10 +174,13 @@ def _moved(p: Program, s: Statement, local: Sequence[str], target: Target) -> fl
 
 def _copied(p: Program, found: Found, constants: frozenset[str], target: Target) -> float:
     """Cycles to copy what is read in another order, once for all blocks."""
-    if not isinstance(found.plan, Choice):
-        return 0.0
-    arrays = {o.load.array for o, _, _ in found.plan.relaid} - constants
+    arrays = _copies(found) - constants
     return sum(BARRIER * target.cores + 2 * array_bytes(p.array(n)) / target.bytes_per_cycle for n in arrays)
+
+
+def _copies(found: Found) -> frozenset[str]:
+    """What a plan reads in another order."""
+    return frozenset(o.load.array for o, _, _ in found.plan.relaid) if isinstance(found.plan, Choice) else frozenset()
 
 
 def _scaled(plan: Choice | RegisterPlan, count: int) -> Choice | RegisterPlan:

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.layout import Layout
 from polyhedral.ir.operands import operands, tied, typical
 from polyhedral.ir.program import Statement
 from polyhedral.machine.prices import FOLD
 from polyhedral.machine.target import Target
-from polyhedral.plans.register_plan import Loop, RegisterPlan
+from polyhedral.plans.register_plan import EVEN, Loop, RegisterPlan, loop_balance
 from polyhedral.plans.visits import balanced
 
 PARTIALS = 4
@@ -42,15 +41,18 @@ def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> tu
     rows = _rows([d for d in kept if d not in bound], extents, PARTIALS // partials)
     order = tuple(d for d in s.reduced if d != vector)
     plan = RegisterPlan(vector, partials * lanes, rows, order, (), partials=partials)
-    index, out = dict(s.write.index), layouts[s.write.array].order
-    rank = {d: next((i for i, a in enumerate(out) if d in aff.dims_of(index[a])), 0) for d in kept}
-    plan = replace(plan, loops=tuple(Loop(d, plan.tile(d)) for d in sorted(kept, key=lambda d: rank[d])))
-    if kept:
+    read = {o: prod(extents[d] for d in o.dims) * o.itemsize for o in every}
+    most = max(every, key=lambda o: read[o])
+    far = {d: abs(most.stride(d) or 0) if d in most.dims else 0 for d in kept}
+    loops = tuple(Loop(d, plan.tile(d)) for d in sorted(kept, key=lambda d: -far[d]))  # what is read most, in its order
+    front = next((x for x in loops if loop_balance(plan, x, extents, target.cores) > EVEN), None)
+    plan = replace(plan, loops=loops if front is None else (front, *(x for x in loops if x is not front)))
+    if kept and front is None:
         plan = replace(plan, loops=balanced(plan, extents, target.cores))
     vectors = prod(extents.values()) / lanes
     loads = sum(o.itemsize for o in every) / ex.dtype_of(s.value).numpy.itemsize
-    read = sum(prod(extents[d] for d in o.dims) * o.itemsize for o in every)
-    fetch = read / target.bytes_per_cycle if read > target.l3 // 2 else read / target.near[2]
+    brought = sum(read.values())
+    fetch = brought / target.bytes_per_cycle if brought > target.l3 // 2 else brought / target.near[2]
     cells = prod(extents[d] for d in kept)
     return plan, vectors * (loads / target.loads_per_cycle + 0.5) + cells * FOLD + fetch
 
