@@ -20,6 +20,8 @@ from polyhedral.ir.program import Program, Role, Statement
 from polyhedral.machine.target import Target
 from polyhedral.plans.register_plan import EVEN, RegisterPlan, balance
 
+APART, PAGE = 1.2, 4096
+"""What memory takes longer for results that a tile stores past the caches to places so many bytes apart, in turn."""
 JOINED = 0.5
 """What it costs to join a run with others to a vector, next to loading it."""
 
@@ -115,7 +117,11 @@ def storing(p: Program, s: Statement, plan: RegisterPlan, layout: Layout, target
     where lines are read before they are written.
     """
     once = past_cache(p, s, target)
-    return once if not once or _streams(p, s, plan, layout, target) else 2.0 * once
+    if not once or not _streams(p, s, plan, layout, target):
+        return 2.0 * once
+    page = PAGE // p.array(s.write.array).dtype.numpy.itemsize
+    far = any(abs(along(s.write.index, d, layout) or 0) >= page for d, r in plan.rows if r > 1)
+    return once * APART if far else once
 
 
 def past_cache(p: Program, s: Statement, target: Target) -> float:

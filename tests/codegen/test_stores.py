@@ -19,6 +19,9 @@ from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Program, Role
 from polyhedral.machine import target
+from polyhedral.machine.target import Target
+from polyhedral.plans.register_plan import Loop, RegisterPlan
+from polyhedral.plans.stores import APART, storing
 from polyhedral.text.reader import parse
 from tests.programs import CASES
 from tests.running import agree, run_c
@@ -174,3 +177,24 @@ def test_what_leaves_gaps_is_not_woven():
     assert weave({"a": (0, 1), "b": (4, 6)}, "t") is None
     assert weave({"a": (0, 1), "b": (0, 1)}, "t") is None
     assert weave({"a": (0, 3), "b": (1, 4), "c": (2, 5)}, "t") is None
+
+
+def test_results_that_go_to_several_pages_in_turn_take_memory_longer():
+    p = parse("""
+    program filled
+      input A: f32[k: 4, y: 64, x: 1024, i: 64]
+      output out: f32[y: 64, x: 1024, i: 64]
+      S0: for y < 64, x < 1024, i < 64: out = sum[k < 4] A
+    """)
+    s = p.statement("S0")
+    small = Target(l3=1 << 20)
+    loops = (Loop("y", 1), Loop("x", 1), Loop("i", 16))
+
+    def cycles(*rows: tuple[str, int]) -> float:
+        plan = RegisterPlan("i", 16, rows, ("k",), loops)
+        return storing(p, s, plan, row_major(p.array("out")), small)
+
+    near = cycles(("x", 2))
+    assert near == 64 * 1024 * 64 * 4 / small.bytes_per_cycle
+    assert cycles(("y", 2)) == APART * near
+    assert cycles(("y", 1)) == near
