@@ -156,9 +156,12 @@ program routed
 """
 
 
-def test_made_block_by_block():
-    """Votes that no cache holds are made once for the two sums that read them, in the memory of a core."""
-    p = parse(ROUTED)
+@pytest.mark.parametrize("terms", [4, 8])
+def test_made_block_by_block(terms: int):
+    """Votes that no cache holds are made once for the two sums that read them, in the memory of a core; of four terms
+    too, which take about as much at each use as to be kept there, but leave those sums fewer registers.
+    """
+    p = parse(ROUTED.replace("r: 8", f"r: {terms}").replace("r < 8", f"r < {terms}"))
     target = replace(Target(cores=2), l3=1 << 22)
     assert companies(p, "V", target) == (frozenset({"M", "Z"}),)
     found = recompute(p, target)
