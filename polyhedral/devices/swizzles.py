@@ -25,6 +25,8 @@ INSTRUCTION = 1.0
 XOR = 0.5
 """Wavefronts that the arithmetic of a swizzled address is worth: a unit starts two such instructions of a warp while
 its banks are asked once."""
+WORTH = 0.9
+"""What a swizzled box may take of what a padded one does: compilers find neighbours less surely through XOR."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,18 @@ def addressing(
     accesses: tuple[Access, ...], axes: tuple[tuple[str, int], ...], item: int, pads: tuple[int, ...], width: int
 ) -> Addressing:
     """How a box lies best that is accessed so: with one of the `pads`, or swizzled in grains that keep vectors of
-    `width` cells whole.  Of equals the one that takes the least memory, and a padded one before a swizzled one.
+    `width` cells whole, where that is clearly better.  Of equals the one that takes the least memory.
     """
 
-    def takes(lying: Addressing) -> tuple[float, int, bool]:
-        paid = sum(price(a, axes, lying, item) for a in accesses)
-        return paid, lying.pad, lying.swizzle is not None
+    def takes(lying: Addressing) -> float:
+        return sum(price(a, axes, lying, item) for a in accesses)
 
-    best = min(map(Addressing, pads), key=takes)
+    best = min(map(Addressing, pads), key=lambda lying: (takes(lying), lying.pad))
     free = sum(a.times * ideal(a, strides_of(axes, 0), item, INSTRUCTION) for a in accesses)
-    if takes(best)[0] <= free:
+    if WORTH * takes(best) < free:
         return best
-    return min((best, *(Addressing(0, s) for s in swizzles(axes, item, width))), key=takes)
+    turned = min((Addressing(0, s) for s in swizzles(axes, item, width)), key=takes, default=best)
+    return turned if takes(turned) <= WORTH * takes(best) else best
 
 
 def swizzles(axes: Sequence[tuple[str, int]], item: int, width: int) -> Iterator[Swizzle]:

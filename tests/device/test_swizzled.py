@@ -69,9 +69,9 @@ def test_any_swizzle_computes_the_same(name: str, seed: int, monkeypatch: pytest
 
 def test_one_is_chosen_where_there_is_no_room_for_padding(monkeypatch: pytest.MonkeyPatch, tmp_path):
     """And it is needed: read as if it were dense, the box gives other cells."""
-    small = replace(A100, shared_block=4096)
+    small = replace(A100, units=8, shared_block=8192)
     monkeypatch.setattr(Session, "device", lambda session, options: small)
-    program, sizes = CASES["matmul"].program, {"A.i": 68, "A.k": 48, "B.j": 72}
+    program, sizes = CASES["matmul"].program, {"A.i": 256, "A.k": 64, "B.j": 256}
     inputs = inputs_for(program, sizes)
     want = run(program, inputs, sizes)
     built = lowered(program, sizes, "cuda:sm_80")
@@ -92,7 +92,7 @@ def test_vectors_of_a_grain_are_read_at_once(tmp_path):
     except ToolchainError:
         pytest.skip("no nvcc here")
     p = specialise(CASES["matmul"].program, {"A.i": 1000, "A.k": 1024, "B.j": 1000})
-    mapped = map_onto(p, {}, replace(H100, shared_block=6144))
+    mapped = map_onto(p, {}, replace(H100, shared_block=8192))
     made = mapped.scheduled
     source, _ = emit_device(made.analyzed.frame, made.schedule.tree, made.layouts, mapped.nests, CUDA, mapped.device)
     assert " ^ " in source.text
