@@ -27,7 +27,7 @@ from polyhedral.ir.tree import Band, Filter, Run, Sequence, Tree
 from polyhedral.machine.device import H100, Device
 from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import map_onto
-from tests.device.on_host import lowered, run_on_host
+from tests.device.on_host import executed, lowered, run_on_host
 from tests.device.on_opencl import OPENCL, needs_opencl, run_opencl
 from tests.device.test_fused import traced
 from tests.running import agree
@@ -90,6 +90,17 @@ def test_slabs_compute_the_same(name: str, sizes: Mapping[str, int], monkeypatch
         assert any(a.planes for a in stored)
         agree(p, got, want, inputs)
         monkeypatch.undo()
+
+
+def test_indices_are_tested_within_a_slab(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """With `checked=True`, each index against the rows that there is memory for; none is outside."""
+    monkeypatch.setattr(Session, "device", lambda session, options: small(H100, 30_000))
+    p = traced(CASES["causal"], {"h": 2, "q": 64, "k": 64, "d": 8, "e": 8})
+    inputs = inputs_for(p, {})
+    built = lowered(p, {}, "cuda:sm_90", checked=True)
+    assert host_loops(p, built.source) == 1
+    assert "fault" in built.source.text
+    agree(p, executed(built, inputs, {}, tmp_path), run(p, inputs, {}), inputs)
 
 
 def test_causal_attention_of_2048_positions_stores_no_scores(tmp_path):
