@@ -22,22 +22,21 @@ from codegen.launch import Axis, Choose, DeviceSource, HostStep, Launch, Repeat
 from codegen.lower import lower
 from codegen.meeting import misplaced, waiting
 from codegen.scalar import STORAGE, c_name
-from polyhedral.devices.plan import WARP, BlockNest
+from codegen.unplanned import unplanned
+from polyhedral.devices.one_slab import within
+from polyhedral.devices.plan import WARP, BlockNest, Slab
 from polyhedral.errors import InternalError
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine
 from polyhedral.ir.layout import Layout, row_major
 from polyhedral.ir.program import Program, Role
-from polyhedral.ir.tree import Filter, Run, Tree, families_of, members_of
+from polyhedral.ir.tree import Band, Filter, Run, Tree, families_of, members_of
 from polyhedral.ir.tree import Sequence as InOrder
 from polyhedral.machine.device import Device
 from polyhedral.rewrites.strip import loosened
 from polyhedral.sets.instances import families, references
 from polyhedral.sets.isl_schedule import Frame
-
-_PARALLEL_BLOCKS: Mapping[int, tuple[int, int, int]] = {0: (1, 1, 1), 1: (256, 1, 1), 2: (32, 8, 1), 3: (32, 4, 2)}
-"""Threads of a block over so many loops that are parallel, x being the innermost."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class _Work:
     around: tuple[str, ...] = ()
     waits: frozenset[str] = frozenset()
     """Families after which the threads of a block wait."""
+    turn: lp.For | None = None
+    """The loop of the host over slabs of rows."""
 
 
 @dataclass
@@ -89,6 +90,9 @@ def emit_device(
     steps: list[HostStep] = []
     roots: list[lp.Node] = []
     for part, inside in _parts(tree, tuple(f.id for f in fr.families)):
+        if isinstance(part, Band) and part.members[0].run is Run.HOST:
+            steps.append(_repeated(made, fr, part, inside, nests, roots))
+            continue
         root, nest = _lowered(fr, part, inside, nests)
         roots.append(root)
         steps += _host(made, root, nest, (), frozenset(waiting(part, inside)) if nest is not None else frozenset())
@@ -154,16 +158,44 @@ def _lowered(
     return lower(Frame(program, tuple(own)), tree), nest
 
 
+def _repeated(
+    made: _Kernels, fr: Frame, tree: Band, inside: Sequence[str], nests: Mapping[str, BlockNest], roots: list[lp.Node]
+) -> Repeat:
+    """A loop of the host over slabs, each nest in it a kernel of its own."""
+    turns: list[tuple[lp.For, list[HostStep]]] = []
+    for part, own in _parts(tree.child, tuple(inside)):
+        members = tuple(replace(m, times=tuple(t for t in m.times if t[0] in own)) for m in tree.members)
+        root, nest = _lowered(fr, Band(members, part), own, nests)
+        roots.append(root)
+        if not isinstance(root, lp.For) or root.run is not Run.HOST or nest is None:
+            raise InternalError("PH999", f"{', '.join(own)} are in a loop of the host, which isl took apart")
+        turns.append((root, _host(made, root.body, nest, (root.name,), frozenset(waiting(part, own)), root)))
+    first = turns[0][0]
+    if any((t.lo, t.hi, t.step) != (first.lo, first.hi, first.step) for t, _ in turns):
+        raise InternalError("PH999", f"kernels in a loop of the host over {first.name} that run at different times")
+    return Repeat(first.name, first.lo, first.hi, first.step, tuple(s for _, inner in turns for s in inner))
+
+
 def _host(
-    made: _Kernels, n: lp.Node, nest: BlockNest | None, around: tuple[str, ...], waits: frozenset[str] = frozenset()
+    made: _Kernels,
+    n: lp.Node,
+    nest: BlockNest | None,
+    around: tuple[str, ...],
+    waits: frozenset[str] = frozenset(),
+    turn: lp.For | None = None,
 ) -> list[HostStep]:
     """What the host does for a node."""
     if not any(isinstance(x, lp.Exec) for x in lp.walk(n)):
         return []
-    if nest is not None and isinstance(n, lp.If) and n.orelse is None and not aff.condition_dims(n.condition):
-        return [Choose(n.condition, tuple(_host(made, n.then, nest, around, waits)))]  # no condition around barriers
+    if (
+        nest is not None
+        and isinstance(n, lp.If)
+        and n.orelse is None
+        and aff.condition_dims(n.condition) <= set(around)
+    ):
+        return [Choose(n.condition, tuple(_host(made, n.then, nest, around, waits, turn)))]  # none around barriers
     if nest is not None or not lp.has_parallel(n):
-        return [made.add(_Work(n, nest, around, waits))]
+        return [made.add(_Work(n, nest, around, waits, turn))]
     match n:
         case lp.Block(children):
             return [s for c in children for s in _host(made, c, nest, around)]
@@ -182,13 +214,15 @@ def _host(
 
 
 def _kernel(made: _Kernels, work: _Work) -> Launch:
-    p = made.program
+    p, root = made.program, work.root
+    if work.nest is not None and work.nest.slab is not None:
+        p, root = within(p, work.nest.slab), _from_first(root, work.nest.slab)
     own = {f.id: f for f in families(p)}
-    ran = dict.fromkeys(x.family for x in lp.walk(work.root) if isinstance(x, lp.Exec))
+    ran = dict.fromkeys(x.family for x in lp.walk(root) if isinstance(x, lp.Exec))
     only = work.nest.only if work.nest else frozenset[str]()
     touched = {r.array for f in ran for r in references(own[f])} - only
     spelled = _spelled(p, made)
-    local = [n for n in lp.walk(work.root) if isinstance(n, lp.Local)]
+    local = [n for n in lp.walk(root) if isinstance(n, lp.Local)]
     layouts = {**made.layouts, **{n.array: _dense(p, n, made.layouts[n.array]) for n in local}}
     e = DeviceEmitter(
         p, own, layouts, spelled, made.checked, 4, frozenset(spelled.values()),
@@ -196,10 +230,12 @@ def _kernel(made: _Kernels, work: _Work) -> Launch:
         waits=work.waits,
     )  # fmt: skip
     e.scalar.used = made.used
-    e.loop_names.update(e.spell(x.name) for x in lp.walk(work.root) if isinstance(x, lp.For))
+    if work.turn is not None:
+        e.known(work.turn)
+    e.loop_names.update(e.spell(x.name) for x in lp.walk(root) if isinstance(x, lp.For))
     first = own[next(iter(ran))].statement
     symbol = f"{made.symbol}_{len(made.texts)}_{c_name(first.name)}"
-    head, grid, block, body = _planned(e, work.root, work.nest) if work.nest else _generic(e, work.root)
+    head, grid, block, body = _planned(e, root, work.nest) if work.nest else unplanned(e, root)
     _require_meetings(e, work, symbol)
     lines = printed(cgen.Block([*(cgen.Statement(d) for d, _ in e.shared.values()), *head, *body]))
     fault = "fault" in lines
@@ -223,6 +259,23 @@ def _kernel(made: _Kernels, work: _Work) -> Launch:
     if shared > made.device.shared_block:
         raise InternalError("PH999", f"{symbol} takes {shared} bytes of shared memory, of {made.device.shared_block}")
     return Launch(symbol, arrays, numbers, grid, block, shared, fault)
+
+
+def _from_first(n: lp.Node, slab: Slab) -> lp.Node:
+    """Boxes of arrays that have memory for the rows of a slab, from the slab's first row on."""
+    axes, first = dict(slab.arrays), aff.var(slab.loop) * slab.size
+    match n:
+        case lp.Block(children):
+            return lp.Block(tuple(_from_first(c, slab) for c in children))
+        case lp.If(condition, then, orelse):
+            return lp.If(condition, _from_first(then, slab), None if orelse is None else _from_first(orelse, slab))
+        case lp.Staged(array, cells, body):
+            here = tuple((d, at - first if axes.get(array) == d else at, size) for d, at, size in cells)
+            return lp.Staged(array, here, _from_first(body, slab))
+        case lp.For() | lp.Promoted() | lp.Local():
+            return replace(n, body=_from_first(n.body, slab))
+        case lp.Exec():
+            return n
 
 
 def _require_meetings(e: DeviceEmitter, work: _Work, symbol: str) -> None:
@@ -332,69 +385,6 @@ def _pinned(n: lp.Node, digits: Set[str], strided: Set[str], e: DeviceEmitter) -
         case lp.Exec(_, at):
             tests = [aff.equal(aff.var(d) - i) for d, i in at if d in digits]
             tests += [aff.equal(aff.var(e.strides[d][0])) for d in sorted(strided)]
-            return lp.If(aff.both(*tests), n) if tests else n
-
-
-# --- nests without a plan --------------------------------------------------------------------------------------------
-
-
-def _generic(
-    e: DeviceEmitter, root: lp.Node
-) -> tuple[list[cgen.Generable], tuple[Axis, Axis, Axis], tuple[int, int, int], list[cgen.Generable]]:
-    """Parallel loops over all threads of the grid, the innermost along x, up to three deep."""
-    deep = min(_depth(root), 3)  # at least one: the root is a parallel loop, or runs on one thread
-    threads = _PARALLEL_BLOCKS[deep]
-    loops: dict[str, list[tuple[tuple[lp.Bound, lp.Bound], ...]]] = {}
-    head: list[cgen.Generable] = []
-    for k, a in enumerate("xyz"[:deep]):
-        d = e.dialect
-        at, all_of = (e.spell(own_name(f"{what}_{a}")) for what in ("thread", "threads"))
-        text = f"{d.block[a]} * {threads[k]} + {d.thread[a]}"
-        head.append(cgen.Initializer(cgen.Value(f"const {e.index}", at), text))
-        head.append(cgen.Initializer(cgen.Value(f"const {e.index}", all_of), f"{d.blocks[a]} * {threads[k]}"))
-    marked = _marked(root, "xyz"[:deep], loops, e)
-    axes = [Axis(tuple(loops.get(a, ())), threads[k]) for k, a in enumerate("xyz")]
-    body = e.kernel(marked)
-    return head, (axes[0], axes[1], axes[2]), threads, body
-
-
-def _depth(n: lp.Node) -> int:
-    """How many parallel loops are directly around each other.  Threads do not wait for each other, so that what stands
-    next to a loop inside a parallel one would not be ordered with it: such a loop stays serial.
-    """
-    match n:
-        case lp.For(run=Run.PARALLEL, body=body):
-            return 1 + _depth(body)
-        case lp.If(_, then, None) | lp.Block((then,)):
-            return _depth(then)
-        case _:
-            return 0
-
-
-def _marked(
-    n: lp.Node,
-    left: str,
-    loops: dict[str, list[tuple[tuple[lp.Bound, lp.Bound], ...]]],
-    e: DeviceEmitter,
-) -> lp.Node:
-    """Each parallel loop of a chain on an axis, the last one along x, loops beyond three serial; an instance that isl
-    left no loop for, along an axis, is run by the first along it.
-    """
-    match n:
-        case lp.If(condition, then, None):
-            return lp.If(condition, _marked(then, left, loops, e))
-        case lp.Block((only,)):
-            return _marked(only, left, loops, e)
-        case lp.For(name, lo, hi, _, Run.PARALLEL) if left:
-            deep = _depth(n)
-            if deep > len(left):
-                return replace(n, run=Run.SERIAL, body=_marked(n.body, left, loops, e))
-            axis = left[deep - 1]
-            loops.setdefault(axis, []).append(((lo, hi),))
-            e.strides[name] = (own_name(f"thread_{axis}"), own_name(f"threads_{axis}"))
-            return replace(n, body=_marked(n.body, left.replace(axis, ""), loops, e))
-        case _:
-            tests = [aff.equal(aff.var(own_name(f"thread_{a}"))) for a in left]
             return lp.If(aff.both(*tests), n) if tests else n
 
 

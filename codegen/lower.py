@@ -23,6 +23,7 @@ from polyhedral.ir import affine as aff
 from polyhedral.ir import tree as tr
 from polyhedral.ir.affine import Affine, Condition
 from polyhedral.ir.tree import (
+    Fold,
     Leaf,
     Local,
     Member,
@@ -142,13 +143,22 @@ def _within(begun: Sequence[_Region], made: Node, scope: _Scope) -> Node:
                 made = Promoted(array, made, past, partials, stored, ahead)
             case Local(array, folds, _):
                 depth = next(at for at, region in scope.held[families[0]] if region == (node, families))
-                cells = ((x.axis, _time(depth - x.up, made, scope) * x.size, x.size) for x in folds)
+                cells = [(x.axis, _first_of(x, depth, made, scope), x.size) for x in folds]
                 made = lp.Local(array, tuple(cells), made)
             case Stage(array, box, _):
                 begun_at = [_from(c.first, families[0], made, scope) for c in box]
                 copied = ((c.axis, first, c.size) for c, first in zip(box, begun_at, strict=True))
                 made = lp.Staged(array, tuple(copied), made)
     return made
+
+
+def _first_of(x: Fold, depth: int, inside: Node, scope: _Scope) -> Affine:
+    """Where the cells of memory of its own begin along an axis."""
+    first = _time(depth - x.up, inside, scope) * x.size
+    if x.further is None:
+        return first
+    cells, up = x.further
+    return first + _time(depth - up, inside, scope) * cells
 
 
 def _time(depth: int, inside: Node, scope: _Scope) -> Affine:

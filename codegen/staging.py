@@ -19,9 +19,12 @@ from codegen.c import Emitter
 from codegen.dialect import CUDA, Dialect
 from codegen.scalar import STORAGE, Scalar
 from codegen.spelling import Index
+from codegen.swizzled import swizzled
 from polyhedral.devices import banks
+from polyhedral.devices.banks import strides_of
 from polyhedral.devices.plan import BlockNest
 from polyhedral.devices.prices import padding
+from polyhedral.devices.swizzles import DENSE, Addressing, addressing
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine, Condition, Floor, Size, Var
@@ -30,6 +33,8 @@ from polyhedral.machine.device import GENERIC, Device
 
 _FEW = 64
 """Instructions of a copy that are written out."""
+_STEPS = 8
+"""Steps of a reduction, and warps of a copy, whose banks are counted: where a box is swizzled they differ."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +45,32 @@ class Box:
     name: str
     axes: tuple[tuple[str, int], ...]
     first: Mapping[str, Affine]
-    pad: int = 0
+    lying: Addressing = DENSE
     copies: int = 1
     slot: str = ""
     """Which of the copies is meant."""
 
     @property
+    def pad(self) -> int:
+        """Cells after each row."""
+        return self.lying.pad
+
+    @property
     def declared(self) -> str:
         *outer, last = (n for _, n in self.axes)
         several = (self.copies,) if self.copies > 1 else ()
-        return self.name + "".join(f"[{n}]" for n in (*several, *outer, last + self.pad))
+        own = (prod(outer) * last,) if self.lying.swizzle else (*outer, last + self.pad)
+        return self.name + "".join(f"[{n}]" for n in (*several, *own))
 
     @property
     def cells(self) -> int:
         *outer, last = (n for _, n in self.axes)
         return self.copies * prod(outer) * (last + self.pad)
+
+    def cell(self, at: Mapping[str, Affine]) -> Affine:
+        """Where the cell so far from the first lies in a dense box."""
+        strides = strides_of(self.axes, 0)
+        return sum((at[d] * n for d, n in strides.items()), start=aff.const(0))
 
     def at(self, dim: str, value: Affine, slot: str) -> Box:
         """What the box is in another iteration of a loop."""
@@ -95,8 +111,14 @@ class Staging(Emitter):
         box = self.boxes.get(array)
         if box is None:
             return super().cell(array, index)
-        at = {d: i - box.first[d] for d, i in index if isinstance(i, Affine)}
-        return box.name + box.slot + "".join(f"[{self.scalar.affine(at[d])}]" for d, _ in box.axes)
+        return self._within(box, {d: i - box.first[d] for d, i in index if isinstance(i, Affine)})
+
+    def _within(self, box: Box, at: Mapping[str, Affine]) -> str:
+        """A cell of a box, so far from its first."""
+        if box.lying.swizzle is None:
+            return box.name + box.slot + "".join(f"[{self.scalar.affine(at[d])}]" for d, _ in box.axes)
+        rows = dict(self.nest.rows) if self.nest else {}
+        return f"{box.name}{box.slot}[{swizzled(box.lying.swizzle, box.cell(at), rows, self.scalar, self._range)}]"
 
     def load(self, e: ex.Load, scalar: Scalar) -> str:
         if e.array in self.held:
@@ -176,45 +198,53 @@ class Staging(Emitter):
         order = [*(d for d in self.layouts[a.name].order if d != last), last] if matrix else order
         sizes = {d: n for d, _, n in s.cells}
         axes = tuple((d, sizes[d]) for d in order)
-        box = Box(self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, 0, copies)
-        pad = matrix.spread(a.name).pad(a.dtype.bits // 8) if matrix else self._padding(a, box, loads)
-        box = replace(box, pad=pad)
+        box = Box(
+            self._named(f"{self.spell(s.array)}_block"), axes, {d: first for d, first, _ in s.cells}, DENSE, copies
+        )
+        rows_apart = matrix.spread(a.name).pad(a.dtype.bits // 8) if matrix else 0
+        box = replace(box, lying=Addressing(rows_apart) if matrix else self._addressing(a, box, loads))
         self.padded.append(box)
         kind = STORAGE[a.dtype.name]
         declared = self.dialect.shared.format(type=kind, name=box.declared)
         self.shared[box.name] = (declared, box.cells * (a.dtype.bits // 8))
         return box
 
-    def _padding(self, a: Array, box: Box, loads: Sequence[ex.Load]) -> int:
-        """Cells after each row under which what is copied there and read from there asks the banks the fewest times."""
+    def _addressing(self, a: Array, box: Box, loads: Sequence[ex.Load]) -> Addressing:
+        """How a box lies so that what is copied there and read from there asks the banks the fewest times."""
         assert self.nest is not None
         plan, threads = self.nest.plan, self.nest.threads
         sizes, last = dict(box.axes), box.axes[-1][0]
         order = [d for d in self.layouts[a.name].order if sizes[d] > 1]
         if plan.threads < banks.BANKS or not order:
-            return 0
+            return DENSE
         width, warps = self._width(a, box, order), plan.threads // banks.BANKS
         lanes = [banks.digits_of(lane, threads) for lane in range(banks.BANKS)]
-        steps = prod(r.hi.const for r in self._statement.domain.ranges if r.dim in self.nest.inside and r.hi.is_const)
+        inside = {
+            r.dim: r.hi.const for r in self._statement.domain.ranges if r.dim in self.nest.inside and r.hi.is_const
+        }
+        steps = prod(inside.values())
         accesses: list[banks.Access] = []
         for e in loads:
             index = {d: i for d, i in e.index if isinstance(i, Affine)}
-            moved = [
-                tuple((d, sum(i.coefficient(Var(t)) * n for t, n in lane.items())) for d, i in index.items())
-                for lane in lanes
-            ]
+
+            def moved(digits: Mapping[str, int], index: Mapping[str, Affine] = index) -> tuple[tuple[str, int], ...]:
+                return tuple((d, sum(i.coefficient(Var(t)) * n for t, n in digits.items())) for d, i in index.items())
+
             rows = {d: n for d, n in self.nest.rows if any(i.coefficient(Var(d)) for i in index.values())}
             run = next((n for d, n in rows.items() if last in index and index[last].coefficient(Var(d)) == 1), 1)
             times = max(steps, 1) * warps * prod(rows.values()) // run
-            accesses.append(banks.Access(tuple(moved), run, times))
+            bases = tuple(moved(banks.digits_of(n, tuple(inside.items()))) for n in range(min(steps, _STEPS)))
+            accesses.append(banks.Access(tuple(map(moved, lanes)), run, times, bases or ((),)))
         dense = order[-1] == last
         copied = tuple(tuple(self._copied(lane, sizes, order, width).items()) for lane in range(banks.BANKS))
-        rounds = max(prod(sizes.values()) // width // banks.BANKS, 1)
-        accesses.append(banks.Access(copied, width if dense else 1, rounds * (1 if dense else width)))
-        able = tuple(
-            p for p in range(0, banks.BANKS + 1, width if dense else 1) if self._spare(p, box.axes, box.copies)
+        bases = tuple(
+            tuple(self._copied(banks.BANKS * warp, sizes, order, width).items()) for warp in range(min(warps, _STEPS))
         )
-        return banks.padding(tuple(accesses), box.axes, a.dtype.bits // 8, able or (0,))
+        rounds = max(prod(sizes.values()) // width // banks.BANKS, 1)
+        accesses.append(banks.Access(copied, width if dense else 1, rounds * (1 if dense else width), bases))
+        whole = width if dense else 1
+        able = tuple(p for p in range(0, banks.BANKS + 1, whole) if self._spare(p, box.axes, box.copies))
+        return addressing(tuple(accesses), box.axes, a.dtype.bits // 8, able or (0,), whole)
 
     @staticmethod
     def _copied(lane: int, sizes: Mapping[str, int], order: Sequence[str], width: int) -> dict[str, int]:
@@ -268,6 +298,7 @@ class Staging(Emitter):
             text = f"{text} * {width}" if d == order[-1] and width > 1 else text
             lines.append(cgen.Initializer(cgen.Value(f"const {self.index}", names[d]), text))
             below *= n
+            self.trips[names[d]] = (0, sizes[d] - 1)
         at = {d: aff.var(names[d]) if d in names else aff.const(0) for d in sizes}
         index = [(d, box.first[d] + at[d]) for d in a.dim_names]
         tests = self._inside(a, box, index)
@@ -285,8 +316,8 @@ class Staging(Emitter):
         item = a.dtype.bits // 8
 
         def place(k: int = 0) -> str:
-            ends = (names.get(d, "0") + (f" + {k}" if k and d == dense else "") for d, _ in box.axes)
-            return box.name + box.slot + "".join(f"[{e}]" for e in ends)
+            at = {d: aff.var(names[d]) if d in names else aff.const(0) for d, _ in box.axes}
+            return self._within(box, {**at, dense: at[dense] + k})
 
         kind, where = STORAGE[a.dtype.name], self.scalar.condition(tests)
         spread = width > 1 and box.axes[-1][0] != dense

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from codegen.runtime.machine import Measured, recall, refined
 from codegen.runtime.native import Native, Team
 from codegen.runtime.nvcc import Compiled, compile_cuda, find_nvcc
 from codegen.runtime.nvcc import resources as resources_of
+from codegen.runtime.occupancy import with_occupancy
 from codegen.runtime.opencl import open_device as open_opencl
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.on_device import OnDevice, require_double, require_real
@@ -443,7 +445,7 @@ def load_device(built: Built) -> tuple[OnDevice, BuildInfo, Timings]:
 
 
 def resources(built: Built) -> tuple[Resources, ...]:
-    """What the kernels of a CUDA source take; nothing is known of others, or where there is no nvcc."""
+    """What the kernels of a CUDA source take, and leave busy; nothing is known of others, or where there is no nvcc."""
     source = built.source
     if not isinstance(source, DeviceSource) or source.language != "cuda" or built.mapped is None:
         return ()
@@ -453,7 +455,8 @@ def resources(built: Built) -> tuple[Resources, ...]:
         if error.code != "PH525":
             raise
         return ()
-    return resources_of(made.said, [k.symbol for k in source.launches])
+    threads = {k.symbol: prod(k.block) for k in source.launches}
+    return with_occupancy(resources_of(made.said, list(threads)), threads, built.mapped.device)
 
 
 def compiled_cuda(built: Built, kind: str) -> Compiled:

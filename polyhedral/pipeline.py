@@ -13,14 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from polyhedral.devices.mapping import divide
+from polyhedral.devices.mapping import Divided, divide
+from polyhedral.devices.one_slab import narrowed, widened
 from polyhedral.devices.plan import BlockNest
 from polyhedral.devices.prices import BlockPrice
 from polyhedral.devices.shares import share_out
+from polyhedral.devices.slabs import Slabs, slabs_of
 from polyhedral.errors import Remark
 from polyhedral.ir.cluster import components
 from polyhedral.ir.layout import Layout, choose
 from polyhedral.ir.program import Program
+from polyhedral.ir.tree import Run, bands
 from polyhedral.machine.device import Device
 from polyhedral.machine.target import Target
 from polyhedral.plans.chooser import Chooser
@@ -201,12 +204,41 @@ def map_onto(
     p = _stored(fewer.program)
     shared = share_out(p, choose(p, given), device, _alone(p))
     p, layouts = shared.program, choose(shared.program, shared.layouts)
-    divided = divide(p, layouts, device, _alone(p))
+    alone = _alone(p)
     options = replace(options, local=False, device=True)
+    slabs = slabs_of(p, device, alone)
+    made = _in_slabs(p, layouts, device, alone, options, slabs) if slabs.found else None
+    made = made or _divided(divide(p, layouts, device, alone), layouts, device, options)
+    said = made.scheduled.schedule
+    remarks = (*simpler, *fewer.remarks, *shared.remarks, *slabs.whole, *said.remarks)
+    return replace(made, scheduled=replace(made.scheduled, schedule=replace(said, remarks=remarks)))
+
+
+def _in_slabs(
+    p: Program, layouts: Mapping[str, Layout], device: Device, alone: frozenset[str], options: Options, slabs: Slabs
+) -> Mapped | None:
+    """The program with the host running some of it slab by slab; None where its nests do not lend themselves to that,
+    or the oracle does not accept it.
+    """
+    narrow = narrowed(p, slabs)
+    wide = widened(narrow, divide(narrow, layouts, device, alone), layouts, slabs)
+    if wide is None:
+        return None
+    made = _divided(wide.divided, wide.layouts, device, options)
+    said = made.scheduled.schedule
+    if sum(m.run is Run.HOST for b in bands(said.tree) for m in b.members) < len(wide.slabs):
+        return None
+    return replace(
+        made, scheduled=replace(made.scheduled, schedule=replace(said, remarks=(*slabs.remarks, *said.remarks)))
+    )
+
+
+def _divided(divided: Divided, layouts: Mapping[str, Layout], device: Device, options: Options) -> Mapped:
+    """A divided program, scheduled."""
     analyzed = analyze(divided.program)
     made = schedule(analyzed.frame, analyzed.dependences, layouts, options, blocks=divided.nests)
-    remarks = (*simpler, *fewer.remarks, *shared.remarks, *divided.remarks, *made.remarks)
-    return Mapped(Scheduled(analyzed, layouts, replace(made, remarks=remarks)), divided.nests, device, divided.prices)
+    made = replace(made, remarks=(*divided.remarks, *made.remarks))
+    return Mapped(Scheduled(analyzed, layouts, made), divided.nests, device, divided.prices)
 
 
 def _alone(p: Program) -> frozenset[str]:

@@ -28,7 +28,7 @@ ISL = {
     "codegen/lower.py",
 }
 """Positions, alignment and callbacks stay here; everyone else speaks names."""
-_PRINTING = "blocks c crossed device kernels partials reads registers staging strips teams tiles writes"
+_PRINTING = "blocks c crossed device kernels unplanned partials reads registers staging strips teams tiles writes"
 CGEN = {f"codegen/{name}.py" for name in _PRINTING.split()}
 ENVIRONMENT = {"frontend/driver.py"}
 OPTIONAL = {"torch", "jax", "xarray", "matplotlib", "pycuda", "pyopencl", "graphviz", "ml_dtypes"}

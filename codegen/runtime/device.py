@@ -25,12 +25,15 @@ Loaded = Any
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes: registers of a thread, bytes of shared memory of a block, bytes spilled by a thread."""
+    """What one kernel takes: registers of a thread, bytes of shared memory of a block, bytes spilled by a thread; and
+    which share of a unit's threads that leaves running at once.
+    """
 
     symbol: str
     registers: int | None = None
     shared: int | None = None
     spilled: int | None = None
+    occupancy: float | None = None
 
     def __str__(self) -> str:
         known = [
@@ -42,6 +45,8 @@ class Resources:
             )
             if n is not None
         ]
+        if self.occupancy is not None:
+            known.append(f"occupancy {self.occupancy:.0%}")
         return f"{self.symbol}: {', '.join(known) or 'unknown'}"
 
 

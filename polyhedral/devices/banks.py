@@ -5,20 +5,17 @@
     wavefronts([0, 132, 264, 396], 4)    padded, of four banks: 1
 
 32 banks of 4 bytes, which give one word each at a time to all who ask for it; accesses of 8 or 16 bytes take the words
-of a half or a quarter of a warp at a time, and as many times where no two of these ask for the same.  A row gets the
-padding under which all that is copied and read takes the fewest.
+of a half or a quarter of a warp at a time, and as many times where no two of these ask for the same.  How a box should
+lie in them is `polyhedral.devices.swizzles`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 BANKS = 32
 WORD = 4
-INSTRUCTION = 1.0
-"""Wavefronts that an instruction is worth by itself, so that wide ones are preferred."""
 WIDEST = 16
 """Bytes of one lane's access at most."""
 
@@ -35,35 +32,53 @@ def wavefronts(offsets: Sequence[int], width: int) -> int:
 @dataclass(frozen=True)
 class Access:
     """One load or store of a warp: how far each lane is from the first along each axis, and how many cells it takes
-    next to each other along the last one, of which there are so many rows; `times` as often in all.
+    next to each other along the last one, of which there are so many rows; `times` as often in all, from these
+    `bases` on.
     """
 
     lanes: tuple[tuple[tuple[str, int], ...], ...]
     run: int = 1
     times: int = 1
+    bases: tuple[tuple[tuple[str, int], ...], ...] = ((),)
 
 
-def price(access: Access, axes: Sequence[tuple[str, int]], pad: int, item: int) -> float:
-    """Wavefronts and instructions of an access to a box whose rows are padded: as wide as its alignment allows."""
-    instructions, asked = _asked(access, axes, pad, item)
-    return access.times * (instructions * INSTRUCTION + asked)
+def _plain(cell: int) -> int:
+    return cell
 
 
-def _asked(access: Access, axes: Sequence[tuple[str, int]], pad: int, item: int) -> tuple[int, int]:
-    """Instructions and wavefronts of one access."""
-    strides = strides_of(axes, pad)
+def asked(
+    access: Access,
+    strides: Mapping[str, int],
+    item: int,
+    place: Callable[[int], int] = _plain,
+    grain: int = WIDEST,
+) -> tuple[int, float]:
+    """Instructions and wavefronts of one access to a box of such strides, whose cells lie where `place` says, those of
+    a grain next to each other; the mean of its bases.
+    """
     offsets = [sum(n * strides[d] for d, n in lane) for lane in access.lanes]
     run = access.run
-    while run > 1 and (run * item > WIDEST or any(o % run for o in offsets) or _odd(strides, run)):
+    while run > 1 and (run > grain or run * item > WIDEST or any(o % run for o in offsets) or _odd(strides, run)):
         run //= 2
     count = access.run // run
-    return count, count * wavefronts([o * item for o in offsets], run * item)
+    starts = [sum(n * strides[d] for d, n in base) // run * run for base in access.bases]
+    if place is _plain:
+        starts = starts[:1]  # the banks turn with it
+    rounds = [wavefronts([place(start + o) * item for o in offsets], run * item) for start in starts]
+    return count, count * sum(rounds) / len(rounds)
+
+
+def ideal(access: Access, strides: Mapping[str, int], item: int, instruction: float) -> float:
+    """Wavefronts of an access whose lanes meet in no bank, and what its instructions are worth."""
+    offsets = {sum(n * strides[d] for d, n in lane) for lane in access.lanes}
+    words = {(o + k) * item // WORD for o in offsets for k in range(access.run)}
+    count = max(access.run * item // WIDEST, 1)
+    return count * instruction + max(-(-len(words) // BANKS), count)
 
 
 def least(access: Access, axes: Sequence[tuple[str, int]], item: int) -> int:
     """Wavefronts of one access under the padding of rows that is best for it."""
-    pads = range(0, BANKS + 1, access.run)
-    return min(_asked(access, axes, pad, item)[1] for pad in pads)
+    return min(round(asked(access, strides_of(axes, pad), item)[1]) for pad in range(0, BANKS + 1, access.run))
 
 
 def _odd(strides: Mapping[str, int], run: int) -> bool:
@@ -78,14 +93,6 @@ def strides_of(axes: Sequence[tuple[str, int]], pad: int) -> dict[str, int]:
         strides[d] = step
         step *= n + (pad if place == 0 else 0)
     return strides
-
-
-@lru_cache(maxsize=1024)
-def padding(
-    accesses: tuple[Access, ...], axes: tuple[tuple[str, int], ...], item: int, candidates: tuple[int, ...]
-) -> int:
-    """The padding of rows, in cells, that takes the fewest wavefronts; the least of equals."""
-    return min(candidates, key=lambda pad: (sum(price(a, axes, pad, item) for a in accesses), pad))
 
 
 def digits_of(lane: int, threads: Sequence[tuple[str, int]], below: int = 1) -> dict[str, int]:

@@ -99,11 +99,12 @@ def _team(p: Program, s: Statement, layouts: Mapping[str, Layout], device: Devic
 
 def _meet(s: Statement, plan: BlockPlan) -> bool:
     """Whether every thread of whole tiles, those beyond the last result included, runs the loops of its reduction.
-    Those of inequalities between dims are empty where there is nothing to reduce; a division keeps threads out of them,
-    for whom the others would wait.
+    Those of inequalities with a reduced dim are empty where there is nothing to reduce; a division, or a condition of
+    results alone (`t <= s` of scores), keeps threads out of them, for whom the others would wait.
     """
-    terms = (t for c in aff.comparisons(s.domain.guard) for t, _ in c.expr.terms)
-    if not any(isinstance(t, aff.Floor) for t in terms):
+    asked = list(aff.comparisons(s.domain.guard))
+    divided = any(isinstance(t, aff.Floor) for c in asked for t, _ in c.expr.terms)
+    if not divided and all(aff.dims_of(c.expr) & set(s.reduced) for c in asked):
         return True
     ranges = {r.dim: r for r in s.domain.ranges}
     there = aff.both(*(aff.at_least(r.hi - r.lo - 1) for r in s.domain.ranges))
@@ -113,7 +114,8 @@ def _meet(s: Statement, plan: BlockPlan) -> bool:
         size = plan.cut(d).size
         tiles.append(aff.between(lo, aff.var(d), lo + (span + (size - 1)) // size * size))
     inside = (aff.between(ranges[d].lo, aff.var(d), ranges[d].hi) for d in s.reduced)
-    sizes = sorted({n for r in s.domain.ranges for e in (r.lo, r.hi) for n in aff.sizes_of(e)})
+    asked_of = {n for r in s.domain.ranges for e in (r.lo, r.hi) for n in aff.sizes_of(e)}
+    sizes = sorted(asked_of | aff.condition_sizes(s.domain.guard))
     rows = named(s.kept, sizes, aff.both(there, *tiles))
     found = named((*s.kept, *s.reduced), sizes, aff.both(there, *tiles, *inside, s.domain.guard))
     return rows.is_subset(found.only(s.kept))

@@ -92,6 +92,20 @@ def row_nest(fs: Sequence[Family], nest: BlockNest) -> Tree:
     return _band(fs, nest.blocks, Run.BLOCK, body)
 
 
+def host_nest(parts: Sequence[tuple[Sequence[Family], Tree]], loop: str) -> Tree:
+    """Nests that run one after another in each iteration of a loop of the host.
+
+    band q_slab: host
+      sequence
+      - S      band q_block, k_block: block  ...
+      - m      band q_block: block  ...
+    """
+    times = tuple((f.id, aff.var(loop)) for fs, _ in parts for f in fs)
+    inner = [Filter(tuple(f.id for f in fs), tree) for fs, tree in parts]
+    child = InOrder(tuple(inner)) if len(inner) > 1 else inner[0].child
+    return Band((Member(loop, times, False, Run.HOST),), child)
+
+
 def waits_of(fs: Sequence[Family], nest: BlockNest) -> tuple[int, ...]:
     """After which phases the threads of a block wait: where one needs what others wrote, as few as can be."""
     statements = {f.statement.name: f.statement for f in fs}

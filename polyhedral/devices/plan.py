@@ -118,6 +118,19 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Slab:
+    """Statements that run for `size` neighbours of a row dim at a time, `count` times one after another, in iterations
+    of `loop` that the host runs: all of them, and the arrays whose memory has place for one time, along which axis.
+    """
+
+    loop: str
+    count: int
+    size: int
+    statements: tuple[str, ...]
+    arrays: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class BlockNest:
     """The digits of a plan by their names: block loops; threads and how many, the fastest last; the results of a
     thread; loops over portions of a reduction and within one; the team; boxes of staged arrays; and what keeps dims
@@ -144,6 +157,8 @@ class BlockNest:
     """Arrays of which a block keeps its own rows in memory that its threads share."""
     depth: str | None = None
     """The digit of a reduced dim that one matrix instruction sums over."""
+    slab: Slab | None = None
+    """The iterations of the host around it."""
 
     @property
     def statements(self) -> frozenset[str]:

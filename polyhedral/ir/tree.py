@@ -29,6 +29,8 @@ class Run(Enum):
     """One after the other, as serial ones are, but each spelled out: what one has loaded is there for the next."""
     LANES = "lanes"
     """Along vector lanes, in any order and several at once: each lane with a partial result, combined at the end."""
+    HOST = "host"
+    """One after the other, by the host of a device, which starts kernels in each."""
     BLOCK = "block"
     """On the blocks of threads of a device, which do not wait for each other."""
     THREAD = "thread"
@@ -92,12 +94,15 @@ class Promote:
 @dataclass(frozen=True)
 class Fold:
     """Along `axis` of an array, one execution of a region touches `size` cells from `size * time` on; the time is that
-    of the band member `up` levels above the region, 1 being the innermost.
+    of the band member `up` levels above the region, 1 being the innermost.  With `further`, each iteration of another
+    member, so many levels above, is so many cells further.
     """
 
     axis: str
     size: int
     up: int
+    further: tuple[int, int] | None = None
+    """Cells, and levels above."""
 
 
 @dataclass(frozen=True)

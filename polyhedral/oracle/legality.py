@@ -31,7 +31,7 @@ from polyhedral.oracle.threads import PRIME, on_device, prime, race, shared_by_t
 from polyhedral.sets.instances import Family, Kind, Reference, families, is_memory, precedes, references
 from polyhedral.sets.isl import NamedSet, named
 
-_ONE_BY_ONE = (Run.SERIAL, Run.WRITTEN)
+_ONE_BY_ONE = (Run.SERIAL, Run.WRITTEN, Run.HOST)
 _APART = (Run.PARALLEL, Run.VECTOR, Run.BLOCK, Run.THREAD)
 """Iterations of these run at the same time."""
 _COMBINED_LATER = (Run.LANES, Run.TEAM)
@@ -275,6 +275,11 @@ def _beyond(region: _Region, r: Reference) -> Violation | None:
         if index is None or not 1 <= fold.up <= len(times):
             return _alone(r, domain, why)
         cell = index - times[-fold.up] * fold.size
+        if fold.further is not None:
+            cells, up = fold.further
+            if not 1 <= up <= len(times):
+                return _alone(r, domain, why)
+            cell = cell - times[-up] * cells
         wrong = domain.where(aff.negate(aff.between(aff.const(0), cell, aff.const(fold.size))))
         if not wrong.is_empty():
             return _alone(r, wrong, why)

@@ -83,17 +83,22 @@ def race(tree: Tree, first: Family, then: Family, array: str, points: NamedSet) 
     for k, (x, y) in enumerate(zip(a, b, strict=False)):
         parting = _Parting(first, then, array, a, b, k)
         if isinstance(x, Turn) and isinstance(y, Turn) and x.child != y.child:
-            launched = all(isinstance(n, Turn) for n in a[:k])  # kernels run one after another
-            return None if launched else _apart(parting, left)
+            return None if _launched(a[:k]) else _apart(parting, left)
         if not isinstance(x, Member) or not isinstance(y, Member):
             continue
         later = prime(y.time(then.id), then.dims) - x.time(first.id)
         crossing = _differ(left, later)
-        found = None if crossing is None else _across(parting, x.run, crossing)
+        waits = x.run is Run.HOST and _launched(a[:k])
+        found = None if crossing is None or waits else _across(parting, x.run, crossing)
         if found is not None:
             return found
         left = left.where(aff.equal(later))
     return None
+
+
+def _launched(above: Sequence[Node]) -> bool:
+    """Whether what is below is kernels, which run one after another."""
+    return all(isinstance(n, Turn) or (isinstance(n, Member) and n.run is Run.HOST) for n in above)
 
 
 def shared_by_threads(tree: Tree, family: str, node: Local) -> bool:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from polyhedral.devices.nest import block_nest, row_nest, spread
-from polyhedral.devices.plan import BlockNest
+from polyhedral.devices.nest import block_nest, host_nest, row_nest, spread
+from polyhedral.devices.plan import BlockNest, Slab
 from polyhedral.errors import InternalError, Remark, Unsupported
 from polyhedral.ir import affine as aff
 from polyhedral.ir.cluster import components
@@ -25,7 +25,7 @@ from polyhedral.plans.register_plan import Loop, RegisterPlan
 from polyhedral.scheduling.nest import Shape, nest
 from polyhedral.scheduling.register_nest import register_nest
 from polyhedral.sets.dependences import Dependences
-from polyhedral.sets.instances import Family
+from polyhedral.sets.instances import Family, references
 from polyhedral.sets.isl_schedule import Frame, isl_schedule
 from polyhedral.transforms.distribute import distributions
 from polyhedral.transforms.parallel import nth_parallel, parallelise, serialise
@@ -72,7 +72,7 @@ def schedule(
 ) -> Schedule:
     """A legal tree for the whole program; `plans` are the register tiles of the statements that have one.  With a
     `target`, statements share outer loops where that pays on it, and where it was `planned`; `blocks` are nests for the
-    threads of a device.
+    threads of a device, those of one slab in a loop of the host.
     """
     pairs = obligations(fr.program)
     order = [s.name for s in fr.program.statements]
@@ -87,6 +87,8 @@ def schedule(
     trees: dict[str, Tree] = {}
     plans = {name: plan for name, plan in (plans or {}).items() if name in own}
     followed = {n: plan.epilogue for n, plan in plans.items()} | {n: b.epilogue for n, b in (blocks or {}).items()}
+    slabs = {n.slab.loop: n.slab for n in (blocks or {}).values() if n.slab is not None}
+    followed |= {slab.statements[0]: slab.statements[1:] for slab in slabs.values()}
     clusters = components(order, deps.edges | _held_together(followed))
     shape = Shape() if target is None else Shape(threads=BUSY * target.cores)
     shape = Shape(serial_below=0) if options.device else shape
@@ -140,7 +142,10 @@ def _cluster(
     tiled = next((f.statement.name for f in fs if f.statement.name in plans), None)
     if tiled is not None and names == {tiled, *plans[tiled].epilogue}:
         rungs.append(("a register tile", lambda: _unparallel(_on_tile(fs, tiled, plans[tiled]), options)))
-    planned = next((n for n in blocks.values() if set(n.statements) == names), None)
+    planned = next((n for n in blocks.values() if set(n.statements) == names and n.slab is None), None)
+    slab = next((n.slab for n in blocks.values() if n.slab is not None and set(n.slab.statements) == names), None)
+    if slab is not None:
+        rungs.append(("slabs of rows", lambda: _in_slabs(fs, slab, blocks)))
     if planned is not None:
         order = {n: k for k, n in enumerate((planned.statement, *planned.epilogue))}
         own = sorted(fs, key=lambda f: order[f.statement.name])
@@ -150,9 +155,9 @@ def _cluster(
                 lambda: _unparallel((row_nest if planned.phases else block_nest)(own, planned), options),
             )
         )
-    if alone and not recursive:
+    if slab is None and alone and not recursive:
         rungs.append(("a nest ordered by strides", lambda: _unparallel(nest(fs, layouts, shape), options)))
-    else:
+    elif slab is None:  # the rows of one slab are cut for no other tree
         if options.device:
             rungs.append(("the given order with parallel loops", lambda: _as_given(fr, fs, pairs)))
         rungs += [
@@ -178,6 +183,22 @@ def _cluster(
         hints=("write the order with ph.loop on an inout argument",),
         statement=shown,
     )
+
+
+def _in_slabs(fs: Sequence[Family], slab: Slab, blocks: Mapping[str, BlockNest]) -> Tree:
+    """The nests of a slab, in an order in which what is read is there, within the loop of the host."""
+    own = {leader: n for leader, n in blocks.items() if n.slab == slab}
+    leader_of = {s: leader for leader, n in own.items() for s in n.statements}
+    made = {f.statement.write.array: leader_of[f.statement.name] for f in fs}
+    needs = {(made[r.array], leader_of[f.statement.name]) for f in fs for r in references(f) if r.array in made}
+    order = components(list(own), {(a, b) for a, b in needs if a != b})
+    parts: list[tuple[list[Family], Tree]] = []
+    for leader in (leader for cluster in order for leader in cluster):
+        inside = own[leader].statements
+        place = {n: k for k, n in enumerate((leader, *own[leader].epilogue))}
+        mine = sorted((f for f in fs if f.statement.name in inside), key=lambda f: place[f.statement.name])
+        parts.append((mine, (row_nest if own[leader].phases else block_nest)(mine, own[leader])))
+    return host_nest(parts, slab.loop)
 
 
 def _nested(

@@ -13,7 +13,7 @@ import pytest
 import polyhedral as ph
 from frontend.assemble import assemble
 from frontend.infer import settle
-from polyhedral.dim import i, k
+from polyhedral.dim import i, j, k
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Program, specialise
 from polyhedral.machine.device import H100
@@ -45,12 +45,18 @@ def within_blocks(X):
     return ph.softmax(X, k, where=k // 5 == i // 5), X.max(k, where=(k <= i) & (i - k < 5))
 
 
+def triangle(A, B):
+    """Sums of which only some exist: threads of the others would wait for ever."""
+    return ph.softmax((A * B).sum(k), j, where=j <= i)
+
+
 FEW = {"X": "f32 r k", "N": "i32 r k", "H": "f16 r k", "D": "f64 k"}
 PROGRAMS = {
     "few": Case(reduced, FEW),
     "moments": Case(moments, {"X": "f32 i k"}),
     "rows": Case(rows, {"X": "f32 r k"}),
     "product": Case(product, {"A": "f32 i k", "B": "f32 k j"}),
+    "triangle": Case(triangle, {"A": "f32 i k", "B": "f32 j k"}),
     "within blocks": Case(within_blocks, {"X": "f32 i k"}),
 }
 
@@ -67,6 +73,7 @@ def program(name: str, extents: Mapping[str, int]) -> Program:
         ("few", {"r": 1, "k": 4099}),
         ("moments", {"i": 7, "k": 1501}),
         ("product", {"i": 9, "k": 1300, "j": 5}),
+        ("triangle", {"i": 21, "k": 40, "j": 21}),
         ("within blocks", {"i": 17, "k": 17}),
         ("within blocks", {"i": 40, "k": 40}),
     ],

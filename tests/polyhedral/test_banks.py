@@ -9,8 +9,8 @@ from itertools import product
 
 import pytest
 
-from polyhedral.devices import banks
-from polyhedral.devices.banks import Access, digits_of, padding, price, strides_of, wavefronts
+from polyhedral.devices.banks import Access, asked, digits_of, strides_of, wavefronts
+from polyhedral.devices.swizzles import Addressing, addressing, price
 from tests.device.on_host import lowered
 from tests.programs import CASES
 
@@ -65,18 +65,21 @@ def test_no_other_padding_takes_fewer():
         read = Access(tuple((("r", at["r"]), ("c", run * at["c"])) for at in lanes), run, rng.choice((1, 8)))
         copied = Access(tuple((("r", lane % axes[0][1]), ("c", lane // axes[0][1])) for lane in range(32)))
         candidates, item = tuple(range(33)), rng.choice((2, 4, 8))
-        best = padding((read, copied), axes, item, candidates)
-        costs = [price(read, axes, p, item) + price(copied, axes, p, item) for p in candidates]
-        assert costs[best] == min(costs)
-        assert all(c > costs[best] for c in costs[:best])
+        best = addressing((read, copied), axes, item, candidates, 1)
+        costs = [price(read, axes, Addressing(p), item) + price(copied, axes, Addressing(p), item) for p in candidates]
+        if best.swizzle is None:
+            assert costs[best.pad] == min(costs)
+            assert all(c > costs[best.pad] for c in costs[: best.pad])
+        else:
+            assert price(read, axes, best, item) + price(copied, axes, best, item) < min(costs)
 
 
 def test_a_run_is_as_wide_as_its_rows_are_aligned():
     access = Access(tuple((("r", 0), ("c", 4 * lane)) for lane in range(32)), 4)
     axes = (("r", 2), ("c", 128))
-    assert banks._asked(access, axes, 0, 4) == (1, 4)
-    assert banks._asked(access, axes, 2, 4)[0] == 2
-    assert banks._asked(access, axes, 1, 4)[0] == 4
+    assert asked(access, strides_of(axes, 0), 4) == (1, 4)
+    assert asked(access, strides_of(axes, 2), 4)[0] == 2
+    assert asked(access, strides_of(axes, 1), 4)[0] == 4
     assert strides_of(axes, 2) == {"c": 1, "r": 130}
 
 
