@@ -171,8 +171,11 @@ class Expr(Operators):
         return Expr(replace(self.value, spans=merge(self.value.spans, spans)))
 
     def pad(self, value: object = 0, mode: str = "constant", **widths: object) -> Expr:
-        """Readable beyond its edges, coordinates kept: `X.pad(y=1, x=(1, 2))`."""
+        """Readable beyond its edges, coordinates kept: `X.pad(y=1, x=(1, 2))`, or dim by dim, each in its own mode."""
         recorder = current(f"{self}.pad")
+        within = access.padding_of(recorder, self.value)
+        if within is not None:
+            return Expr(access.pad(recorder, recorder.arrays[within.array], value, widths, mode, within))
         array = recorder.arrays.get(self.value.node.array) if isinstance(self.value.node, ex.Load) else None
         if array is None or self.value.node != recorder.read(array.name).node:
             array = recorder.arrays[recorder.let(self.value, None, {})]
