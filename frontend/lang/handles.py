@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal, Never, cast
+from typing import ClassVar, Literal, Never, Self, cast
 from weakref import WeakValueDictionary
 
 from frontend.lang import access, foreign, reduce
@@ -97,6 +97,25 @@ class Expr(Operators):
         if name.startswith("_") or name in _SLOTS:
             raise AttributeError(name)
         raise foreign.attribute(self.value, name, dir(type(self)))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _SLOTS:
+            raise foreign.assigned(self.value, name)
+        object.__setattr__(self, name, value)
+
+    def __delitem__(self, key: object) -> Never:
+        raise foreign.deleted(self.value)
+
+    def __copy__(self) -> Self:
+        """Itself: it stands for a value, which nothing changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """PH020: a tensor belongs to the program that is being recorded."""
+        raise foreign.unknown(self.value, "pickle it")
 
     def dim_order(self) -> tuple[str, ...]:
         """The dims in the order in which they are shown; it has no other meaning."""
