@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 
-from frontend.lang.arithmetic import binary, compare
+from frontend.lang.arithmetic import binary, compare, select
 from frontend.lang.location import here
 from frontend.lang.recorder import Recorder, is_array
 from frontend.lang.value import (
@@ -381,7 +381,11 @@ def _in_bounds(recorder: Recorder, load: ex.Load) -> Value:
         else:
             data = Value(index, ex.dims_of(index))
             below = binary("<", data, of_affine(limit))
-            result = conjunction(result, conjunction(binary(">=", data, must_lift(-low)), below))
+            fits = conjunction(binary(">=", data, must_lift(-low)), below)
+            read = interior(recorder, data)  # the index may itself be read only where its own accesses are in bounds
+            if as_condition(read) != aff.TRUE:
+                fits = conjunction(read, select(read, fits, must_lift(False)))
+            result = conjunction(result, fits)
     return result
 
 
