@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from frontend import logs
 from frontend.arguments import Parameter, check_declared
 from frontend.assemble import assemble
 from frontend.autodiff import resolve
@@ -154,4 +155,6 @@ def lowered(
     if not isinstance(cast("object", hints), Hints | None):
         tiled = f"hints=ph.hints().tile('{module.program.statements[0].name}', i=8)"
         raise ArgumentError("PH402", f"hints= wants ph.hints(), not a {type(hints).__name__}", hints=(tiled,))
-    return Lowered(module, specs, sizes, options, before, hints or NO_HINTS, constants)
+    made = Lowered(module, specs, sizes, options, before, hints or NO_HINTS, constants)
+    logs.lowered(made)
+    return made

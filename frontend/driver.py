@@ -38,6 +38,7 @@ from codegen.runtime.nvcc import Compiled, compile_cuda, find_nvcc
 from codegen.runtime.nvcc import resources as resources_of
 from codegen.runtime.occupancy import with_occupancy
 from codegen.runtime.opencl import open_device as open_opencl
+from frontend import logs
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.on_device import OnDevice, require_double, require_real
 from frontend.options import Options, default_threads, enclosing, project_options, resolve
@@ -173,6 +174,7 @@ def _compiler(session: Session, root: str) -> Compiler:
 @cache
 def session() -> Session:
     """The session of this process."""
+    logs.listen(os.environ.get("POLYHEDRAL_LOG", ""))
     return Session(dict(os.environ))
 
 
@@ -427,6 +429,7 @@ def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
     clock.lap("cache and load", less=info.seconds)
     clock.add("C compiler", info.seconds)
     log.info("%s: %s", built.program.name, clock.timings())
+    logs.compiled(built.program.name, info)
     return native, info, clock.timings()
 
 
@@ -441,6 +444,7 @@ def load_device(built: Built) -> tuple[OnDevice, BuildInfo, Timings]:
     kernels, info = driver.compile(built.source.text, symbols, here.cache(built.options))
     clock.lap("cache and load", less=info.seconds)
     clock.add("device compiler", info.seconds)
+    logs.compiled(built.program.name, info)
     return OnDevice(driver, built.source, kernels, built.layouts), info, clock.timings()
 
 

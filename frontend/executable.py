@@ -6,6 +6,7 @@ A call checks, allocates and hands over addresses; when a kernel is made for whi
 
 from __future__ import annotations
 
+import operator
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,10 @@ class Executable:
         self._kept: dict[str, Strided] = {}
         self._inout = any(b.role is Role.INOUT for b in self._buffers)
         self._scratch: dict[tuple[int, ...], _Scratch] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was compiled from: native code is loaded anew, from the cache where that has it."""
+        return operator.methodcaller("compile"), (self.lowered,)
 
     # --- running -----------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from frontend.lang.rules import ruled
 from frontend.lang.statements import constant
 from frontend.memory import Strided
 from frontend.options import Options
+from frontend.pickling import reduced
 from frontend.results import finished
 from frontend.specs import Spec
 from frontend.svg import bundle
@@ -304,6 +305,17 @@ class Function:
         frozen = copied(a.data)
         frozen.flags.writeable = False
         return Array(frozen, a.axes, a.dtype, a.coords)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickled by name; PH049 where no module has it."""
+        return reduced(self, self.axes, self.inout, self.returns, dict(self.arguments.bound))
+
+    def __copy__(self) -> Function:
+        """Itself, as Python's functions are copied."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Function:
+        return self
 
     @property
     def __signature__(self) -> inspect.Signature:

@@ -20,7 +20,7 @@ from frontend.lang.value import lift, must_lift
 from polyhedral.errors import ArgumentError
 
 
-def grad(f: Any, wrt: Any = None) -> Any:
+def grad(f: Any = None, wrt: Any = None) -> Any:
     """The derivative of a scalar: of a tensor within a program, `ph.grad(loss, W)`, or as a function,
     `ph.grad(f, wrt="W")`; of several, a tuple.
     """
@@ -30,7 +30,7 @@ def grad(f: Any, wrt: Any = None) -> Any:
     return _function(f, wrt, "grad", lambda _, made: made)
 
 
-def value_and_grad(f: Any, wrt: Any = None) -> Any:
+def value_and_grad(f: Any = None, wrt: Any = None) -> Any:
     """The value beside the derivative, `value, dW` or `value, (dW, dX)`; as `grad`, of tensors or of functions."""
     if not isinstance(f, Function):
         _require_place(f, wrt, "value_and_grad")
@@ -38,13 +38,19 @@ def value_and_grad(f: Any, wrt: Any = None) -> Any:
     return _function(f, wrt, "value_and_grad", lambda value, made: (value, made))
 
 
-def vjp(outputs: Any, wrt: Any, cotangents: Any) -> Any:
-    """The derivative of the sum of outputs times cotangents, within a program."""
+def vjp(outputs: Any = None, wrt: Any = None, cotangents: Any = None) -> Any:
+    """The derivative of the sum of outputs times cotangents, within a program: `ph.vjp(Y, W, dY)`.  PH045 where one
+    of the three is missing.
+    """
+    _require_all("vjp", "ph.vjp(Y, W, dY)", outputs=outputs, wrt=wrt, cotangents=cotangents)
     return inside.vjp(outputs, wrt, cotangents)
 
 
-def jvp(outputs: Any, wrt: Any, tangents: Any) -> Any:
-    """How outputs change along tangents, within a program."""
+def jvp(outputs: Any = None, wrt: Any = None, tangents: Any = None) -> Any:
+    """How outputs change along tangents, within a program: `ph.jvp(Y, W, tW)`.  PH045 where one of the three is
+    missing.
+    """
+    _require_all("jvp", "ph.jvp(Y, W, tW)", outputs=outputs, wrt=wrt, tangents=tangents)
     return inside.jvp(outputs, wrt, tangents)
 
 
@@ -53,8 +59,26 @@ def stop_gradient(x: Any) -> Any:
     return inside.stop_gradient(x)
 
 
+def _require_all(what: str, usage: str, outputs: object, **others: object) -> None:
+    """PH045 for a function in the place of what it computes, and for what is missing."""
+    if callable(outputs) and not isinstance(outputs, Expr):
+        name = getattr(outputs, "__name__", "f")
+        raise ArgumentError(
+            "PH045",
+            f"ph.{what} of {name}: it wants what {name} computes, within a program",
+            hints=(f"@ph.function(W='i k') def back(W, d): Y = {name}(W); return {usage}",),
+        )
+    missing = [n for n, v in {"outputs": outputs, **others}.items() if v is None]
+    if missing:
+        raise ArgumentError("PH045", f"ph.{what} misses {' and '.join(missing)}", hints=(usage,))
+
+
 def _require_place(f: object, wrt: object, what: str) -> None:
-    """PH045 for a plain Python function, PH052 for a loss alone."""
+    """PH045 for a plain Python function or nothing, PH052 for a loss alone."""
+    if f is None:
+        raise ArgumentError(
+            "PH045", f"ph.{what} misses what to differentiate", hints=(f"ph.{what}(f, wrt='W'), or ph.{what}(loss, W)",)
+        )
     if callable(f) and not isinstance(f, Expr):
         raise ArgumentError(
             "PH045",

@@ -160,7 +160,7 @@ def facts_of(e: Expr, context: Context, own: str | None = None) -> Facts:
             array = context.recording.array(load.array if definition is None else definition.array)
             if array is None:
                 raise InternalError("PH999", f"{load.array} is read but never recorded")
-            widths = {d: (lo, hi) for d, lo, hi in definition.widths} if isinstance(definition, Padding) else {}
+            widths = definition.reach if isinstance(definition, Padding) else {}
             new = list[Need]()
             for d, i in index.items():
                 v, extent, (low, high) = i.as_var(), array.extent(d), widths.get(d, (0, 0))

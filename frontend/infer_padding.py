@@ -28,6 +28,8 @@ def unpadded(load: Load, padding: Padding, array: Array, domain: Domain) -> Expr
     What lies beyond the padding, if the reader may come there, stays a read of the array: out of bounds, for the checks
     to say.
     """
+    if padding.within is not None:
+        return _in_turn(load, padding, padding.within, array, domain)
     widths = {d: (low, high) for d, low, high in padding.widths}
     ranges = {r.dim: (r.lo, r.hi) for r in domain.ranges}
     loose: dict[str, tuple[Affine | Expr, bool, bool]] = {}
@@ -43,6 +45,16 @@ def unpadded(load: Load, padding: Padding, array: Array, domain: Domain) -> Expr
     if padding.mode != "constant":
         inside = _moved(plain, padding, array, list(loose))
     return _within(inside, plain, beyond, domain)
+
+
+def _in_turn(load: Load, padding: Padding, first: Padding, array: Array, domain: Domain) -> Expr:
+    """Along the dims of this padding, then along those of the one that it reads: what the first reads is the second."""
+    outer = unpadded(load, replace(padding, array=first.name, within=None), array, domain)
+
+    def inner(node: Expr) -> Expr:
+        return unpadded(node, first, array, domain) if isinstance(node, Load) and node.array == first.name else node
+
+    return ex.rewrite(outer, inner)
 
 
 def _within(inside: Expr, plain: Load, beyond: Sequence[Expr], domain: Domain) -> Expr:

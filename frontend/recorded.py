@@ -47,6 +47,7 @@ class Padding:
     """`array` readable beyond its edges: per padded dim (dim, low, high), coordinates kept (rule R14).
 
     Read by `Load(name, index)` with one entry for each dim of the array.  A bare own dim still pins to [0, extent).
+    Inside, the array is read through `within`, if any: its padding along other dims.
     """
 
     name: str
@@ -55,6 +56,13 @@ class Padding:
     mode: Literal["constant", "edge", "reflect", "wrap"]
     value: Const
     location: Location | None = field(default=None, compare=False)
+    within: Padding | None = None
+
+    @property
+    def reach(self) -> dict[str, tuple[int, int]]:
+        """How far each padded dim may be read on either side, whichever padding says so."""
+        own = {d: (low, high) for d, low, high in self.widths}
+        return own if self.within is None else own | self.within.reach
 
 
 Definition = Reduction | Padding

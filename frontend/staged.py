@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 from codegen import loops as lp
-from frontend import driver
+from frontend import driver, logs
 from frontend.arguments import is_integer
 from frontend.device_executable import DeviceExecutable
 from frontend.driver import Timings
@@ -150,7 +150,9 @@ def lower(
     fixed |= {f"{n}.{d}": v for n, s in specs.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
     given = {n: specs.get(n) or _dense(module.program.array(n), fixed) for n in module.arguments}
     timings = Timings((("check", time.perf_counter() - start),))
-    return Lowered(module, given, fixed, options or driver.session().options(), timings, hints or NO_HINTS)
+    made = Lowered(module, given, fixed, options or driver.session().options(), timings, hints or NO_HINTS)
+    logs.lowered(made)
+    return made
 
 
 def _is_program(given: object) -> bool:

@@ -78,6 +78,10 @@ class PolyhedralError(Exception):
         lines += [f"  hint: {h}" for h in self.hints]
         return "\n".join(lines)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross processes whole; those that cannot be read back break a pool of workers."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """The whole diagnostic for notebooks: the cause stands out, the hints last; every form is small."""
         first, *rest = str(self).split("\n")
@@ -101,6 +105,13 @@ class PolyhedralError(Exception):
             "sizes": self.sizes,
             "location": None if where is None else {"file": where.file, "line": where.line, "text": where.text.strip()},
         }
+
+
+def _restored(kind: type[PolyhedralError], args: tuple[object, ...], state: dict[str, object]) -> PolyhedralError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class UserError(PolyhedralError):

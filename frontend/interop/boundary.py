@@ -25,11 +25,11 @@ from frontend.memory import Strided
 from frontend.module import Module
 from frontend.results import flat
 from frontend.staged import Lowered
-from polyhedral.errors import ArgumentError, OrderError, Unsupported
+from polyhedral.errors import ArgumentError, DtypeError, OrderError, Unsupported
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import Affine
 from polyhedral.ir.derivatives import is_smooth
-from polyhedral.ir.dtypes import DType
+from polyhedral.ir.dtypes import BY_NAME, DType
 
 Orders = tuple[tuple[str, ...], ...]
 Structure = str | tuple[Any, ...]
@@ -256,6 +256,21 @@ class Boundary:
         weighed = {n: tuple(d for d in o if d not in added) for n, o in zip(names, orders, strict=True)}
         made = f.derived(vjp, {**f.axes, **weighed}, ())
         return Boundary(made, {**own, **dict(zip(names, orders, strict=True))}, tuple(own[n] for n in wrt))
+
+    def require_derivatives(
+        self, outcome: Outcome, outputs: Sequence[int], types: Sequence[str], wrt: Sequence[str]
+    ) -> None:
+        """DtypeError PH051 where complex values are asked for derivatives, which would be left out silently."""
+        names = [o.name for o in self.operands if not o.size]
+        held = dict(zip(names, types, strict=True))
+        complex_results = [(f"result {i}", str(outcome.results[i].dtype)) for i in outputs]
+        for what, dtype in (*complex_results, *((n, held[n]) for n in wrt if n in held)):
+            if BY_NAME[dtype].kind == "c":
+                raise DtypeError(
+                    "PH051",
+                    f"{self.name}: {what} holds {dtype}, which has no derivative",
+                    hints=("let it take no part: .detach() in PyTorch, jax.lax.stop_gradient", "compute in real parts"),
+                )
 
     def lifted(self, dtypes: tuple[str, ...], at: tuple[int | None, ...]) -> tuple[Boundary, tuple[bool, ...]]:
         """The function over one more dim, which is axis `at[i]` of operand i, if any: a batch.  Results that have it

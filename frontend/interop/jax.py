@@ -115,8 +115,10 @@ class _Primitive:
         arrays = [(moving | fixed)[o.name] for o in self.arrays]
         outcome = self.boundary.outcome(_types(arrays))
         zero = self.jax.custom_derivatives.SymbolicZero
-        outputs = tuple(i for i, g in enumerate(cotangents) if outcome.smooth[i] and not isinstance(g, zero))
+        outputs = tuple(i for i, g in enumerate(cotangents) if not isinstance(g, zero))
         smooth = tuple(o.name for o in self.arrays if o.name in moving)
+        self.boundary.require_derivatives(outcome, outputs, _types(arrays), smooth)
+        outputs = tuple(i for i in outputs if outcome.smooth[i])
         if not outputs or not smooth:
             return (None,) * len(arrays)
         back = self._primitive(self.boundary.pullback(outcome, smooth, outputs))

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from frontend.interop.boundary import Boundary, Operand, arranged, bound_call, required
+from frontend.interop.torch_transforms import transformed
 from frontend.memory import Strided
 from polyhedral.errors import ArgumentError, DtypeError, Unsupported
 from polyhedral.ir.dtypes import BY_NAME, DType
@@ -40,7 +41,8 @@ def torch_function(b: Boundary) -> Callable[..., Any]:
         given = bound_call(b, args, kwargs, "torch")
         values = [_accepted(torch, b, o, v) for o, v in zip(b.operands, given, strict=True)]
         dtypes = [_OURS[str(v.dtype)] for o, v in zip(b.operands, values, strict=True) if not o.size]
-        return arranged(structure(*dtypes), iter(operator.op(*values)))
+        _refuse_tangents(torch, b, values)
+        return arranged(structure(*dtypes), iter(operator(*values)))
 
     call.__name__ = b.name
     call.__doc__ = inspect.getdoc(b.f.python)
@@ -60,6 +62,14 @@ class _Operator:
         self.op.register_fake(self._fake)
         self.op.register_autograd(self._backward, setup_context=_keep)
         self.op.register_vmap(self._batched)
+        self._transformed = transformed(torch, b.name, self.op, _keep, self._backward, self._batched_again)
+
+    def __call__(self, *values: Any) -> Sequence[Any]:
+        """The results.  PyTorch's registry knows derivatives and batches, `torch.func` wants them from a Function."""
+        compiling = self.torch.compiler.is_compiling()
+        if not compiling and self.torch._C._are_functorch_transforms_active():
+            return self._transformed(*values)
+        return self.op(*values)
 
     def _run(self, *values: Any) -> list[Any]:
         types = [BY_NAME[n] for n in self._types(values)]
@@ -84,17 +94,28 @@ class _Operator:
         saved, sizes = iter(ctx.saved_tensors), iter(ctx.sizes)
         values = [next(sizes) if o.size else next(saved) for o in self.boundary.operands]
         outcome = self.boundary.outcome(self._types(values))
-        outputs = tuple(i for i, g in enumerate(cotangents) if g is not None and outcome.smooth[i])
+        outputs = tuple(i for i, g in enumerate(cotangents) if g is not None)
         needed = ctx.needs_input_grad
         wrt = tuple(o.name for o, n in zip(self.boundary.operands, needed, strict=True) if n)
+        self.boundary.require_derivatives(outcome, outputs, self._types(values), wrt)
+        outputs = tuple(i for i in outputs if outcome.smooth[i])
         if not outputs or not wrt:
             return (None,) * len(values)
         back = self._operator(self.boundary.pullback(outcome, wrt, outputs))
-        made = iter(back.op(*values, *(cotangents[i] for i in outputs)))
+        made = iter(back(*values, *(cotangents[i] for i in outputs)))
         return tuple(next(made) if n else None for n in needed)
 
     def _batched(self, info: Any, at: Sequence[int | None], *values: Any) -> tuple[list[Any], list[int | None]]:
-        """torch.vmap: one more name."""
+        """torch.vmap as the registry asks for it, below all transforms: one more name."""
+        operator, where = self._lifted(at, values)
+        return operator.op(*values), where
+
+    def _batched_again(self, info: Any, at: Sequence[int | None], *values: Any) -> tuple[list[Any], list[int | None]]:
+        """torch.vmap within other transforms, which see what it calls."""
+        operator, where = self._lifted(at, values)
+        return list(operator(*values)), where
+
+    def _lifted(self, at: Sequence[int | None], values: Sequence[Any]) -> tuple[_Operator, list[int | None]]:
         if any(k is not None and o.scalar is not None for o, k in zip(self.boundary.operands, at, strict=True)):
             raise Unsupported(
                 "PH900",
@@ -102,7 +123,7 @@ class _Operator:
                 hints=("declare it as an array without dimensions: c=''",),
             )
         lifted, has = self.boundary.lifted(self._types(values), tuple(at))
-        return self._operator(lifted).op(*values), [0 if h else None for h in has]
+        return self._operator(lifted), [0 if h else None for h in has]
 
     def _operator(self, b: Boundary) -> _Operator:
         if b not in self._made:
@@ -167,6 +188,19 @@ def _accepted(torch: Any, b: Boundary, o: Operand, v: Any) -> Any:
             hints=(f"use one of {', '.join(_OURS)}",),
         )
     return v
+
+
+def _refuse_tangents(torch: Any, b: Boundary, values: Sequence[Any]) -> None:
+    """PyTorch would run the operator on a dual number's value alone, and its derivative would be 0 silently."""
+    if torch.compiler.is_compiling():
+        return
+    for o, v in zip(b.operands, values, strict=True):
+        if not o.size and torch.autograd.forward_ad.unpack_dual(v).tangent is not None:
+            raise Unsupported(
+                "PH900",
+                f"{b.name}: {o.name} carries a tangent, and the operator has derivatives in reverse mode only",
+                hints=("torch.func.vjp or .backward()", "ph.jvp(...) within a program: the derivative as a function"),
+            )
 
 
 def _view(torch: Any, t: Any) -> Strided:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 
-from frontend.lang.arithmetic import binary, compare
+from frontend.lang.arithmetic import binary, compare, select
 from frontend.lang.location import here
 from frontend.lang.recorder import Recorder, is_array
 from frontend.lang.value import (
@@ -288,8 +288,22 @@ def conjunction(a: Value, b: Value) -> Value:
 MODES = ("constant", "edge", "reflect", "wrap")
 
 
-def pad(recorder: Recorder, array: Array, value: object, widths: Mapping[str, object], mode: str) -> Value:
-    """The array readable beyond its edges; coordinates are kept."""
+def padding_of(recorder: Recorder, v: Value) -> Padding | None:
+    """The padding that a value is, read at its own dims."""
+    if not isinstance(v.node, ex.Load) or not isinstance(p := recorder.definitions.get(v.node.array), Padding):
+        return None
+    return p if v.node == replace(recorder.read(p.array).node, array=p.name) else None
+
+
+def pad(
+    recorder: Recorder,
+    array: Array,
+    value: object,
+    widths: Mapping[str, object],
+    mode: str,
+    within: Padding | None = None,
+) -> Value:
+    """The array, or the array as `within` pads it along other dims, readable beyond its edges; coordinates are kept."""
     own = recorder.read(array.name)
     if mode not in MODES:
         raise ArgumentError(
@@ -309,9 +323,17 @@ def pad(recorder: Recorder, array: Array, value: object, widths: Mapping[str, ob
     sides: list[tuple[str, int, int]] = []
     for dim, width in widths.items():
         check_dim(own, dim, f"{array.name}.pad({spoken(dim)}=...)")
+        if within is not None and dim in within.reach:
+            raise ArgumentError(
+                "PH040",
+                f"{array.name}.pad({spoken(dim)}={width!r}): {spoken(dim)} is padded already, by {within.reach[dim]}",
+                hints=(f"say it at once: {array.name}.pad({spoken(dim)}=(1, 2))",),
+                dim=dim,
+                location=here(),
+            )
         sides.append((dim, *_width(array.name, dim, width)))
     name = recorder.unique(f"{array.name}_pad")
-    recorder.define(Padding(name, array.name, tuple(sides), mode, fill, here()))
+    recorder.define(Padding(name, array.name, tuple(sides), mode, fill, here(), within))
     return replace(own, node=replace(own.node, array=name))
 
 
@@ -349,7 +371,7 @@ def _in_bounds(recorder: Recorder, load: ex.Load) -> Value:
         plain = {d: i for d, i in load.index if isinstance(i, Affine)}
         return _reduction_interior(recorder, definition, plain)
     array = recorder.arrays[definition.array if definition is not None else load.array]
-    wider = {d: (lo, hi) for d, lo, hi in definition.widths} if definition is not None else {}
+    wider = definition.reach if definition is not None else {}
     result = of_condition(aff.TRUE)
     for dim, index in load.index:
         low, high = wider.get(dim, (0, 0))
@@ -359,7 +381,11 @@ def _in_bounds(recorder: Recorder, load: ex.Load) -> Value:
         else:
             data = Value(index, ex.dims_of(index))
             below = binary("<", data, of_affine(limit))
-            result = conjunction(result, conjunction(binary(">=", data, must_lift(-low)), below))
+            fits = conjunction(binary(">=", data, must_lift(-low)), below)
+            read = interior(recorder, data)  # the index may itself be read only where its own accesses are in bounds
+            if as_condition(read) != aff.TRUE:
+                fits = conjunction(read, select(read, fits, must_lift(False)))
+            result = conjunction(result, fits)
     return result
 
 

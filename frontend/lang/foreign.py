@@ -73,6 +73,28 @@ def attribute(v: Value, name: str, own: Iterable[str]) -> AttributeProblem:
     return AttributeProblem("PH009", f"{title(v)} has no attribute '{name}'{guess}", hints=(hint,), location=here())
 
 
+def assigned(v: Value, name: str) -> AttributeProblem:
+    """PH009: `X.scale = 2`; a tensor keeps nothing beside its value."""
+    return AttributeProblem(
+        "PH009",
+        f"{title(v)} of {braces(v.dims)} has no attribute '{name}' to assign",
+        hints=(f"a variable of Python keeps it: {name} = ...", "cells are defined by T[...] = expr, T a ph.var"),
+        location=here(),
+    )
+
+
+def deleted(v: Value) -> DimError:
+    """PH003: `del X[0]`."""
+    dims = _listed(v)
+    part = f"{title(v)}.over({dims[0]}=(1, {title(v)}.size({dims[0]})))" if dims else "ph.where(cond, a, b)"
+    return DimError(
+        "PH003",
+        f"del {title(v)}[...]: cells of a tensor over {braces(v.dims)} cannot be deleted",
+        hints=(f"a part of it: {part}",),
+        location=here(),
+    )
+
+
 def function(v: Value, called: str) -> DtypeError:
     """PH020: a function of NumPy that no program can compute."""
     hint = instead(v, called.rpartition(".")[2])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal, Never, cast
+from typing import ClassVar, Literal, Never, Self, cast
 from weakref import WeakValueDictionary
 
 from frontend.lang import access, foreign, reduce
@@ -98,6 +98,25 @@ class Expr(Operators):
             raise AttributeError(name)
         raise foreign.attribute(self.value, name, dir(type(self)))
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _SLOTS:
+            raise foreign.assigned(self.value, name)
+        object.__setattr__(self, name, value)
+
+    def __delitem__(self, key: object) -> Never:
+        raise foreign.deleted(self.value)
+
+    def __copy__(self) -> Self:
+        """Itself: it stands for a value, which nothing changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """PH020: a tensor belongs to the program that is being recorded."""
+        raise foreign.unknown(self.value, "pickle it")
+
     def dim_order(self) -> tuple[str, ...]:
         """The dims in the order in which they are shown; it has no other meaning."""
         return tuple(sorted(self.value.dims))
@@ -171,8 +190,11 @@ class Expr(Operators):
         return Expr(replace(self.value, spans=merge(self.value.spans, spans)))
 
     def pad(self, value: object = 0, mode: str = "constant", **widths: object) -> Expr:
-        """Readable beyond its edges, coordinates kept: `X.pad(y=1, x=(1, 2))`."""
+        """Readable beyond its edges, coordinates kept: `X.pad(y=1, x=(1, 2))`, or dim by dim, each in its own mode."""
         recorder = current(f"{self}.pad")
+        within = access.padding_of(recorder, self.value)
+        if within is not None:
+            return Expr(access.pad(recorder, recorder.arrays[within.array], value, widths, mode, within))
         array = recorder.arrays.get(self.value.node.array) if isinstance(self.value.node, ex.Load) else None
         if array is None or self.value.node != recorder.read(array.name).node:
             array = recorder.arrays[recorder.let(self.value, None, {})]

@@ -243,7 +243,10 @@ def mean(recorder: Recorder, v: Value, dims: Iterable[str], where: Value | None,
     """The sum over the number of points; with a predicate, over the number of points where it holds."""
     dims = check_reduced(v, "mean", dims)
     total = reduce(recorder, "sum", v, dims, where, acc, s)
-    return binary("/", total, count(recorder, v, dims, where))
+    number = count(recorder, v, dims, where)
+    if total.dtype.kind == "u":  # the number of points is signed
+        number = coerce(number, total.dtype)
+    return binary("/", total, number)
 
 
 def count(recorder: Recorder, v: Value, dims: tuple[str, ...], where: Value | None) -> Value:

@@ -117,3 +117,11 @@ def test_refusals():
 def test_an_error_of_a_kernel_is_one_of_the_call():
     with pytest.raises(jax.errors.JaxRuntimeError, match="PH103"):
         jax.block_until_ready(chosen.jax()(drawn(4, 2), jnp.asarray([1, 9])))
+
+
+def test_complex_derivatives_are_refused():
+    f = ph.function(Z="x", returns="x")(lambda Z: Z * Z).jax()
+    z = drawn(3) + 1j * drawn(3)
+    np.testing.assert_allclose(f(z), z * z)
+    with pytest.raises(ph.DtypeError, match=r"PH051.*result 0 holds c128"):
+        jax.grad(lambda z: jnp.abs(f(z)).sum())(z)
