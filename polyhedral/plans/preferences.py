@@ -7,8 +7,10 @@ them are good is for those to measure who make them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from polyhedral.errors import Remark
 from polyhedral.plans.candidates import Asked, Choice, ranked
 
 
@@ -40,7 +42,10 @@ class Preferred:
         loops = ", ".join(f"{d}/{n}" for d, n in self.loops)
         copies = ", ".join(dict.fromkeys(array for array, _, _ in self.relaid))
         parts = [tile, f"loops {loops}" if loops else "", f"sums {', '.join(self.order)}" if self.order else ""]
-        parts += [f"written out {', '.join(self.written)}" if self.written else "", f"copies {copies}" if copies else ""]
+        parts += [
+            f"written out {', '.join(self.written)}" if self.written else "",
+            f"copies {copies}" if copies else "",
+        ]
         return "; ".join(filter(None, parts))
 
 
@@ -92,6 +97,15 @@ def preferred(asked: Asked, preferences: Preferences) -> Choice | None:
         return None
     choice = next((c for c in ranked(asked) if described(asked, c) == wanted), None)
     return None if choice is None else replace(choice, preferred=True)
+
+
+def unused(preferences: Preferences, choices: Mapping[str, Choice]) -> tuple[Remark, ...]:
+    """A remark for each plan that none of the `choices` made is: its statement is planned otherwise by now."""
+    used = {x for c in choices.values() if c.preferred and c.asked and (x := preferences.of(c.asked))}
+    why = "it is none of the plans that are weighed for it now"
+    return tuple(
+        Remark("preferred plan not used", f"{x}: {why}", x.statement) for x in preferences.plans if x not in used
+    )
 
 
 def _whole(asked: Asked) -> tuple[str, ...]:
