@@ -16,7 +16,7 @@ import pytest
 import polyhedral as ph
 from frontend.duel import Runner
 from frontend.trials import Trial, Verdict
-from polyhedral.dim import i, k
+from polyhedral.dim import k
 from polyhedral.plans.preferences import Preferred
 
 RNG = np.random.default_rng(0)
