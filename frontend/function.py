@@ -317,6 +317,7 @@ class Function:
         known = {n: v for n, v in numbers.items() if n in low.module.program.sizes}
         found = tune.tune(low, {n: a for n, a in arrays.items() if n in low.module.arguments} | known, how)
         self._executables = {k: e for k, e in self._executables.items() if e.lowered.specs != low.specs}
+        found.warn()
         return found
 
     def bind(self, **constants: Any) -> Function:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, replace
@@ -96,15 +95,10 @@ def tune(low: Lowered, arguments: Mapping[str, Any], how: Effort) -> Tuned:
     search = _Search(low, arguments, how)
     try:
         search.run()
-        found = search.confirmed()
+        return search.confirmed()
     except KeyboardInterrupt:
         search.keep()
         raise
-    wrong = [t for t in found.trials if t.verdict is Verdict.WRONG]
-    if wrong:
-        said = f"{len(wrong)} plans of {low.program.name} gave another result, such as {wrong[0].what}: {wrong[0].note}"
-        warnings.warn(f"{said}; please report it", RuntimeWarning, stacklevel=3)
-    return found
 
 
 class _Search:

@@ -6,6 +6,7 @@ A value that shows itself; how it is found is `frontend.tune`'s.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,14 @@ class Tuned:
     def findings(self) -> tuple[Trial, ...]:
         """Trials that show a mistake of the compiler: please report them."""
         return tuple(t for t in self.trials if t.verdict.finding)
+
+    def warn(self) -> None:
+        """A RuntimeWarning where a plan gave another result: it was not kept, but one of two plans is wrong."""
+        wrong = [t for t in self.trials if t.verdict is Verdict.WRONG]
+        if wrong:
+            shown = f"{len(wrong)} of the plans tried, such as {wrong[0].what}: {wrong[0].note}"
+            name = self.lowered.program.name
+            warnings.warn(f"{name} had another result with {shown}; please report it", RuntimeWarning, stacklevel=3)
 
     def __repr__(self) -> str:
         measured = sum(t.seconds is not None for t in self.trials) - 1
