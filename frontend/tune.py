@@ -120,6 +120,7 @@ class _Search:
         self.wanted = self._results(self.first)
         self.plans, self.gain, self.complete = NO_PREFERENCES, 0.0, False
         self.trials: list[Trial] = []
+        self.tried = 0
 
     # --- the search --------------------------------------------------------------------------------------------------
 
@@ -170,9 +171,8 @@ class _Search:
             self.remarks.append(Remark("begun anew", "the plans found before are none that are weighed now"))
 
     def _spent(self) -> bool:
-        new = [t for t in self.trials if t.seconds is not None]
         most = self.how.trials
-        return time.perf_counter() > self.end or (most is not None and len(new) - 1 >= most)
+        return time.perf_counter() > self.end or (most is not None and self.tried >= most)
 
     def _trial(self, step: Step, following: Sequence[Candidate]) -> bool:
         """Whether a candidate is faster than the best so far, and then takes its place."""
@@ -197,7 +197,7 @@ class _Search:
         found = duel(self.best, runner, self.how.measure, self.rng, self.end)
         t = replace(
             t,
-            verdict=Verdict.KEPT if found.won else Verdict.NOISE if found.gain > -found.noise else Verdict.SLOWER,
+            verdict=Verdict.KEPT if found.won else Verdict.NOISE if found.gain >= -found.noise else Verdict.SLOWER,
             seconds=found.challenger.median,
             spread=found.challenger.iqr,
             against=found.incumbent.median,
@@ -208,6 +208,7 @@ class _Search:
         return found.won
 
     def _note(self, t: Trial) -> bool:
+        self.tried += t.verdict not in (Verdict.FIRST, Verdict.SAME, Verdict.OTHER)
         self.trials.append(t)
         self.how.hear(t)
         return False
