@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`polyhedral tune` as a command: its options.  The work is in `frontend.tune_target`, imported when the command runs."""
+"""`polyhedral tune` as a command: its options.
+
+The work is in `frontend.tune_target`, which is imported only when the command runs.
+"""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from frontend import driver, tune, tunings
 from frontend.arrays import Array, array
+from frontend.duel import measured
 from frontend.execute import generated, sized
 from frontend.options import options
 from frontend.staged import Lowered
@@ -30,6 +31,8 @@ from frontend.tuned import Tuned
 from frontend.units import in_seconds, shown_seconds
 
 SCHEMA = "polyhedral.tune/1"
+MEASURE = measured
+"""What says how long a call takes."""
 GRACE = 0.3
 """Seconds that processes have to end their compilers."""
 
@@ -90,12 +93,12 @@ def _tuned(request: Request, low: Lowered, arguments: dict[str, Array], place: t
         beside = "" if t.against is None else f", the best so far {shown_seconds(t.against)}"
         name = f"{t.statement}: {t.what}" if t.statement else t.what
         request.event("trial", **t.to_json())
-        request.say(f"[{time.perf_counter() - begin:.0f} s] {name}:{took}{beside}; {t.verdict}{t.note and ': ' + t.note}")
+        verdict = f"{t.verdict}: {t.note}" if t.note else str(t.verdict)
+        request.say(f"[{time.perf_counter() - begin:.0f} s] {name}:{took}{beside}; {verdict}")
 
     with _processes(request.jobs) as executor:
-        how = effort(
-            request.budget, request.trials, executor, place, request.seed, resume=request.resume, measure=None, hear=hear
-        )
+        r = request
+        how = effort(r.budget, r.trials, executor, place, r.seed, resume=r.resume, measure=MEASURE, hear=hear)
         try:
             return tune.tune(low, arguments, how)
         except KeyboardInterrupt:
@@ -129,4 +132,8 @@ def _processes(jobs: int) -> Generator[Executor | None]:
 def _deaf() -> None:
     """Ctrl-C is for the parent, which ends this process so that it ends its compilers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)
