@@ -21,7 +21,7 @@ PATIENCE = 6
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plan to be tried, and the cycles that it is predicted to take."""
+    """A plan to be tried, and the cycles that it is predicted to take, in all statements that are alike."""
 
     plan: Preferred
     predicted: float
@@ -60,8 +60,10 @@ def queues(choices: Mapping[str, Choice]) -> list[Queue]:
 
 
 def _queue(asked: Asked, choices: Sequence[Choice]) -> Queue:
-    every = [Candidate(plan, choice.prediction.total) for plan, choice in alternatives(asked)]
+    found = alternatives(asked)
     cycles = sum(c.prediction.total for c in choices)
+    times = cycles / max(found[0][1].prediction.total, 1.0)  # more than there are statements where they run in blocks
+    every = [Candidate(plan, times * choice.prediction.total) for plan, choice in found]
     return Queue(asked.statement.name, len(choices), cycles, every[0], _ordered(every))
 
 

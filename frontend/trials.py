@@ -36,9 +36,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Trial:
-    """One plan tried, None for the predicted ones: of which statement, in words, its predicted cycles, the median of
-    seconds a call and their spread, and the median of what it was measured against in the same turns; None where it was
-    not measured.
+    """One plan tried, None for the predicted ones: of which statement, in words, the cycles that all that is planned is
+    predicted to take with it, the median of seconds a call and their spread, and the median of what it was measured
+    against in the same turns; None where it was not measured.
     """
 
     statement: str

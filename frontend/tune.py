@@ -121,13 +121,15 @@ class _Search:
         self.plans, self.gain, self.complete = NO_PREFERENCES, 0.0, False
         self.trials: list[Trial] = []
         self.tried = 0
+        self.predicted = 0.0
 
     # --- the search --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Candidates until there is none left, or no time or trial for another."""
-        every = queues(self._choices())
-        self._begin(sum(q.cycles for q in every))
+        every = queues(self.low.built.choices)
+        self.predicted = sum(q.cycles for q in every)
+        self._begin()
         if not every:
             self.complete = True
             self.remarks.append(Remark("nothing to tune", "each of its statements has one plan only"))
@@ -146,14 +148,11 @@ class _Search:
                 step = None
         self.complete = True
 
-    def _choices(self) -> dict[str, Any]:
-        return dict(self.low.built.choices)
-
-    def _begin(self, cycles: float) -> None:
+    def _begin(self) -> None:
         """The predicted plan, measured; and what an earlier search found, where it is gone on with."""
         self.sources.add(self.low.source())
         times = sorted(self.how.measure(self.first) for _ in range(3))
-        first = Trial("", "as predicted", None, cycles, Verdict.FIRST, times[1], times[2] - times[0])
+        first = Trial("", "as predicted", None, self.predicted, Verdict.FIRST, times[1], times[2] - times[0])
         self._note(first)
         kept = self.how.place.read(self.key) if self.how.place and self.how.resume else None
         if kept is None:
@@ -177,7 +176,8 @@ class _Search:
     def _trial(self, step: Step, following: Sequence[Candidate]) -> bool:
         """Whether a candidate is faster than the best so far, and then takes its place."""
         c, plans = step.candidate, self.plans.with_plan(step.candidate.plan)
-        t = Trial(step.queue.statement, str(c.plan), c.plan, c.predicted, Verdict.BEGUN)
+        cycles = self.predicted - step.queue.cycles + c.predicted
+        t = Trial(step.queue.statement, str(c.plan), c.plan, cycles, Verdict.BEGUN)
         built = self._built(plans, [self.plans.with_plan(x.plan) for x in following])
         if isinstance(built, str):
             return self._note(replace(t, verdict=Verdict.FAILED, note=built))
