@@ -192,6 +192,8 @@ class Built:
     """What is computed from constant arguments, the first time only; its outputs are inputs here."""
     choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
     """What each planned statement's plan was chosen by, by its name before it was split."""
+    blocks: Mapping[tuple[str, ...], bool] = field(default_factory=dict[tuple[str, ...], bool])
+    """Which statements could run in common blocks, and whether they do."""
     plans: Preferences = NO_PREFERENCES
     """Those that were taken whatever is predicted of them."""
     lives: tuple[Life, ...] = ()
@@ -240,7 +242,7 @@ def lower(
         given, tuned = recalled(given, options.threads or session().threads, session().cache(options))
         built = _within_budget(program, layouts, options, before, given.hints, constants)
         plans = given.hints.plans
-        return replace(built.saying((*tuned, *unused(plans, built.choices))), plans=plans)
+        return replace(built.saying((*tuned, *unused(plans, built.choices, built.blocks))), plans=plans)
 
 
 def _within_budget(
@@ -302,7 +304,7 @@ def _lowered(
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     asked = hinted_layouts(prepared(program), hints) if hints else {}
     given = {**layouts, **asked}
-    how = options.layouts
+    how = hints.plans.layouts.how if hints.plans.layouts else options.layouts
     chooser = Chooser(target, constants, preferences=hints.plans)
     arranged = arrange(
         program, given, target, constants, named=bool(hints), small=above, how=how, never=never, known=chooser,
@@ -369,7 +371,7 @@ def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, 
         remarks = (*planned.remarks, *scheduled.schedule.remarks, note)
         scheduled = replace(scheduled, schedule=replace(scheduled.schedule, remarks=remarks))
         built = _emitted(scheduled, options, target.vector, clock, checked=options.checked)
-    return replace(built, choices=planned.choices)
+    return replace(built, choices=planned.choices, blocks=planned.blocks)
 
 
 def _emitted(scheduled: Scheduled, options: Options, vector_bytes: int, clock: _Clock, *, checked: bool) -> Built:

@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from polyhedral.plans.candidates import Asked, Choice
-from polyhedral.plans.preferences import Preferred, alternatives
+from polyhedral.plans.preferences import Change, Lying, Preferred, Together, alternatives
 
 FAR = 3.0
 """Plans that are predicted to take so many times the best are not tried."""
@@ -21,10 +21,12 @@ PATIENCE = 6
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plan to be tried, and the cycles that it is predicted to take, in all statements that are alike."""
+    """A change to be tried, and the cycles that the statements which it is about are predicted to take with it, all
+    that are alike; None where nothing says.
+    """
 
-    plan: Preferred
-    predicted: float
+    change: Change
+    predicted: float | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,6 @@ class Queue:
     statement: str
     alike: int
     cycles: float
-    chosen: Candidate
     candidates: tuple[Candidate, ...]
 
 
@@ -59,25 +60,35 @@ def queues(choices: Mapping[str, Choice]) -> list[Queue]:
     return sorted((q for q in found if q.candidates), key=lambda q: -q.cycles)
 
 
+def structure(blocks: Mapping[tuple[str, ...], bool], statements: int, layouts: str) -> list[Queue]:
+    """What is tried before plans, since these depend on it: statements in common blocks or not, and layouts chosen one
+    by one where all at once is what is predicted to be best.
+    """
+    found = [Queue(" and ".join(m), 1, 0.0, (Candidate(Together(m, not now), None),)) for m, now in blocks.items()]
+    lying = [Queue("", 1, 0.0, (Candidate(Lying("greedy"), None),))] if layouts == "global" and statements > 1 else []
+    return [*found, *lying]
+
+
 def _queue(asked: Asked, choices: Sequence[Choice]) -> Queue:
     found = alternatives(asked)
     cycles = sum(c.prediction.total for c in choices)
     times = cycles / max(found[0][1].prediction.total, 1.0)  # more than there are statements where they run in blocks
-    every = [Candidate(plan, times * choice.prediction.total) for plan, choice in found]
-    return Queue(asked.statement.name, len(choices), cycles, every[0], _ordered(every))
+    return Queue(asked.statement.name, len(choices), cycles, _ordered(found, times))
 
 
-def _ordered(every: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def _ordered(found: Sequence[tuple[Preferred, Choice]], times: float) -> tuple[Candidate, ...]:
     """All but the first, which is the one chosen without measuring, and but those that are far from it: the best of
     each tile, then the second of each.
     """
     seen: dict[object, int] = {}
     place: dict[Candidate, tuple[int, float]] = {}
-    for c in every:
-        seen[c.plan.tile] = seen.get(c.plan.tile, 0) + 1
-        place[c] = seen[c.plan.tile], c.predicted
-    near = [c for c in every[1:] if c.predicted <= FAR * every[0].predicted]
-    return tuple(sorted(near, key=lambda c: place[c]))
+    least = found[0][1].prediction.total
+    for plan, choice in found:
+        seen[plan.tile] = seen.get(plan.tile, 0) + 1
+        cycles = choice.prediction.total
+        place[Candidate(plan, times * cycles)] = seen[plan.tile], cycles
+    near = [c for c, (_, cycles) in place.items() if cycles <= FAR * least]
+    return tuple(sorted(near[1:], key=lambda c: place[c]))
 
 
 def steps(queues: Sequence[Queue]) -> Generator[Step, bool, None]:

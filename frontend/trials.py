@@ -12,7 +12,11 @@ from enum import StrEnum
 from typing import Any, cast
 
 from frontend.given import SCHEMA
-from polyhedral.plans.preferences import Preferences, Preferred
+from frontend.options import LAYOUTS
+from polyhedral.plans.preferences import Change, Lying, Preferences, Preferred, Together
+
+_KINDS = {Preferred: "plan", Together: "blocks", Lying: "layouts"}
+"""What a change is called in JSON."""
 
 
 class Verdict(StrEnum):
@@ -36,15 +40,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Trial:
-    """One plan tried, None for the predicted ones: of which statement, in words, the cycles that all that is planned is
-    predicted to take with it, the median of seconds a call and their spread, and the median of what it was measured
+    """One change tried, None for the predicted plans: of which statement, in words, the cycles that all that is planned
+    is predicted to take with it, the median of seconds a call and their spread, and the median of what it was measured
     against in the same turns; None where it was not measured.
     """
 
     statement: str
     what: str
-    plan: Preferred | None
-    predicted: float
+    change: Change | None
+    predicted: float | None
     verdict: Verdict
     seconds: float | None = None
     spread: float | None = None
@@ -52,7 +56,19 @@ class Trial:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "verdict": self.verdict.name}
+        change = None if self.change is None else {"kind": _KINDS[type(self.change)], **asdict(self.change)}
+        return {**asdict(self), "verdict": self.verdict.name, "change": change}
+
+
+def about(change: Change) -> str | None:
+    """The statements that a change is about; None for the whole program."""
+    match change:
+        case Preferred():
+            return change.statement
+        case Together():
+            return " and ".join(change.members)
+        case Lying():
+            return None
 
 
 @dataclass(frozen=True)
@@ -89,13 +105,34 @@ def record_of(value: object) -> Record | None:
 
 def _trial(t: Mapping[str, object]) -> Trial:
     seconds, spread, against = (None if t[n] is None else _number(t[n]) for n in ("seconds", "spread", "against"))
-    plan = None if t["plan"] is None else _plan(_object(t["plan"]))
-    named = _text(t["statement"]), _text(t["what"]), plan, _number(t["predicted"])
+    change = None if t["change"] is None else _change(_object(t["change"]))
+    predicted = None if t["predicted"] is None else _number(t["predicted"])
+    named = _text(t["statement"]), _text(t["what"]), change, predicted
     return Trial(*named, Verdict[_text(t["verdict"])], seconds, spread, against, _text(t["note"]))
 
 
 def _preferences(value: object) -> Preferences:
-    return Preferences(tuple(_plan(_object(x)) for x in _list(_object(value)["plans"])))
+    found = _object(value)
+    plans = tuple(_plan(_object(x)) for x in _list(found["plans"]))
+    blocks = tuple(_together(_object(x)) for x in _list(found["blocks"]))
+    return Preferences(plans, blocks, None if found["layouts"] is None else _lying(_object(found["layouts"])))
+
+
+def _change(x: Mapping[str, object]) -> Change:
+    kind = _text(x["kind"])
+    return _plan(x) if kind == "plan" else _together(x) if kind == "blocks" else _lying(x)
+
+
+def _together(x: Mapping[str, object]) -> Together:
+    if type(x["blocked"]) is not bool:
+        raise TypeError("neither true nor false")
+    return Together(_texts(x["members"]), x["blocked"])
+
+
+def _lying(x: Mapping[str, object]) -> Lying:
+    if x["how"] not in LAYOUTS:
+        raise ValueError("no way to choose layouts")
+    return Lying(_text(x["how"]))
 
 
 def _plan(x: Mapping[str, object]) -> Preferred:

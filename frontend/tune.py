@@ -25,7 +25,7 @@ from frontend.driver import Built
 from frontend.duel import MOST, Duel, Measure, Runner, duel, measured
 from frontend.executable import Executable
 from frontend.given import Given
-from frontend.search import Candidate, Step, queues, steps
+from frontend.search import Candidate, Queue, Step, queues, steps, structure
 from frontend.staged import Lowered
 from frontend.trials import Record, Trial, Verdict
 from frontend.tuned import Tuned
@@ -127,26 +127,28 @@ class _Search:
 
     def run(self) -> None:
         """Candidates until there is none left, or no time or trial for another."""
-        every = queues(self.low.built.choices)
-        self.predicted = sum(q.cycles for q in every)
+        self.predicted = sum(q.cycles for q in queues(self.low.built.choices))
         self._begin()
-        if not every:
-            self.complete = True
+        whole = structure(self.low.built.blocks, len(self.low.built.program.statements), self.low.options.layouts)
+        self.complete = self._walked(whole) and self._walked(queues(self.best.exe.lowered.built.choices))
+        if self.complete and len(self.trials) == 1:
             self.remarks.append(Remark("nothing to tune", "each of its statements has one plan only"))
-            return
-        tried = {t.plan for t in self.trials}
-        order, won = steps(every), False
+
+    def _walked(self, every: Sequence[Queue]) -> bool:
+        """Whether all candidates were tried."""
+        before = {t.change for t in self.trials}
+        order = steps(every)
         step = next(order, None)
         while step is not None:
             if self._spent():
-                return
-            fresh = [c for c in step.following if c.plan not in tried]
-            won = step.candidate.plan not in tried and self._trial(step, fresh)
+                return False
+            fresh = [c for c in step.following if c.change not in before]
+            won = step.candidate.change not in before and self._trial(step, fresh)
             try:
                 step = order.send(won)
             except StopIteration:
                 step = None
-        self.complete = True
+        return True
 
     def _begin(self) -> None:
         """The predicted plan, measured; and what an earlier search found, where it is gone on with."""
@@ -160,9 +162,13 @@ class _Search:
         if kept.record is None:
             self.remarks += [kept.remark] if kept.remark else []
             return
-        self.trials += [t for t in kept.record.trials if t.plan is not None]
+        self.trials += [t for t in kept.record.trials if t.change is not None]
         built = self._built(kept.record.plans, ())
-        if kept.record.plans and isinstance(built, Built) and not unused(kept.record.plans, built.choices):
+        if (
+            kept.record.plans
+            and isinstance(built, Built)
+            and not unused(kept.record.plans, built.choices, built.blocks)
+        ):
             runner = self._runner(self.low.with_built(built).compile())
             if not self._differs(runner):
                 self.best, self.plans = runner, kept.record.plans
@@ -175,13 +181,13 @@ class _Search:
 
     def _trial(self, step: Step, following: Sequence[Candidate]) -> bool:
         """Whether a candidate is faster than the best so far, and then takes its place."""
-        c, plans = step.candidate, self.plans.with_plan(step.candidate.plan)
-        cycles = self.predicted - step.queue.cycles + c.predicted
-        t = Trial(step.queue.statement, str(c.plan), c.plan, cycles, Verdict.BEGUN)
-        built = self._built(plans, [self.plans.with_plan(x.plan) for x in following])
+        c, plans = step.candidate, self.plans.changed(step.candidate.change)
+        cycles = None if c.predicted is None else self.predicted - step.queue.cycles + c.predicted
+        t = Trial(step.queue.statement, str(c.change), c.change, cycles, Verdict.BEGUN)
+        built = self._built(plans, [self.plans.changed(x.change) for x in following])
         if isinstance(built, str):
             return self._note(replace(t, verdict=Verdict.FAILED, note=built))
-        if unused(plans, built.choices):
+        if unused(plans, built.choices, built.blocks):
             return self._note(replace(t, verdict=Verdict.OTHER))
         if built.source.text in self.sources:
             return self._note(replace(t, verdict=Verdict.SAME))

@@ -14,12 +14,12 @@ from typing import Any
 from frontend.executable import Executable
 from frontend.module import Specialised
 from frontend.svg import bundle, escaped, headed
-from frontend.trials import Trial, Verdict
+from frontend.trials import Trial, Verdict, about
 from frontend.units import cycles, shown_seconds
 from polyhedral.errors import Remark
 from polyhedral.plans.preferences import Preferences
 
-_COLUMNS = ("statement", "plan", "predicted", "median", "spread", "against", "verdict")
+_COLUMNS = ("statement", "what", "predicted", "median", "spread", "against", "verdict")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Tuned:
             "schema": "polyhedral.tune/1",
             "program": self.lowered.program.name,
             "gain": self.gain,
-            "plans": [{"statement": p.statement, "what": str(p)} for p in self.plans.plans],
+            "changes": [{"statement": about(x), "what": str(x)} for x in self.plans.changes],
             "trials": [t.to_json() for t in self.trials],
             "complete": self.complete,
             "remarks": [str(r) for r in self.remarks],
@@ -98,4 +98,4 @@ def table(trials: Sequence[Trial]) -> str:
 def _row(t: Trial) -> tuple[str, ...]:
     times = ("" if s is None else shown_seconds(s) for s in (t.seconds, t.spread, t.against))
     verdict = f"{t.verdict}: {t.note}" if t.note and t.verdict is not Verdict.FIRST else str(t.verdict)
-    return (t.statement, t.what, cycles(t.predicted), *times, verdict)
+    return (t.statement, t.what, "" if t.predicted is None else cycles(t.predicted), *times, verdict)

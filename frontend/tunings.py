@@ -17,7 +17,7 @@ import filelock
 
 from codegen.runtime.cache import Cache, write_private
 from frontend.given import SCHEMA, Given
-from frontend.trials import Record, record_of
+from frontend.trials import Record, about, record_of
 from polyhedral.errors import ArgumentError, Remark
 
 Read = TypeVar("Read")
@@ -135,9 +135,9 @@ def recalled(given: Given, threads: int, cache: Cache) -> tuple[Given, tuple[Rem
     record = kept.record
     if not record.plans:
         return given, ()
-    gain = f"{len(record.trials)} trials on {record.date}: {record.gain:.0%} less time than the predicted plan"
+    gain = f"{len(record.trials)} trials on {record.date}: {record.gain:.0%} less time than as predicted"
     said = tuple(
-        Remark("tuned", f"{p}; {gain}; tuned='off' takes the predicted one", p.statement) for p in record.plans.plans
+        Remark("tuned", f"{x}; {gain}; tuned='off' takes what is predicted", about(x)) for x in record.plans.changes
     )
     return replace(given, hints=replace(given.hints, plans=record.plans)), said
 

@@ -50,26 +50,71 @@ class Preferred:
 
 
 @dataclass(frozen=True)
+class Together:
+    """Whether statements run in common blocks, where they may."""
+
+    members: tuple[str, ...]
+    blocked: bool
+
+    def __str__(self) -> str:
+        return f"{' and '.join(self.members)} {'' if self.blocked else 'not '}in common blocks"
+
+
+@dataclass(frozen=True)
+class Lying:
+    """How layouts are chosen: "global" for the best of the whole program, "greedy" for each as it is met first."""
+
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.how} layouts"
+
+
+Change = Preferred | Together | Lying
+"""One thing that is otherwise than predicted."""
+
+
+@dataclass(frozen=True)
 class Preferences:
-    """The plans preferred, one for each statement that has one."""
+    """The plans preferred, one for each statement that has one, which statements run in common blocks whatever that is
+    predicted to take, and how layouts are chosen, if not as options say.
+    """
 
     plans: tuple[Preferred, ...] = ()
+    blocks: tuple[Together, ...] = ()
+    layouts: Lying | None = None
 
     def of(self, asked: Asked) -> Preferred | None:
         """What is preferred for a statement, as it is planned here."""
         name, whole = asked.statement.name, _whole(asked)
         return next((x for x in self.plans if x.statement == name and x.whole == whole), None)
 
-    def with_plan(self, plan: Preferred) -> Preferences:
-        """These, with another plan for its statement."""
-        kept = (x for x in self.plans if (x.statement, x.whole) != (plan.statement, plan.whole))
-        return replace(self, plans=(*kept, plan))
+    def blocked(self, members: tuple[str, ...]) -> bool | None:
+        """Whether statements are to run in common blocks; None where prices decide."""
+        return next((x.blocked for x in self.blocks if x.members == members), None)
+
+    def changed(self, change: Change) -> Preferences:
+        """These, with something else for what a change is about."""
+        match change:
+            case Preferred():
+                kept = (x for x in self.plans if (x.statement, x.whole) != (change.statement, change.whole))
+                return replace(self, plans=(*kept, change))
+            case Together():
+                return replace(self, blocks=(*(x for x in self.blocks if x.members != change.members), change))
+            case Lying():
+                return replace(self, layouts=change)
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """One by one."""
+        return (*self.plans, *self.blocks, *((self.layouts,) if self.layouts else ()))
 
     def __bool__(self) -> bool:
-        return bool(self.plans)
+        return bool(self.changes)
 
 
 NO_PREFERENCES = Preferences()
+NOT_USED = "preferred plan not used"
 
 
 def described(asked: Asked, choice: Choice) -> Preferred:
@@ -99,12 +144,18 @@ def preferred(asked: Asked, preferences: Preferences) -> Choice | None:
     return None if choice is None else replace(choice, preferred=True)
 
 
-def unused(preferences: Preferences, choices: Mapping[str, Choice]) -> tuple[Remark, ...]:
-    """A remark for each plan that none of the `choices` made is: its statement is planned otherwise by now."""
+def unused(
+    preferences: Preferences, choices: Mapping[str, Choice], blocks: Mapping[tuple[str, ...], bool]
+) -> tuple[Remark, ...]:
+    """A remark for each plan that none of the `choices` made is, since its statement is planned otherwise by now, and
+    for blocks that are not as preferred.
+    """
     used = {x for c in choices.values() if c.preferred and c.asked and (x := preferences.of(c.asked))}
-    why = "it is none of the plans that are weighed for it now"
-    return tuple(
-        Remark("preferred plan not used", f"{x}: {why}", x.statement) for x in preferences.plans if x not in used
+    plans = [x for x in preferences.plans if x not in used]
+    others = [x for x in preferences.blocks if blocks.get(x.members, not x.blocked) != x.blocked]
+    return (
+        *(Remark(NOT_USED, f"{x}: it is none of the plans that are weighed for it now", x.statement) for x in plans),
+        *(Remark(NOT_USED, f"{x}: they cannot", " and ".join(x.members)) for x in others),
     )
 
 

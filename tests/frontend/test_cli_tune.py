@@ -84,7 +84,7 @@ def test_events(here: Path, capsys: pytest.CaptureFixture[str]):
     assert all(e["schema"] == "polyhedral.tune/1" for e in events)
     assert events[0]["budget"] == 60
     assert events[1]["verdict"] == "FIRST"
-    assert events[-1].keys() >= {"gain", "plans", "complete", "remarks"}
+    assert events[-1].keys() >= {"gain", "changes", "complete", "remarks"}
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 import polyhedral as ph
-from frontend.search import FAR, PATIENCE, Candidate, Queue, Step, queues, steps
+from frontend.search import FAR, PATIENCE, Candidate, Queue, Step, queues, steps, structure
 from polyhedral.dim import j, k
-from polyhedral.plans.preferences import Preferred, alternatives
+from polyhedral.plans.preferences import Lying, Preferred, Together, alternatives
 
 
 def candidate(statement: str, n: int) -> Candidate:
@@ -19,7 +19,7 @@ def candidate(statement: str, n: int) -> Candidate:
 
 def queue(statement: str, count: int) -> Queue:
     every = tuple(candidate(statement, n) for n in range(count + 1))
-    return Queue(statement, 1, 1.0, every[0], every[1:])
+    return Queue(statement, 1, 1.0, every[1:])
 
 
 def walked(every: list[Queue], won: Callable[[Step], bool]) -> list[Step]:
@@ -42,7 +42,7 @@ def test_every_candidate_once_and_statements_in_turn():
 
 
 def test_a_gain_renews_patience():
-    found = walked([queue("a", 20), queue("b", 1)], lambda s: s.candidate.plan.width == PATIENCE)
+    found = walked([queue("a", 20), queue("b", 1)], lambda s: s.candidate.change.width == PATIENCE)
     assert "".join(s.queue.statement for s in found).index("b") == 2 * PATIENCE
 
 
@@ -75,11 +75,18 @@ def test_queues_of_a_program():
     assert one.alike == 2
     assert other.alike == 1
     assert other.statement == "out"
-    assert other.chosen not in other.candidates
-    assert all(c.predicted <= FAR * other.chosen.predicted for c in other.candidates)
-    tiles = [c.plan.tile for c in other.candidates]
+    assert all(other.cycles <= c.predicted <= FAR * other.cycles for c in other.candidates)
+    tiles = [c.change.tile for c in other.candidates]
     first = len(set(tiles)) - 1
     assert len({*tiles[:first]}) == first, "each tile has its turn before any has its second"
+
+
+def test_what_is_changed_before_plans():
+    found = structure({("a", "b"): True, ("c", "d"): False}, 4, "global")
+    changes = [c.change for q in found for c in q.candidates]
+    assert changes == [Together(("a", "b"), False), Together(("c", "d"), True), Lying("greedy")]
+    assert structure({}, 1, "global") == []
+    assert structure({}, 4, "greedy") == []
 
 
 def test_candidates_are_the_plans_weighed_and_the_first_is_the_one_chosen():

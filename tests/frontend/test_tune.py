@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from frontend import duel, tune
 from frontend.driver import Built
 from frontend.duel import Runner
 from frontend.trials import Trial, Verdict
-from polyhedral.dim import k
-from polyhedral.plans.preferences import Preferred
+from polyhedral.dim import d, k, t
+from polyhedral.plans.preferences import Lying, Preferred, Together
+from tests.properties.test_blocks import everywhere
 
 RNG = np.random.default_rng(0)
 A = RNG.random((60, 50), dtype=np.float32)
@@ -126,9 +128,9 @@ def test_resuming_goes_on_where_the_search_ended():
     f = product()
     first = f.tune(A, B, trials=2, measure=changed_wins)
     again = f.tune(A, B, trials=2, measure=changed_wins, resume=True)
-    plans = [t.plan for t in again.trials if t.plan is not None]
+    plans = [t.change for t in again.trials if t.change is not None]
     assert len(plans) == len(set(plans))
-    assert [t.plan for t in first.trials[1:]] == plans[: len(first.trials) - 1]
+    assert [t.change for t in first.trials[1:]] == plans[: len(first.trials) - 1]
     assert sum(t.seconds is not None for t in again.trials) == 1 + 4
     assert first.plans
     assert first.plans == again.plans
@@ -167,7 +169,7 @@ def test_a_crash_is_found_when_it_goes_on():
     found = f.tune(A, B, trials=1, measure=lambda _: 1.0, resume=True)
     (begun,) = found.findings
     assert begun.verdict is Verdict.BEGUN
-    assert [t.plan for t in found.trials].count(begun.plan) == 1
+    assert [t.change for t in found.trials].count(begun.change) == 1
 
 
 def test_another_result_is_reported_and_never_kept(monkeypatch: pytest.MonkeyPatch):
@@ -236,6 +238,29 @@ def test_several_statements_and_sizes_and_plain_arguments():
     assert {t.statement for t in tuned.trials} >= {"", "first"}
     want = 2 * (A @ B50)[:, :50] @ B50
     np.testing.assert_allclose(np.asarray(tuned(A, B50, n=50)), want, rtol=1e-4)
+
+
+def test_common_blocks_and_layouts_are_tried_before_plans():
+    @ph.function(Q="s d", K="t d", V="t e", returns="s e")
+    def attended(Q, K, V):
+        scores = ph.let((Q * K).sum(d), "scores")
+        return (scores * V).sum(t)
+
+    Q, K, V = (RNG.random((48, 32), dtype=np.float32) for _ in range(3))
+
+    def otherwise(r: Runner) -> float:
+        return 0.5 if r.exe.lowered.built.plans.blocks else 1.0
+
+    with everywhere(Random(0)):
+        before = attended.lower(Q, K, V).built.blocks
+        ((members, blocked),) = before.items()
+        tuned = attended.tune(Q, K, V, trials=3, measure=otherwise)
+        assert tuned.trials[1].change == Together(members, not blocked)
+        assert tuned.trials[1].verdict is Verdict.KEPT
+        assert Lying("greedy") in [t.change for t in tuned.trials]
+        assert attended.lower(Q, K, V).built.blocks == {members: not blocked}
+    np.testing.assert_allclose(np.asarray(tuned(Q, K, V)), (Q @ K.T) @ V, rtol=1e-4)
+    assert not tuned.findings
 
 
 # --- executors -------------------------------------------------------------------------------------------------------
@@ -346,7 +371,7 @@ def test_what_is_wanted_of_a_duel():
         return r.seconds * (1 + 0.1 * rng.random())
 
     def of(challenger: float) -> duel.Duel:
-        return duel.duel(noisy(1.0), noisy(challenger), measure, tune.Random(0), float("inf"))
+        return duel.duel(noisy(1.0), noisy(challenger), measure, Random(0), float("inf"))
 
     assert sum(of(0.99).won for _ in range(50)) < 5
     assert all(of(0.5).won for _ in range(20))

@@ -17,12 +17,15 @@ from frontend.duel import Runner
 from frontend.trials import Record, Trial, Verdict, record_of
 from frontend.tunings import NOT_USED, Tunings, at
 from polyhedral.dim import k
-from polyhedral.plans.preferences import Preferences, Preferred
+from polyhedral.plans.preferences import Lying, Preferences, Preferred, Together
 
 PLAN = Preferred("out", ("i",), "j", 16, (("i", 6),), ("k",), (("j", 16), ("i", 6)), ("k",), (("B", "j", 16),))
 TRIAL = Trial("out", str(PLAN), PLAN, 1e6, Verdict.KEPT, 1e-3, 1e-5, 2e-3, "a note")
 FIRST = Trial("", "as predicted", None, 2e6, Verdict.FIRST)
-RECORD = Record("mm", "2026-01-01T00:00:00+00:00", Preferences((PLAN,)), 0.5, (FIRST, TRIAL), True)
+BLOCKS, LAYOUTS = Together(("a", "b"), False), Lying("greedy")
+WHOLE = tuple(replace(TRIAL, change=c, predicted=None) for c in (BLOCKS, LAYOUTS))
+EVERY = Preferences((PLAN,), (BLOCKS,), LAYOUTS)
+RECORD = Record("mm", "2026-01-01T00:00:00+00:00", EVERY, 0.5, (FIRST, TRIAL, *WHOLE), True)
 KEY, OTHER = "0" * 64, "1" * 64
 
 RNG = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from frontend.search import queues
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Program, Role
-from polyhedral.plans.preferences import NO_PREFERENCES, unused
+from polyhedral.plans.preferences import NO_PREFERENCES, Lying, Together, unused
 from tests import chains
 from tests.properties import test_blocks
 from tests.running import run_c
@@ -37,14 +37,22 @@ def preferred(p: Program, rng: random.Random, options: Options) -> tuple[int, in
     want = run(p, inputs)
     layouts = {a.name: row_major(a) for a in p.with_role(Role.INPUT, Role.OUTPUT)}
     plans = NO_PREFERENCES
-    for q in queues(driver.lower(p, layouts, options).choices):
-        plans = plans.with_plan(rng.choice(q.candidates).plan)
+    predicted = driver.lower(p, layouts, options)
+    for members, blocked in predicted.blocks.items():
+        plans = plans.changed(Together(members, blocked if rng.random() < 0.5 else not blocked))
+    if rng.random() < 0.3:
+        plans = plans.changed(Lying("greedy"))
+    if plans:
+        predicted = driver.lower(p, layouts, options, hints=replace(NO_HINTS, plans=plans))
+    for q in queues(predicted.choices):
+        plans = plans.changed(rng.choice(q.candidates).change)
     hints = replace(NO_HINTS, plans=plans)
-    missed = unused(plans, driver.lower(p, layouts, options, hints=hints).choices)
+    built = driver.lower(p, layouts, options, hints=hints)
+    missed = unused(plans, built.choices, built.blocks)
     got = run_c(p, inputs, {}, options, hints=hints)
     for name in got:
         np.testing.assert_array_equal(got[name], want[name], err_msg=f"{name} of {plans}")
-    return len(plans.plans), len(plans.plans) - len(missed)
+    return len(plans.changes), len(plans.changes) - len(missed)
 
 
 def test_any_plan_computes_what_is_interpreted():
