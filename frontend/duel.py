@@ -26,6 +26,8 @@ from frontend.timing import Contestant, Times
 
 FEW, MOST = 5, 15
 """Turns of each: after the first number of them a duel may end, after the second it does."""
+PARTS = 5
+"""Parts of a turn, the quickest of which counts."""
 HOPELESS = 1.1
 """A kernel that takes so many times as long in each of three turns has lost."""
 LEAST = 0.01
@@ -65,7 +67,7 @@ class Runner:
         """Seconds of a call, in the middle of others."""
         c = Contestant("", self.run, reset=self.reset if self._given else None)
         self._repeats = self._repeats or timing.repeats(c)
-        return timing.turn(c, self._repeats)
+        return timing.turn(c, self._repeats, parts=PARTS)
 
 
 Measure = Callable[[Runner], float]
