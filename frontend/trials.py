@@ -28,6 +28,7 @@ class Verdict(StrEnum):
     NOISE = "no gain beyond the noise"
     SAME = "the same code as before"
     FAILED = "did not compile"
+    STOPPED = "the C compiler was stopped"
     WRONG = "another result"
     BEGUN = "begun, then killed or crashed"
     OTHER = "planned otherwise"

@@ -31,7 +31,7 @@ from frontend.trials import Record, Trial, Verdict
 from frontend.tuned import Tuned
 from frontend.tunings import Tunings
 from frontend.units import in_seconds
-from polyhedral.errors import ArgumentError, PolyhedralError, Remark
+from polyhedral.errors import ArgumentError, PolyhedralError, Remark, ToolchainError
 from polyhedral.plans.preferences import NO_PREFERENCES, Preferences, unused
 
 SEARCH = 0.9
@@ -57,6 +57,14 @@ class Effort:
     resume: bool = False
     measure: Measure = measured
     hear: Callable[[Trial], object] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no kernel for a change."""
+
+    why: str
+    verdict: Verdict
 
 
 def effort(
@@ -112,7 +120,7 @@ class _Search:
         self.updated = frozenset(a.name for a in updated(low))
         self.rng = Random(how.seed)
         self.key = low.given.key(low.options.threads or driver.session().threads)
-        self.pending: dict[Preferences, Future[Built | str]] = {}
+        self.pending: dict[Preferences, Future[Built | Failure]] = {}
         self.sources: set[str] = set()
         self.remarks: list[Remark] = []
         self.plain: Data | None = None
@@ -162,7 +170,7 @@ class _Search:
         if kept.record is None:
             self.remarks += [kept.remark] if kept.remark else []
             return
-        self.trials += [t for t in kept.record.trials if t.change is not None]
+        self.trials += [t for t in kept.record.trials if t.change is not None and t.verdict is not Verdict.STOPPED]
         built = self._built(kept.record.plans, ())
         if (
             kept.record.plans
@@ -185,8 +193,8 @@ class _Search:
         cycles = None if c.predicted is None else self.predicted - step.queue.cycles + c.predicted
         t = Trial(step.queue.statement, str(c.change), c.change, cycles, Verdict.BEGUN)
         built = self._built(plans, [self.plans.changed(x.change) for x in following])
-        if isinstance(built, str):
-            return self._note(replace(t, verdict=Verdict.FAILED, note=built))
+        if isinstance(built, Failure):
+            return self._note(replace(t, verdict=built.verdict, note=built.why))
         if unused(plans, built.choices, built.blocks):
             return self._note(replace(t, verdict=Verdict.OTHER))
         if built.source.text in self.sources:
@@ -195,7 +203,8 @@ class _Search:
         try:
             runner = self._runner(self.low.with_built(built).compile())
         except PolyhedralError as error:
-            return self._note(replace(t, verdict=Verdict.FAILED, note=str(error)))
+            failed = _failure(error)
+            return self._note(replace(t, verdict=failed.verdict, note=failed.why))
         self.keep(t)
         wrong = self._differs(runner)
         if wrong:
@@ -250,7 +259,7 @@ class _Search:
 
     # --- compiling ---------------------------------------------------------------------------------------------------
 
-    def _built(self, plans: Preferences, following: Sequence[Preferences]) -> Built | str:
+    def _built(self, plans: Preferences, following: Sequence[Preferences]) -> Built | Failure:
         """The program with these plans, or why there is none; an executor makes those that may follow meanwhile.
 
         All that was asked of it is waited for: nothing else runs while a kernel is measured.
@@ -275,12 +284,12 @@ class _Search:
                 future.cancel()
             raise
 
-    def _alone(self, plans: Preferences, error: Exception) -> Built | str:
+    def _alone(self, plans: Preferences, error: Exception) -> Built | Failure:
         """Without the executor, which is of no use any more; the plan that may have been its end is left out."""
         self.executor, self.pending = None, {}
         why = f"{type(error).__name__}: {error}"
         self.remarks.append(Remark("compiled without the executor", why))
-        return f"the executor broke: {why}"
+        return Failure(f"the executor broke: {why}", Verdict.FAILED)
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -328,24 +337,31 @@ class _Search:
         return self.low.with_built(_lower(plain)).compile()
 
 
-def compiled(given: Given) -> Built | str:
-    """The program, compiled into the cache; why not as a text, which finds its way back from every process."""
+def compiled(given: Given) -> Built | Failure:
+    """The program, compiled into the cache; why not as a value, which finds its way back from every process."""
     with _ISL:
         made = _lowered(given)
     try:
         if isinstance(made, Built):
             driver.load(made)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return _failure(error)
     return made
 
 
-def _lowered(given: Given) -> Built | str:
+def _lowered(given: Given) -> Built | Failure:
     """The program with its plans; a mistake of the compiler in one of them is a trial that failed."""
     try:
         return _lower(given)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return _failure(error)
+
+
+def _failure(error: Exception) -> Failure:
+    """Why there is no kernel; a compiler that was stopped, or could not write, shows no mistake of ours."""
+    stopped = isinstance(error, ToolchainError) and error.code in ("PH502", "PH503", "PH504")
+    verdict = Verdict.STOPPED if stopped else Verdict.FAILED
+    return Failure(f"{type(error).__name__}: {error}", verdict)
 
 
 def _lower(g: Given) -> Built:

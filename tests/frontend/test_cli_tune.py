@@ -29,6 +29,7 @@ def mm(A, B):
     return (A * B).sum(k)
 """
 SIZES = ("-s", "i=60", "-s", "j=70", "-s", "k=50")
+LONG = ("--budget", "10m")
 F = "programs_of_tune.py:mm"
 
 
@@ -48,14 +49,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_table_on_stdout_and_progress_on_stderr(here: Path, capsys: pytest.CaptureFixture[str]):
-    code = main(["tune", F, *SIZES, "--trials", "1", "--threads", "1"])
+    code = main(["tune", F, *SIZES, *LONG, "--trials", "1", "--threads", "1"])
     out, err = capsys.readouterr()
     assert code == 0
     assert out.startswith("<Tuned mm: ")
     assert "as predicted" in out
     assert err.startswith("tuning for A.i=60, A.k=50, B.j=70")
     assert len(err.splitlines()) >= 3
-    assert main(["tune", F, *SIZES, "--trials", "1", "--threads", "1", "--resume", "-q"]) == 0
+    assert main(["tune", F, *SIZES, *LONG, "--trials", "1", "--threads", "1", "--resume", "-q"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     (kept,) = (here / "cache").rglob("*.tuned")
@@ -66,23 +67,23 @@ def test_what_is_found_is_used_from_then_on(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(tune_target, "MEASURE", lambda r: 0.5 if r.exe.lowered.built.plans else 1.0)
-    assert main(["tune", F, *SIZES, "--trials", "1", "--threads", "1"]) == 0
+    assert main(["tune", F, *SIZES, *LONG, "--trials", "1", "--threads", "1"]) == 0
     with ph.options(threads=1):
         assert lowered(load(F), {"i": 60, "j": 70, "k": 50}).built.plans
-    assert main(["tune", "mm.poly", "-s", "n=60", "--trials", "1", "--db", "own.json"]) == 0
+    assert main(["tune", "mm.poly", "-s", "n=60", *LONG, "--trials", "1", "--db", "own.json"]) == 0
     assert lowered(load("mm.poly"), {"n": 60}).built.plans == ph.hints().plans
     with ph.options(tuned="own.json"):
         assert lowered(load("mm.poly"), {"n": 60}).built.plans
 
 
 def test_events(here: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["tune", F, *SIZES, "--trials", "1", "--json", "--jobs", "2", "--budget", "1m"]) == 0
+    assert main(["tune", F, *SIZES, *LONG, "--trials", "1", "--json", "--jobs", "2"]) == 0
     out, _ = capsys.readouterr()
     events = [json.loads(line) for line in out.splitlines()]
     assert [e["event"] for e in events[:2]] == ["start", "trial"]
     assert events[-1]["event"] == "end"
     assert all(e["schema"] == "polyhedral.tune/1" for e in events)
-    assert events[0]["budget"] == 60
+    assert events[0]["budget"] == 600
     assert events[1]["verdict"] == "FIRST"
     assert events[-1].keys() >= {"gain", "changes", "complete", "remarks"}
 
@@ -118,7 +119,7 @@ def test_another_result_is_exit_code_3(here: Path, capsys: pytest.CaptureFixture
         return type(found)(found.executable, found.plans, (*found.trials, bad), found.gain)
 
     monkeypatch.setattr(tune_target.tune, "tune", wrong)
-    assert main(["tune", F, *SIZES, "--trials", "1"]) == 3
+    assert main(["tune", F, *SIZES, *LONG, "--trials", "1"]) == 3
     assert "another result: out differs by 1" in capsys.readouterr().out
 
 

@@ -57,7 +57,7 @@ def changed_wins(r: Runner) -> float:
 def test_a_search_with_a_real_clock():
     heard: list[Trial] = []
     f = product()
-    tuned = f.tune(A, B, trials=3, budget="20s", hear=heard.append)
+    tuned = f.tune(A, B, trials=3, budget="10m", hear=heard.append)
     np.testing.assert_allclose(np.asarray(tuned(A, B)), A @ B, rtol=1e-5)
     assert list(tuned.trials) == heard
     first, *others = [t for t in tuned.trials if t.seconds is not None]
@@ -71,7 +71,7 @@ def test_a_search_with_a_real_clock():
 def test_who_wins_is_kept_and_used_from_then_on():
     f = product()
     predicted = f(A, B)
-    tuned = f.tune(A, B, trials=2, measure=changed_wins)
+    tuned = f.tune(A, B, trials=2, budget="10m", measure=changed_wins)
     (plan,) = tuned.plans.plans
     assert tuned.gain == pytest.approx(0.5)
     assert [t.verdict for t in tuned.trials].count(Verdict.KEPT) == 1
@@ -88,7 +88,7 @@ def test_who_wins_is_kept_and_used_from_then_on():
 
 def test_only_exactly_what_was_tuned_is_changed():
     f = product()
-    f.tune(A, B, trials=1, measure=changed_wins)
+    f.tune(A, B, trials=1, budget="10m", measure=changed_wins)
     assert f.lower(A, B).built.plans
     assert not f.lower(A, B, tuned="off").built.plans
     with ph.options(tuned="off"):
@@ -103,7 +103,7 @@ def test_only_exactly_what_was_tuned_is_changed():
 
 def test_the_predicted_plan_stays_where_nothing_is_faster():
     f = product()
-    tuned = f.tune(A, B, trials=4, measure=lambda _: 1.0)
+    tuned = f.tune(A, B, trials=4, budget="10m", measure=lambda _: 1.0)
     assert not tuned.plans
     assert tuned.gain == 0.0
     assert tuned.lowered.source() == f.lower(A, B).source()
@@ -118,7 +118,7 @@ def test_a_gain_that_the_last_duel_does_not_confirm_is_given_back():
         turns.append(r)
         return 0.5 if plan_of(r) and turns.count(r) <= duel.FEW else 1.0
 
-    tuned = product().tune(A, B, trials=1, measure=fickle)
+    tuned = product().tune(A, B, trials=1, budget="10m", measure=fickle)
     assert tuned.trials[-1].verdict is Verdict.KEPT
     assert not tuned.plans
     assert any(r.what == "the predicted plan stays" for r in tuned.remarks)
@@ -126,8 +126,8 @@ def test_a_gain_that_the_last_duel_does_not_confirm_is_given_back():
 
 def test_resuming_goes_on_where_the_search_ended():
     f = product()
-    first = f.tune(A, B, trials=2, measure=changed_wins)
-    again = f.tune(A, B, trials=2, measure=changed_wins, resume=True)
+    first = f.tune(A, B, trials=2, budget="10m", measure=changed_wins)
+    again = f.tune(A, B, trials=2, budget="10m", measure=changed_wins, resume=True)
     plans = [t.change for t in again.trials if t.change is not None]
     assert len(plans) == len(set(plans))
     assert [t.change for t in first.trials[1:]] == plans[: len(first.trials) - 1]
@@ -166,7 +166,7 @@ def test_a_crash_is_found_when_it_goes_on():
 
     with pytest.raises(Crash):
         f.tune(A, B, measure=crashes)
-    found = f.tune(A, B, trials=1, measure=lambda _: 1.0, resume=True)
+    found = f.tune(A, B, trials=1, budget="10m", measure=lambda _: 1.0, resume=True)
     (begun,) = found.findings
     assert begun.verdict is Verdict.BEGUN
     assert [t.change for t in found.trials].count(begun.change) == 1
@@ -183,7 +183,7 @@ def test_another_result_is_reported_and_never_kept(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Runner, "once", wrong)
     with pytest.warns(RuntimeWarning, match="another result"):
-        tuned = product().tune(A, B, trials=3, measure=lambda r: 1.0 if plan_of(r) is None else 0.1)
+        tuned = product().tune(A, B, trials=3, budget="10m", measure=lambda r: 1.0 if plan_of(r) is None else 0.1)
     assert not tuned.plans
     assert {t.verdict for t in tuned.trials[1:]} <= {Verdict.WRONG, Verdict.SAME}
     assert tuned.findings
@@ -194,7 +194,7 @@ def test_rounding_of_ill_conditioned_sums_is_no_other_result():
     """Sums that cancel: the plain nest, in yet another order, says how far rounding goes."""
     signs = np.where(np.arange(50) % 2, -1.0, 1.0).astype("f4")
     left = (1e6 * (1 + 1e-6 * RNG.random((60, 50)))).astype("f4") * signs
-    tuned = product().tune(left, np.ones((50, 70), "f4"), trials=6, measure=lambda _: 1.0)
+    tuned = product().tune(left, np.ones((50, 70), "f4"), trials=6, budget="10m", measure=lambda _: 1.0)
     assert not tuned.findings
 
 
@@ -207,7 +207,7 @@ def test_arguments_are_left_as_they_are(strides: str):
     whole = RNG.random((120, 70), dtype=np.float32)
     C = {"C": whole[:60], "F": whole[:60].copy("F"), "backwards": whole[59::-1], "apart": whole[::2]}[strides]
     before = whole.copy(), C.copy()
-    tuned = added.tune(A, B, C, trials=2, measure=lambda _: 1.0)
+    tuned = added.tune(A, B, C, trials=2, budget="10m", measure=lambda _: 1.0)
     assert tuned.lowered.specs["C"].strides == tuple(s // 4 for s in C.strides)
     np.testing.assert_array_equal(whole, before[0])
     np.testing.assert_array_equal(C, before[1])
@@ -234,7 +234,7 @@ def test_several_statements_and_sizes_and_plain_arguments():
         return (first(j=k) * B(k=k, j=ph.dims("j"))).over(k=n).sum(k) * scale
 
     B50 = RNG.random((50, 60), dtype=np.float32)
-    tuned = twice.tune(A, B50, 50, trials=8, measure=lambda _: 1.0)
+    tuned = twice.tune(A, B50, 50, trials=8, budget="10m", measure=lambda _: 1.0)
     assert {t.statement for t in tuned.trials} >= {"", "first"}
     want = 2 * (A @ B50)[:, :50] @ B50
     np.testing.assert_allclose(np.asarray(tuned(A, B50, n=50)), want, rtol=1e-4)
@@ -254,7 +254,7 @@ def test_common_blocks_and_layouts_are_tried_before_plans():
     with everywhere(Random(0)):
         before = attended.lower(Q, K, V).built.blocks
         ((members, blocked),) = before.items()
-        tuned = attended.tune(Q, K, V, trials=3, measure=otherwise)
+        tuned = attended.tune(Q, K, V, trials=3, budget="10m", measure=otherwise)
         assert tuned.trials[1].change == Together(members, not blocked)
         assert tuned.trials[1].verdict is Verdict.KEPT
         assert Lying("greedy") in [t.change for t in tuned.trials]
@@ -275,9 +275,9 @@ def test_an_executor_compiles_what_is_measured_here():
             return super().submit(fn, *args, **kwargs)
 
     with Counting(2) as executor:
-        tuned = product().tune(A, B, trials=5, executor=executor, measure=changed_wins)
+        tuned = product().tune(A, B, trials=5, budget="10m", executor=executor, measure=changed_wins)
     assert len(made) >= 5
-    assert tuned.trials == product().tune(A, B, trials=5, measure=changed_wins).trials
+    assert tuned.trials == product().tune(A, B, trials=5, budget="10m", measure=changed_wins).trials
 
 
 class Broken(Executor):
@@ -288,7 +288,7 @@ class Broken(Executor):
 
 
 def test_a_broken_executor_costs_one_candidate():
-    tuned = product().tune(A, B, trials=2, executor=Broken(), measure=lambda _: 1.0)
+    tuned = product().tune(A, B, trials=2, budget="10m", executor=Broken(), measure=lambda _: 1.0)
     assert any("all workers have ended" in r.because for r in tuned.remarks)
     assert [t.verdict for t in tuned.trials][1] is Verdict.FAILED
     assert sum(t.seconds is not None for t in tuned.trials) == 2
@@ -303,9 +303,28 @@ def test_what_does_not_compile_is_a_trial_that_failed(monkeypatch: pytest.Monkey
         return lower(*given)
 
     monkeypatch.setattr(tune.driver, "lower", failing)
-    tuned = product().tune(A, B, trials=1, measure=lambda _: 1.0)
+    tuned = product().tune(A, B, trials=1, budget="10m", measure=lambda _: 1.0)
     assert {t.verdict for t in tuned.trials[1:]} == {Verdict.FAILED}
     assert "a mistake of the compiler" in tuned.findings[0].note
+
+
+@pytest.mark.parametrize("code", ["PH501", "PH502"])
+def test_a_compiler_that_was_stopped_is_no_finding_and_tried_again(monkeypatch: pytest.MonkeyPatch, code: str):
+    load = tune.driver.load
+
+    def stopped(built: Built) -> Any:
+        if built.plans:
+            raise ph.ToolchainError(code, "the C compiler did not do it")
+        return load(built)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tune.driver, "load", stopped)
+        tuned = product().tune(A, B, trials=1, budget="10m", measure=changed_wins)
+    (failed,) = [t for t in tuned.trials[1:] if t.verdict is not Verdict.SAME]
+    assert failed.verdict is (Verdict.FAILED if code == "PH501" else Verdict.STOPPED)
+    assert bool(tuned.findings) == (code == "PH501")
+    again = product().tune(A, B, trials=1, budget="10m", measure=changed_wins, resume=True)
+    assert (failed.change in [t.change for t in again.trials if t.verdict is Verdict.KEPT]) == (code == "PH502")
 
 
 # --- what is asked for, and what is shown ----------------------------------------------------------------------------
@@ -348,7 +367,7 @@ def test_bad_arrays():
 
 
 def test_it_shows_itself():
-    tuned = product().tune(A, B, trials=2, measure=changed_wins)
+    tuned = product().tune(A, B, trials=2, budget="10m", measure=changed_wins)
     assert repr(tuned).startswith("<Tuned product: ")
     assert "\n" not in repr(tuned)
     shown = tuned._repr_mimebundle_()

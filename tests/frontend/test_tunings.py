@@ -134,7 +134,7 @@ def test_where_nothing_can_be_written(tmp_path: Path):
 def test_a_cache_that_cannot_be_kept_is_said(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with ph.options(cache_dir=str(tmp_path / "file" / "cache"), threads=1):
-        tuned = mm.tune(A, B, trials=1, measure=changed_wins)
+        tuned = mm.tune(A, B, trials=1, budget="10m", measure=changed_wins)
     assert tuned.plans
     assert any(r.what == "cache not kept" for r in tuned.remarks)
 
@@ -156,7 +156,7 @@ def lowered(**chosen: Any) -> Any:
 def test_a_file_of_its_own(tmp_path: Path):
     file = tmp_path / "own.json"
     with ph.options(cache_dir=str(tmp_path / "cache"), threads=1):
-        tuned = mm.tune(A, B, trials=1, db=file, measure=changed_wins)
+        tuned = mm.tune(A, B, trials=1, budget="10m", db=file, measure=changed_wins)
         assert tuned.plans
         assert not lowered().built.plans
         assert lowered(tuned=str(file)).built.plans == tuned.plans
@@ -167,7 +167,7 @@ def test_a_file_of_its_own(tmp_path: Path):
 
 def test_nothing_is_stored_where_nobody_asks_for_it(tmp_path: Path):
     with ph.options(cache_dir=str(tmp_path / "cache"), threads=1):
-        assert mm.tune(A, B, trials=1, db=None, measure=changed_wins).plans
+        assert mm.tune(A, B, trials=1, budget="10m", db=None, measure=changed_wins).plans
         assert not lowered().built.plans
     assert not list((tmp_path / "cache").rglob("*.tuned"))
 
@@ -177,7 +177,7 @@ def test_a_plan_that_is_no_candidate_is_said_and_not_used(tmp_path: Path, change
     """A record that others wrote names plans that are weighed, or none."""
     with ph.options(cache_dir=str(tmp_path / "cache"), threads=1):
         predicted = lowered()
-        tuned = mm.tune(A, B, trials=1, measure=changed_wins)
+        tuned = mm.tune(A, B, trials=1, budget="10m", measure=changed_wins)
         place = Tunings(Cache(tmp_path / "cache"))
         key = predicted.given.key(1)
         record = place.read(key).record
@@ -187,14 +187,14 @@ def test_a_plan_that_is_no_candidate_is_said_and_not_used(tmp_path: Path, change
         low = lowered()
         assert low.source() == predicted.source()
         assert any(r.what == "preferred plan not used" for r in low.remarks)
-        begun = mm.tune(A, B, trials=1, measure=lambda _: 1.0, resume=True)
+        begun = mm.tune(A, B, trials=1, budget="10m", measure=lambda _: 1.0, resume=True)
         assert any(r.what == "begun anew" for r in begun.remarks)
 
 
 def test_a_damaged_entry_is_said_by_the_lowering(tmp_path: Path):
     with ph.options(cache_dir=str(tmp_path / "cache"), threads=1):
         predicted = lowered()
-        mm.tune(A, B, trials=1, measure=changed_wins)
+        mm.tune(A, B, trials=1, budget="10m", measure=changed_wins)
         next((tmp_path / "cache").rglob("*.tuned")).write_bytes(b"{}")
         low = lowered()
         assert low.source() == predicted.source()
