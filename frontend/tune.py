@@ -137,7 +137,8 @@ class _Search:
         """Candidates until there is none left, or no time or trial for another."""
         self.predicted = sum(q.cycles for q in queues(self.low.built.choices))
         self._begin()
-        whole = structure(self.low.built.blocks, len(self.low.built.program.statements), self.low.options.layouts)
+        built, given = self.low.built, self.low.given
+        whole = structure(built.blocks, len(built.program.statements), given.options.layouts) if given.tunable else []
         self.complete = self._walked(whole) and self._walked(queues(self.best.exe.lowered.built.choices))
         if self.complete and len(self.trials) == 1:
             self.remarks.append(Remark("nothing to tune", "each of its statements has one plan only"))

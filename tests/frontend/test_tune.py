@@ -227,6 +227,16 @@ def test_a_program_with_one_plan_says_so():
     np.testing.assert_array_equal(tuned(np.arange(5.0)), 2 * np.arange(5.0))
 
 
+def test_a_device_has_one_plan():
+    try:
+        tuned = product().tune(A, B, target="opencl", budget="10m", measure=lambda _: 1.0)
+    except ph.ToolchainError as error:
+        pytest.skip(str(error))
+    assert len(tuned.trials) == 1
+    assert tuned.complete
+    np.testing.assert_allclose(np.asarray(tuned(A, B)), A @ B, rtol=1e-5)
+
+
 def test_several_statements_and_sizes_and_plain_arguments():
     @ph.function(A="i k", B="k j", returns="i j")
     def twice(A, B, n: ph.Size, scale=2.0):
