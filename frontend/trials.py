@@ -27,7 +27,7 @@ class Verdict(StrEnum):
     SLOWER = "slower"
     NOISE = "no gain beyond the noise"
     SAME = "the same code as before"
-    FAILED = "did not compile"
+    FAILED = "failed"
     STOPPED = "the C compiler was stopped"
     WRONG = "another result"
     BEGUN = "begun, then killed or crashed"

@@ -61,7 +61,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no kernel for a change."""
+    """Why there is no kernel for a change, or no result of it."""
 
     why: str
     verdict: Verdict
@@ -121,7 +121,7 @@ class _Search:
         self.rng = Random(how.seed)
         self.key = low.given.key(low.options.threads or driver.session().threads)
         self.pending: dict[Preferences, Future[Built | Failure]] = {}
-        self.sources: set[str] = set()
+        self.sources: set[tuple[str, ...]] = set()
         self.remarks: list[Remark] = []
         self.plain: Data | None = None
         self.first = self.best = self._runner(low.compile())
@@ -161,7 +161,7 @@ class _Search:
 
     def _begin(self) -> None:
         """The predicted plan, measured; and what an earlier search found, where it is gone on with."""
-        self.sources.add(self.low.source())
+        self.sources.add(_text(self.low.built))
         times = sorted(self.how.measure(self.first) for _ in range(3))
         first = Trial("", "as predicted", None, self.predicted, Verdict.FIRST, times[1], times[2] - times[0])
         self._note(first)
@@ -180,8 +180,8 @@ class _Search:
         ):
             runner = self._runner(self.low.with_built(built).compile())
             if not self._differs(runner):
-                self.best, self.plans = runner, kept.record.plans
-        elif kept.record.plans:
+                self.best, self.plans, self.gain = runner, kept.record.plans, kept.record.gain
+        if kept.record.plans != self.plans:
             self.remarks.append(Remark("begun anew", "the plans found before are none that are weighed now"))
 
     def _spent(self) -> bool:
@@ -198,16 +198,16 @@ class _Search:
             return self._note(replace(t, verdict=built.verdict, note=built.why))
         if unused(plans, built.choices, built.blocks):
             return self._note(replace(t, verdict=Verdict.OTHER))
-        if built.source.text in self.sources:
+        if _text(built) in self.sources:
             return self._note(replace(t, verdict=Verdict.SAME))
-        self.sources.add(built.source.text)
+        self.sources.add(_text(built))
         try:
             runner = self._runner(self.low.with_built(built).compile())
+            self.keep(t)
+            wrong = self._differs(runner)
         except PolyhedralError as error:
             failed = _failure(error)
             return self._note(replace(t, verdict=failed.verdict, note=failed.why))
-        self.keep(t)
-        wrong = self._differs(runner)
         if wrong:
             return self._note(replace(t, verdict=Verdict.WRONG, note=wrong))
         found = duel(self.best, runner, self.how.measure, self.rng, self.end)
@@ -220,6 +220,7 @@ class _Search:
         )
         if found.won:
             self.best, self.plans = runner, plans
+            self.gain = 1 - (1 - self.gain) * (1 - found.gain)
         self._note(t)
         return found.won
 
@@ -236,7 +237,7 @@ class _Search:
             if found.won:
                 self.gain = found.gain
             else:
-                self.best, self.plans = self.first, NO_PREFERENCES
+                self.best, self.plans, self.gain = self.first, NO_PREFERENCES, 0.0
                 why = f"{found.gain:.1%} gained in the end, and {found.noise:.1%} may be by chance"
                 self.remarks.append(Remark("the predicted plan stays", why))
         self.keep()
@@ -363,6 +364,11 @@ def _failure(error: Exception) -> Failure:
     stopped = isinstance(error, ToolchainError) and error.code in ("PH502", "PH503", "PH504")
     verdict = Verdict.STOPPED if stopped else Verdict.FAILED
     return Failure(f"{type(error).__name__}: {error}", verdict)
+
+
+def _text(built: Built) -> tuple[str, ...]:
+    """What is compiled, with what is computed only once."""
+    return (built.source.text, *((built.once.source.text,) if built.once else ()))
 
 
 def _lower(g: Given) -> Built:

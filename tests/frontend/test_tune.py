@@ -149,7 +149,9 @@ def test_interrupted_it_keeps_what_it_has():
     won: list[Preferred | None] = [None]
     with pytest.raises(KeyboardInterrupt):
         f.tune(A, B, measure=interrupted)
-    assert f.lower(A, B).built.plans.plans == (won[0],)
+    low = f.lower(A, B)
+    assert low.built.plans.plans == (won[0],)
+    assert any("50% less time" in r.because for r in low.remarks)
 
 
 def test_a_crash_is_found_when_it_goes_on():
@@ -335,6 +337,20 @@ def test_a_compiler_that_was_stopped_is_no_finding_and_tried_again(monkeypatch: 
     assert bool(tuned.findings) == (code == "PH501")
     again = product().tune(A, B, trials=1, budget="10m", measure=changed_wins, resume=True)
     assert (failed.change in [t.change for t in again.trials if t.verdict is Verdict.KEPT]) == (code == "PH502")
+
+
+def test_a_kernel_that_fails_is_a_trial_that_failed(monkeypatch: pytest.MonkeyPatch):
+    once = Runner.once
+
+    def failing(r: Runner) -> Any:
+        if plan_of(r) is not None:
+            raise ph.InternalError("PH999", "kernel product failed with -1")
+        return once(r)
+
+    monkeypatch.setattr(Runner, "once", failing)
+    tuned = product().tune(A, B, trials=1, budget="10m", measure=changed_wins)
+    assert "failed with -1" in tuned.findings[0].note
+    assert not tuned.plans
 
 
 # --- what is asked for, and what is shown ----------------------------------------------------------------------------
