@@ -20,9 +20,10 @@ import numpy as np
 
 from codegen.runtime.roof import Meter
 from frontend import driver, measurements, plots, tables, timing
+from frontend.agreement import Data, apart, gathered, tolerance, updated
 from frontend.cost import cost
 from frontend.executable import Executable
-from frontend.execute import Data, gathered, generated, sized, updated
+from frontend.execute import generated, sized
 from frontend.measurements import OURS, Record, Work, changes, circumstances, regressions
 from frontend.options import options
 from frontend.progress import progress
@@ -223,9 +224,7 @@ def work_of(low: Lowered) -> Work:
     found = cost(program, low.sizes, low.built.placement(low.sizes))
     kinds = [a.dtype for a in program.with_role(Role.OUTPUT, Role.INOUT)]
     bits = max((d.bits for d in kinds), default=32)
-    exact = all(d.is_integer or d.kind == "b" for d in kinds)
-    tolerance = 0.0 if exact else 1e-10 if bits >= 64 else 1e-3 if bits >= 32 else 0.1
-    return Work(program.name, found.flops, found.bytes, 64 if bits >= 64 else 32, tolerance)
+    return Work(program.name, found.flops, found.bytes, 64 if bits >= 64 else 32, tolerance(kinds))
 
 
 def _contestant(name: str, exe: Executable, inputs: Data) -> Contestant:
@@ -257,16 +256,6 @@ def _once(c: Contestant) -> np.ndarray[Any, Any]:
     c.run()
     assert c.result is not None
     return c.result()
-
-
-def apart(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
-    """The largest difference, relative to the largest value; what is the same in both, NaN included, is none."""
-    kind = np.complex128 if want.dtype.kind == "c" else np.float64
-    a, b = got.astype(kind), want.astype(kind)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        far = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf)).max(initial=0.0)
-    return float(far) / max(float(np.abs(b[np.isfinite(b)]).max(initial=0.0)), 1e-30)
 
 
 def percent(text: str) -> float:

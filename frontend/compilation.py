@@ -155,6 +155,6 @@ def lowered(
     if not isinstance(cast("object", hints), Hints | None):
         tiled = f"hints=ph.hints().tile('{module.program.statements[0].name}', i=8)"
         raise ArgumentError("PH402", f"hints= wants ph.hints(), not a {type(hints).__name__}", hints=(tiled,))
-    made = Lowered(module, specs, sizes, options, before, hints or NO_HINTS, constants)
+    made = Lowered(module, specs, sizes, options, before, NO_HINTS if hints is None else hints, constants)
     logs.lowered(made)
     return made

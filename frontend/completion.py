@@ -27,6 +27,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "show": ("--stage", "--before", "--after", "--diff", "--statement", "--format", "--output"),
     "explain": ("fuse", "tile", "parallel", "vectorize", "bounds", "layout", "why", "--at"),
     "run": ("--random", "--npz", "--output", "--check", "--seed"),
+    "tune": ("--budget", "--trials", "--jobs", "--resume", "--seed", "--threads", "--db"),
     "bench": (
         "capsule",
         "conv",

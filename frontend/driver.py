@@ -39,10 +39,12 @@ from codegen.runtime.nvcc import resources as resources_of
 from codegen.runtime.occupancy import with_occupancy
 from codegen.runtime.opencl import open_device as open_opencl
 from frontend import logs
+from frontend.given import Given
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.on_device import OnDevice, require_double, require_real
 from frontend.options import Options, default_threads, enclosing, project_options, resolve
 from frontend.scratch import judge, judged, require_memory
+from frontend.tunings import recalled
 from frontend.uncollected import uncollected
 from polyhedral.errors import ArgumentError, Remark, ToolchainError
 from polyhedral.ir.layout import Layout, row_major
@@ -53,7 +55,9 @@ from polyhedral.machine.target import Target, host
 from polyhedral.oracle.legality import obligations, violation
 from polyhedral.pipeline import Analyzed, Mapped, Scheduled, analyze, arrange, map_onto, plan, prepared
 from polyhedral.plans.candidates import Choice
+from polyhedral.plans.chooser import Chooser
 from polyhedral.plans.plan import Planned
+from polyhedral.plans.preferences import NO_PREFERENCES, Preferences, unused
 from polyhedral.rewrites.prologue import separate
 from polyhedral.scheduling import schedule as scheduling
 from polyhedral.text.printer import to_text
@@ -192,6 +196,10 @@ class Built:
     """What is computed from constant arguments, the first time only; its outputs are inputs here."""
     choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
     """What each planned statement's plan was chosen by, by its name before it was split."""
+    blocks: Mapping[tuple[str, ...], bool] = field(default_factory=dict[tuple[str, ...], bool])
+    """Which statements could run in common blocks, and whether they do."""
+    plans: Preferences = NO_PREFERENCES
+    """Those that were taken whatever is predicted of them."""
     lives: tuple[Life, ...] = ()
     """When each temporary is needed."""
     assigned: Assignment = field(default_factory=Assignment)
@@ -209,6 +217,12 @@ class Built:
     def layouts(self) -> Mapping[str, Layout]:
         return self.scheduled.layouts
 
+    def saying(self, remarks: tuple[Remark, ...]) -> Built:
+        """The same with more remarks."""
+        schedule = self.scheduled.schedule
+        more = replace(schedule, remarks=(*schedule.remarks, *remarks))
+        return replace(self, scheduled=replace(self.scheduled, schedule=more)) if remarks else self
+
     def placement(self, sizes: Mapping[str, int]) -> Placement:
         """Where the temporaries lie at these sizes, judged by the oracle; sizes that are not given count as 1."""
         return judged(self.program, self.scheduled.schedule.tree, place(self.lives, sizes), sizes)
@@ -225,10 +239,14 @@ def lower(
     """Schedule a checked, specialised program and print it as C.  Arrays without a layout get a dense one.
 
     `hints` on loops keep register tiles out: these would fix all loops of a statement.  `constants` are arguments that
-    are the same at every call.
+    are the same at every call.  Plans that tuning found are taken, as far as `options` allow it.
     """
     with uncollected():
-        return _within_budget(program, layouts, options, before, hints, constants)
+        given = Given(program, layouts, options, hints, constants)
+        given, tuned = recalled(given, options.threads or session().threads, session().cache(options))
+        built = _within_budget(program, layouts, options, before, given.hints, constants)
+        plans = given.hints.plans
+        return replace(built.saying((*tuned, *unused(plans, built.choices, built.blocks))), plans=plans)
 
 
 def _within_budget(
@@ -290,10 +308,12 @@ def _lowered(
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     asked = hinted_layouts(prepared(program), hints) if hints else {}
     given = {**layouts, **asked}
-    how = options.layouts
+    how = hints.plans.layouts.how if hints.plans.layouts else options.layouts
+    chooser = Chooser(target, constants, preferences=hints.plans)
     arranged = arrange(
-        program, given, target, constants, named=bool(hints), small=above, how=how, never=never, segments=segments
-    )
+        program, given, target, constants, named=bool(hints), small=above, how=how, never=never, known=chooser,
+        segments=segments,
+    )  # fmt: skip
     parts = separate(arranged.planned.program, constants)
     clock.lap("plan")
     rest = replace(arranged.planned, program=parts.each, layouts=arranged.layouts)
@@ -355,7 +375,7 @@ def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, 
         remarks = (*planned.remarks, *scheduled.schedule.remarks, note)
         scheduled = replace(scheduled, schedule=replace(scheduled.schedule, remarks=remarks))
         built = _emitted(scheduled, options, target.vector, clock, checked=options.checked)
-    return replace(built, choices=planned.choices)
+    return replace(built, choices=planned.choices, blocks=planned.blocks)
 
 
 def _emitted(scheduled: Scheduled, options: Options, vector_bytes: int, clock: _Clock, *, checked: bool) -> Built:

@@ -6,14 +6,14 @@ Sizes that nothing fixes get small values that satisfy the program's conditions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 
-from frontend.arrays import Array, Ordered
+from frontend.agreement import Data, gathered
 from frontend.cost import operations
 from frontend.executable import Benchmark
 from frontend.staged import Lowered
@@ -22,9 +22,7 @@ from frontend.usage import UsageError
 from polyhedral.ir import interpreter
 from polyhedral.ir.dtypes import BY_NAME
 from polyhedral.ir.program import Array as IRArray
-from polyhedral.ir.program import Program, Role, specialise
-
-Data = dict[str, np.ndarray[Any, Any]]
+from polyhedral.ir.program import Program, specialise
 
 
 class Caller(Protocol):
@@ -171,39 +169,6 @@ def _random(rng: np.random.Generator, a: IRArray, shape: tuple[int, ...]) -> np.
     if len(shape) == 2 and shape[0] == shape[1]:
         value = (value + value.T) / 2 + 2 * shape[0] * np.eye(shape[0])
     return np.asarray(value).astype(a.dtype.numpy)
-
-
-def gathered(low: Lowered, result: Any, arguments: Mapping[str, Any]) -> Data:
-    """Copies of all results and of what was updated in place, axes in the order of the program's dims."""
-    got = {**dict(_named(low.module.returned, result)), **{a.name: arguments[a.name] for a in updated(low)}}
-    return {n: _canonical(low, n, v).copy() for n, v in got.items()}
-
-
-def updated(low: Lowered) -> tuple[IRArray, ...]:
-    return low.module.program.with_role(Role.INOUT)
-
-
-def _named(structure: Any, result: Any) -> Iterator[tuple[str, Any]]:
-    """(array name, value) pairs of a structured result."""
-    if isinstance(structure, str):
-        yield structure, result
-    elif isinstance(structure, dict):
-        for k, s in cast("dict[str, Any]", structure).items():
-            yield from _named(s, result[k])
-    elif structure is not None:
-        for s, v in zip(structure, result, strict=True):
-            yield from _named(s, v)
-
-
-def _canonical(low: Lowered, name: str, value: Any) -> np.ndarray[Any, Any]:
-    """A result with its axes in the order of the program's dims."""
-    dims = low.module.program.array(name).dim_names
-    if isinstance(value, Array):
-        return value.data.transpose([value.axes.index(d) for d in dims])
-    if isinstance(value, Ordered):
-        return value.data.transpose([value.dims.index(d) for d in dims])
-    axes = low.specs[name].axes if name in low.specs else low.module.orders.get(name, dims)
-    return np.asarray(value).transpose([axes.index(d) for d in dims])
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,17 +45,24 @@ from frontend.svg import bundle
 from polyhedral.errors import ArgumentError, Unsupported, UserError
 
 if TYPE_CHECKING:
-    from frontend import compilation, interop, plot
+    from concurrent.futures import Executor
+
+    from frontend import compilation, interop, plot, tune, tunings
     from frontend.driver import Timings
+    from frontend.duel import Measure
     from frontend.executable import Executable
     from frontend.hints import Hints
     from frontend.module import Module
     from frontend.staged import Lowered
+    from frontend.trials import Trial
+    from frontend.tuned import Tuned
     from polyhedral.ir.program import Program
 else:
     compilation = Deferred("frontend.compilation")
     interop = Deferred("frontend.interop")
     plot = Deferred("frontend.plot")
+    tune = Deferred("frontend.tune")
+    tunings = Deferred("frontend.tunings")
 
 __all__ = ["CHANGES", "Function", "function", "symbolic"]
 
@@ -245,6 +253,7 @@ class Function:
         tile: int | None = None,
         parallel: bool | None = None,
         memory: int | str | None = None,
+        tuned: str | None = None,
         hints: Hints | None = None,
         **kwargs: Any,
     ) -> Lowered:
@@ -255,7 +264,7 @@ class Function:
         for legality.
         """
         options = compilation.session().options(
-            target=target, threads=threads, checked=checked, tile=tile, parallel=parallel, memory=memory
+            target=target, threads=threads, checked=checked, tile=tile, parallel=parallel, memory=memory, tuned=tuned
         )
         given, static = self.arguments.described(args, kwargs)
         numbers = {
@@ -270,6 +279,47 @@ class Function:
         }
         fixed = {f"{n}.{d}": v for n, s in given.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
         return self._lowered(given, fixed | numbers, static, options, hints)
+
+    def tune(
+        self,
+        *args: Any,
+        budget: float | str = "60s",
+        trials: int | None = None,
+        executor: Executor | None = None,
+        db: str | os.PathLike[str] | None = "auto",
+        seed: int = 0,
+        resume: bool = False,
+        target: str | None = None,
+        threads: int | None = None,
+        memory: int | str | None = None,
+        measure: Measure | None = None,
+        hear: Callable[[Trial], object] | None = None,
+        **kwargs: Any,
+    ) -> Tuned:
+        """Measure other plans than the predicted ones on these arguments, and keep the fastest.
+
+        The search ends with its `budget` ("60s", "5m"), after so many `trials`, or where nothing is left; an `executor`
+        compiles several plans at once.  What is found is kept where `db` says, "auto" for the cache, a file, or None
+        for nowhere, and is used by calls and lowerings of exactly these sizes, types and strides from then on (see the
+        option `tuned`); `resume` goes on with what is there.  Arguments are not changed.  `measure` gives the seconds
+        of a call, `hear` is told of each trial, `seed` decides who is measured first.
+        """
+        where = "off" if db is None else os.fspath(db)
+        options = compilation.session().options(target=target, threads=threads, memory=memory, tuned="off")
+        place = tunings.opened(where, compilation.session().cache(options))
+        how = tune.effort(budget, trials, executor, place, seed, resume=resume, measure=measure, hear=hear)
+        values = self.arguments.values(args, kwargs)
+        given, numbers, static = self.arguments.specs(values)
+        fixed = {f"{n}.{d}": v for n, s in given.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
+        low = self._lowered(given, fixed | numbers, static, options)
+        arrays = {
+            p.name: as_array(p, v, self.name) for p, v in zip(self.parameters, values, strict=True) if p.name in given
+        }
+        known = {n: v for n, v in numbers.items() if n in low.module.program.sizes}
+        found = tune.tune(low, {n: a for n, a in arrays.items() if n in low.module.arguments} | known, how)
+        self._executables = {k: e for k, e in self._executables.items() if e.lowered.specs != low.specs}
+        found.warn()
+        return found
 
     def bind(self, **constants: Any) -> Function:
         """The function with some arguments fixed; arrays are copied now, later changes of the originals go unseen."""

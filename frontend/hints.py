@@ -25,6 +25,7 @@ from polyhedral.ir.tree import Band, Filter, Run, Tree, bands, members_of
 from polyhedral.ir.tree import Sequence as InOrder
 from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import Analyzed
+from polyhedral.plans.preferences import NO_PREFERENCES, Preferences
 from polyhedral.questions.answers import Answer, Asked
 from polyhedral.questions.legal import fuse, parallel, tile
 from polyhedral.questions.proposals import Part, Shape, fused, nest, within
@@ -44,6 +45,8 @@ class Hints:
     skews: tuple[tuple[str, tuple[tuple[str, Affine], ...]], ...] = ()
     parallels: tuple[tuple[str, str | None], ...] = ()
     layouts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    plans: Preferences = NO_PREFERENCES
+    """Register tiles that a search found to be better than those predicted; they keep none out."""
 
     def fuse(self, one: str, two: str, at: Names | None = None) -> Hints:
         """Two statements share the loops over `at`; by default all that they may."""

@@ -7,11 +7,13 @@ Both hold finished values; what can be looked at is in `frontend.staged`, what r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from frontend import driver
 from frontend.driver import Built, Timings
+from frontend.given import Given
 from frontend.hints import NO_HINTS, Hints
 from frontend.lang.trace import Returned
 from frontend.options import Options
@@ -70,7 +72,14 @@ class Specialised:
         layouts = {n: s.layout(n) for n, s in specs.items()}
         for name, order in module.orders.items():
             layouts[name] = row_major(program.array(name), order)
+        self.given = Given(program, layouts, options, hints, constants)
         self.built: Built = driver.lower(program, layouts, options, before, hints, constants)
+
+    def with_built(self, built: Built) -> Self:
+        """The same program for the same arguments, scheduled in another way."""
+        made = copy(self)
+        made.built = built
+        return made
 
     def check_sizes(self, sizes: Mapping[str, int]) -> None:
         """Hold the preconditions that these sizes decide: O(1) each."""

@@ -35,7 +35,8 @@ class Options:
     of cells from which a temporary may be recomputed (-1 for never); `sizes` "auto" or "exact"; `layouts` "global" for
     results and intermediates that lie as is best for the whole program, or "greedy" for each as the statement likes
     that meets it first; `memory` the most that intermediate results may take, as bytes or "512MB", None for any; `tf32`
-    whether matrix units of a device may round operands in f32 to 10 bits."""
+    whether matrix units of a device may round operands in f32 to 10 bits; `tuned` whether what `f.tune` found
+    is used: "auto" what is in the cache, "off" none of it, or the file that it was written to."""
 
     target: str = "cpu"
     threads: int | None = None
@@ -48,6 +49,7 @@ class Options:
     layouts: str = "global"
     memory: int | str | None = None
     tf32: bool = False
+    tuned: str = "auto"
     cache_dir: str | None = None
 
     @property
@@ -112,6 +114,7 @@ _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("layouts", (str,), "'global' or 'greedy'"),
     ("memory", (int, str, _NONE), "a number of bytes"),
     ("tf32", (bool,), "True or False"),
+    ("tuned", (str,), "'auto', 'off' or a file"),
     ("cache_dir", (str, _NONE), "a folder"),
 )
 
@@ -159,7 +162,7 @@ def _checked(chosen: Options) -> Options:
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _LAYOUTS, _MEMORY, _CACHE_DIR."""
+    """POLYHEDRAL_TARGET, _THREADS, _CHECK, _DUMP, _TILE, _LAYOUTS, _MEMORY, _TUNED, _CACHE_DIR."""
     found: dict[str, Any] = {}
     readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
         ("POLYHEDRAL_TARGET", "target", str),
@@ -169,6 +172,7 @@ def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         ("POLYHEDRAL_TILE", "tile", int),
         ("POLYHEDRAL_LAYOUTS", "layouts", str),
         ("POLYHEDRAL_MEMORY", "memory", str),
+        ("POLYHEDRAL_TUNED", "tuned", str),
         ("POLYHEDRAL_CACHE_DIR", "cache_dir", str),
     )
     for name, field, convert in readers:

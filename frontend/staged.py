@@ -150,7 +150,8 @@ def lower(
     fixed |= {f"{n}.{d}": v for n, s in specs.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
     given = {n: specs.get(n) or _dense(module.program.array(n), fixed) for n in module.arguments}
     timings = Timings((("check", time.perf_counter() - start),))
-    made = Lowered(module, given, fixed, options or driver.session().options(), timings, hints or NO_HINTS)
+    chosen = NO_HINTS if hints is None else hints
+    made = Lowered(module, given, fixed, options or driver.session().options(), timings, chosen)
     logs.lowered(made)
     return made
 

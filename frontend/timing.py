@@ -86,30 +86,38 @@ def interleave(
     """Rounds of one turn each, within a budget of seconds; a ceiling is sampled in every third round.  `tick` hears
     what share of the rounds is done.
     """
-    repeats = {c.name: _repeats(c, flush) for c in contestants}
+    calls = {c.name: repeats(c, flush) for c in contestants}
     times: dict[str, list[float]] = {c.name: [] for c in contestants}
     roofs = [sample()]
     end = time.perf_counter() + seconds
     gc.collect()
     gc.disable()
     try:
-        for turn in range(rounds):
+        for number in range(rounds):
             for c in contestants:
-                _settle(c, flush)
-                times[c.name].append(_turn(c, repeats[c.name], flush))
-            if turn % 3 == 2:
+                times[c.name].append(turn(c, calls[c.name], flush))
+            if number % 3 == 2:
                 _asleep()
                 roofs.append(sample())
             left = end - time.perf_counter()
-            tick(max((turn + 1) / rounds, 1 - left / seconds if seconds else 1.0))
-            if turn + 1 >= least and left < 0:
+            tick(max((number + 1) / rounds, 1 - left / seconds if seconds else 1.0))
+            if number + 1 >= least and left < 0:
                 break
     finally:
         gc.enable()
     return {n: Times(tuple(t)) for n, t in times.items()}, tuple(roofs)
 
 
-def _repeats(c: Contestant, flush: Callable[[], object] | None) -> int:
+def turn(c: Contestant, calls: int, flush: Callable[[], object] | None = None, parts: int = 1) -> float:
+    """Seconds of a call, of so many in a row, once the cores are at rest and then warm; in the quickest of some parts
+    of them, where others that use the machine are not to count.
+    """
+    _settle(c, flush)
+    parts = min(parts, calls)
+    return min(_turn(c, calls // parts, flush) for _ in range(parts))
+
+
+def repeats(c: Contestant, flush: Callable[[], object] | None = None) -> int:
     """Two warm-up calls; then as many calls as fill a turn (one where each needs a reset or cold caches)."""
     _turn(c, 1, flush)
     once = _turn(c, 1, flush)

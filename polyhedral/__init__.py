@@ -51,6 +51,7 @@ _HOMES = {
     **dict.fromkeys(("hints", "Hints"), "frontend.hints"),
     **dict.fromkeys(("lower", "Lowered"), "frontend.staged"),
     **dict.fromkeys(("Executable",), "frontend.executable"),
+    **dict.fromkeys(("Tuned",), "frontend.tuned"),
     **dict.fromkeys(("parse",), "polyhedral.text.reader"),
     **dict.fromkeys(("to_text",), "polyhedral.text.printer"),
     **dict.fromkeys(("statement", "build"), "polyhedral.text.definitions"),

@@ -29,6 +29,7 @@ from frontend.options import Options as Options
 from frontend.options import options as options
 from frontend.staged import Lowered as Lowered
 from frontend.staged import lower as lower
+from frontend.tuned import Tuned as Tuned
 from polyhedral.checks.check import check as check
 from polyhedral.errors import ArgumentError as ArgumentError
 from polyhedral.errors import AttributeProblem as AttributeProblem

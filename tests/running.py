@@ -9,6 +9,7 @@ import numpy as np
 
 from codegen.runtime.native import address
 from frontend import driver
+from frontend.hints import NO_HINTS, Hints
 from frontend.options import Options
 from polyhedral.ir import affine as aff
 from polyhedral.ir.layout import Layout, row_major, runtime_stride
@@ -25,11 +26,12 @@ def run_c(
     order: str | None = None,
     *,
     symbolic: bool = False,
+    hints: Hints = NO_HINTS,
 ) -> dict[str, np.ndarray]:
     """Outputs and inouts, axes in the order of the dims; `order="reversed"` lays arrays out the other way round."""
     p = program if symbolic else specialise(program, sizes)
     layouts = {a.name: _layout(a, order, symbolic) for a in p.arrays if a.role not in (Role.CONSTANT, Role.TEMPORARY)}
-    built = driver.lower(p, layouts, options)
+    built = driver.lower(p, layouts, options, hints=hints)
     native, _, _ = driver.load(built)
     source = built.source
     arrays = [a for a in built.program.arrays if a.role is not Role.CONSTANT]

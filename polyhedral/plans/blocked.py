@@ -84,14 +84,17 @@ def in_blocks(
     """The plans of all reductions for one block; None, and why, where they take more cycles than the plans of each
     alone.
     """
-    target = chooser.target
+    target, wanted = chooser.target, chooser.preferences.blocked(b.members)
     shown = " and ".join(b.members)
+    if wanted is False:
+        return None, Remark("do not run in common blocks", "as preferred", shown)
     barriers = BARRIER * target.cores * (len(b.members) - 1)
     whole = {n: find(p, p.statement(n), layouts, chooser, small) for n in b.members if p.statement(n).op is not None}
     unplanned = [n for n in b.members if n not in whole or isinstance(whole[n].plan, str)]
     alone = sum(f.cycles for f in whole.values()) + sum(_moved(p, p.statement(n), (), target) for n in unplanned)
     alone += barriers
-    if len(unplanned) == len(b.members) or alone - _saved(p, b, target) - barriers > LITTLE * alone:
+    little = wanted is None and alone - _saved(p, b, target) - barriers > LITTLE * alone
+    if len(unplanned) == len(b.members) or little:
         return None, Remark(
             "do not run in common blocks", "what flows between them is little next to their work", shown
         )
@@ -122,7 +125,7 @@ def in_blocks(
         together += cycles
         plans[n] = replace(part, plan=_scaled(part.plan, count), cycles=part.cycles * count)
     price = f"{together:.3g} cycles, each alone {alone:.3g}"
-    if not _pays(together, alone):
+    if wanted is None and not _pays(together, alone):
         return None, Remark("do not run in common blocks", f"that would take {price}", shown)
     return Blocked(b, plans), Remark("run in common blocks", f"that takes {price}", shown)
 

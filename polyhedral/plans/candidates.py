@@ -9,7 +9,7 @@ relations, the layouts and the Target's numbers.  How many results are kept in r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from math import inf, prod
@@ -52,14 +52,31 @@ PRODUCT = 8
 """Combinations of operands where they lie or re-laid that are all weighed."""
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a plan was asked for: a statement, and all that its candidates depend on."""
+
+    program: Program
+    statement: Statement
+    layouts: Mapping[str, Layout]
+    target: Target
+    constants: frozenset[str]
+    within: Within
+
+
 @dataclass(frozen=True)
 class Choice:
-    """A plan, the statement that it is for (two dims may be fused), and the operands re-laid for it: dim and panel."""
+    """A plan, the statement that it is for (two dims may be fused), and the operands re-laid for it: dim and panel.
+
+    `asked` says among what it was chosen; a `preferred` one was not chosen by its prediction.
+    """
 
     statement: Statement
     plan: RegisterPlan
     relaid: tuple[tuple[Operand, str, int], ...]
     prediction: Prediction
+    asked: Asked | None = field(default=None, compare=False, repr=False)
+    preferred: bool = False
 
 
 def best(
@@ -73,11 +90,22 @@ def best(
     """The plan with the least predicted cycles; `constants` are arrays whose re-laying costs nothing at a call.  What
     is masked or guarded is not done in portions where these may be empty.
     """
-    masked = isinstance(s.value, ex.Select) and s.value.eager
-    whole = s.domain.guard != TRUE or (masked and not _from_the_start(s))
     forms = _good(Setting(p, layouts, target, constants, within), s)
-    every = _weighed(forms, whole=whole, all_of_them=False)
+    every = _weighed(forms, whole=_undivided(s), all_of_them=False)
     return min(every, key=lambda c: c.prediction.total, default=None)
+
+
+def ranked(asked: Asked) -> list[Choice]:
+    """Every plan that could stand in for the best, the least predicted cycles first."""
+    q = Setting(asked.program, asked.layouts, asked.target, asked.constants, asked.within)
+    every = _weighed(_good(q, asked.statement), whole=_undivided(asked.statement), all_of_them=True)
+    return sorted(every, key=lambda c: c.prediction.total)
+
+
+def _undivided(s: Statement) -> bool:
+    """Whether a reduction is not done in portions, since these may be empty."""
+    masked = isinstance(s.value, ex.Select) and s.value.eager
+    return s.domain.guard != TRUE or (masked and not _from_the_start(s))
 
 
 def _from_the_start(s: Statement) -> bool:

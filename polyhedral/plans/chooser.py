@@ -17,7 +17,8 @@ from polyhedral.ir.affine import Affine
 from polyhedral.ir.layout import Layout
 from polyhedral.ir.program import Access, Program, Role, Statement, touched
 from polyhedral.machine.target import Target
-from polyhedral.plans.candidates import Choice, best
+from polyhedral.plans.candidates import Asked, Choice, best
+from polyhedral.plans.preferences import NO_PREFERENCES, Preferences, preferred
 from polyhedral.plans.tiles import ALONE, Within
 
 At = TypeVar("At", bound=Affine | ex.Expr)
@@ -28,23 +29,32 @@ Axes = Mapping[str, Sequence[str]]
 
 @dataclass
 class Chooser:
-    """Plans for one machine; `constants` are arrays whose re-laying costs nothing at a call."""
+    """Plans for one machine; `constants` are arrays whose re-laying costs nothing at a call.  Where `preferences` name
+    a plan, it is taken instead of the one with the least predicted cycles.
+    """
 
     target: Target
     constants: frozenset[str]
     known: dict[object, tuple[Statement, Axes, Choice | None]] = field(
         default_factory=dict[object, tuple[Statement, Axes, Choice | None]]
     )
+    preferences: Preferences = NO_PREFERENCES
 
     def best(self, p: Program, s: Statement, layouts: Mapping[str, Layout], within: Within = ALONE) -> Choice | None:
-        """The plan with the least predicted cycles."""
+        """The plan with the least predicted cycles, or the one preferred."""
         still = tuple(n in within.still for n in touched(s))
         axes = _axes(s, layouts)
         key = (_shape(s, axes), self.target, within.whole, still, *self._facts(p, s, layouts, axes))
         if key not in self.known:
-            self.known[key] = s, axes, best(p, s, layouts, self.target, self.constants, within)
+            self.known[key] = s, axes, self._found(Asked(p, s, layouts, self.target, self.constants, within))
         like, named, choice = self.known[key]
         return choice if choice is None or like == s else _for(choice, named, s, axes)
+
+    def _found(self, asked: Asked) -> Choice | None:
+        choice = preferred(asked, self.preferences)
+        if choice is None:
+            choice = best(asked.program, asked.statement, asked.layouts, asked.target, asked.constants, asked.within)
+        return None if choice is None else replace(choice, asked=asked)
 
     def _facts(self, p: Program, s: Statement, layouts: Mapping[str, Layout], axes: Axes) -> Iterator[object]:
         """All that a plan depends on, array by array, but names."""

@@ -58,6 +58,8 @@ class Planned:
     remarks: tuple[Remark, ...] = ()
     choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
     nests: tuple[Nest, ...] = ()
+    blocks: Mapping[tuple[str, ...], bool] = field(default_factory=dict[tuple[str, ...], bool])
+    """Which statements could run in common blocks, and whether they do."""
 
 
 def plan_program(
@@ -81,7 +83,7 @@ def plan_program(
     choices: dict[str, Choice] = {}
     copies: dict[object, Relaid] = {}
     chooser = known or Chooser(target, constants)
-    blocked, remarks = _blocked(p, every, chooser, small, near)
+    blocked, remarks, decided = _blocked(p, every, chooser, small, near)
     where = {name: b for b in blocked for name in b.blocks.members}
     found = {
         s.name: where[s.name].plans[s.name] if s.name in where else find(p, s, every, chooser, small)
@@ -145,20 +147,22 @@ def plan_program(
     nests += tuple(n for s, own in names.items() if s not in where and (n := beside(own, plans, statements)))
     program = replace(p, arrays=tuple(arrays), statements=tuple(statements))
     made_layouts = {n: lay for n, lay in every.items() if n not in layouts}
-    return Planned(program, plans, made_layouts, tuple(remarks), choices, nests)
+    return Planned(program, plans, made_layouts, tuple(remarks), choices, nests, decided)
 
 
 def _blocked(
     p: Program, layouts: Mapping[str, Layout], chooser: Chooser, small: int, near: Set[str]
-) -> tuple[list[Blocked], list[Remark]]:
-    """The statements that run in common blocks, and why others that could do not."""
+) -> tuple[list[Blocked], list[Remark], dict[tuple[str, ...], bool]]:
+    """The statements that run in common blocks, why others that could do not, and which of both there are."""
     made: list[Blocked] = []
     remarks: list[Remark] = []
+    decided: dict[tuple[str, ...], bool] = {}
     for b in blocks(p, layouts, chooser.target, near) if small < sys.maxsize else ():
         found, said = in_blocks(p, b, layouts, chooser, small)
         made += [found] if found else []
         remarks.append(said)
-    return made, remarks
+        decided[b.members] = found is not None
+    return made, remarks, decided
 
 
 def _privatised(

@@ -72,7 +72,7 @@ def find(
     part = q.cut(whole)
     along = None if masked else lane_plan(part, q.layouts, chooser.target)
     choice = chooser.best(q.program, part, q.layouts, q.within) if set(s.kept) - tied(whole) else None
-    if along is not None and (choice is None or along[1] < choice.prediction.total):
+    if along is not None and (choice is None or (not choice.preferred and along[1] < choice.prediction.total)):
         return Found(along[0], cycles=along[1])
     if choice is None:
         return Found("its guard ties its results together" if tied(whole) else "its result is a single value")

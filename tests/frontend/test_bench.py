@@ -250,3 +250,20 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         assert isinstance(bar, Bar)
         bar.begin("CAP0")
         bar.at(0.5)
+
+
+def test_the_quickest_part_of_a_turn_counts(monkeypatch: pytest.MonkeyPatch):
+    clock, calls = [0.0], list[float]()
+    took = iter([1.0, 1.0, 9.0, 1.0, 2.0, 2.0])
+
+    def run() -> object:
+        calls.append(clock[0])
+        clock[0] += next(took)
+        return None
+
+    monkeypatch.setattr(timing, "_settle", lambda *_: None)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    assert timing.turn(timing.Contestant("c", run), 6, parts=3) == 1.0
+    assert len(calls) == 6
+    took = iter([4.0, 2.0])
+    assert timing.turn(timing.Contestant("c", run), 2) == 3.0
