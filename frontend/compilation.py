@@ -16,7 +16,7 @@ from frontend import logs
 from frontend.arguments import Parameter, check_declared
 from frontend.assemble import assemble
 from frontend.autodiff import resolve
-from frontend.driver import Timings, session
+from frontend.driver import Timings
 from frontend.hints import NO_HINTS, Hints
 from frontend.infer import settle
 from frontend.lang import Trace
@@ -32,7 +32,7 @@ from polyhedral.errors import ArgumentError, Location, OrderError
 from polyhedral.ir.program import Program, Role
 from polyhedral.text.printer import to_text
 
-__all__ = ["Timings", "Traceable", "lowered", "session", "to_text", "trace"]
+__all__ = ["Timings", "Traceable", "lowered", "to_text", "trace"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from codegen.runtime import machine
 from codegen.runtime.cache import default_root
 from codegen.runtime.cc import Compiler, find_compiler
-from frontend import driver
+from frontend import session
 from frontend.options import default_threads
 from frontend.timing import meter
 from polyhedral.errors import Remark, ToolchainError
@@ -108,7 +108,7 @@ def _measured(root: Path, now: bool) -> Finding:
     """Numbers measured now or earlier, and whether plans use them."""
     name, again = "measured", "polyhedral doctor --measure"
     if now:
-        here = driver.session()
+        here = session.current()
         made = machine.measure(meter(), host(here.threads))
         remark = machine.keep(here.cache(here.options()), made)
         return Finding(name, remark is None, str(made), None if remark is None else f"{remark.because}")

@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""The driver: from a Program to something that runs, and the one place that knows the process's environment.
+"""The driver: from a Program to something that runs.
 
     Program -> Checked -> Lowered (schedule, loops, text) -> Executable (native code)
 
-What users call is in `frontend.function` and `frontend.staged`; this holds the compiler, the cache and the thread team.
+What users call is in `frontend.function` and `frontend.staged`; compiler, cache and thread team are the session's.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from codegen.c import Source, emit
 from codegen.dialect import DIALECTS
@@ -28,21 +25,17 @@ from codegen.loops import render as render_loops
 from codegen.lower import TakenApartError
 from codegen.lower import lower as lower_tree
 from codegen.runtime.build import BuildInfo, build
-from codegen.runtime.cache import Cache, default_root
-from codegen.runtime.cc import Compiler, compile_asm, find_compiler
-from codegen.runtime.cuda import open_device as open_cuda
-from codegen.runtime.device import Driver, Resources
-from codegen.runtime.machine import Measured, recall, refined
-from codegen.runtime.native import Native, Team
+from codegen.runtime.cc import compile_asm
+from codegen.runtime.device import Resources
+from codegen.runtime.native import Native
 from codegen.runtime.nvcc import Compiled, compile_cuda, find_nvcc
 from codegen.runtime.nvcc import resources as resources_of
 from codegen.runtime.occupancy import with_occupancy
-from codegen.runtime.opencl import open_device as open_opencl
-from frontend import logs
+from frontend import logs, session
 from frontend.given import Given
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.on_device import OnDevice, require_double, require_real
-from frontend.options import Options, default_threads, enclosing, project_options, resolve
+from frontend.options import Options
 from frontend.scratch import judge, judged, require_memory
 from frontend.tunings import recalled
 from frontend.uncollected import uncollected
@@ -50,8 +43,7 @@ from polyhedral.errors import ArgumentError, Remark, ToolchainError
 from polyhedral.ir.layout import Layout, row_major
 from polyhedral.ir.program import Program
 from polyhedral.ir.tree import Tree, local_arrays, render
-from polyhedral.machine.device import BY_ARCHITECTURE, GENERIC, Device
-from polyhedral.machine.target import Target, host
+from polyhedral.machine.target import Target
 from polyhedral.oracle.legality import obligations, violation
 from polyhedral.pipeline import Analyzed, Mapped, Scheduled, analyze, arrange, map_onto, plan, prepared
 from polyhedral.plans.candidates import Choice
@@ -66,9 +58,6 @@ from polyhedral.whole.assignment import Assignment
 from polyhedral.whole.storage import Life, Placement, lives, may_share, place, sharing, shortage
 
 log = logging.getLogger("polyhedral.driver")
-
-_CHOICES = 256
-"""Choices of options that a process remembers."""
 
 
 @dataclass(frozen=True)
@@ -87,99 +76,6 @@ class Timings:
     @property
     def total(self) -> float:
         return sum(s for _, s in self.steps)
-
-
-@dataclass(frozen=True)
-class Session:
-    """This process: its environment, compiler, cache and threads.  Made once, on first use."""
-
-    env: Mapping[str, str]
-    team: Team = field(default_factory=Team)
-    _resolved: dict[Any, Options] = field(default_factory=dict[Any, Options])
-
-    @cached_property
-    def project(self) -> Mapping[str, Any]:
-        return project_options(Path.cwd())
-
-    @cached_property
-    def threads(self) -> int:
-        given = self.env.get("OMP_NUM_THREADS", "").split(",")[0]
-        return int(given) if given.isdigit() and int(given) > 0 else default_threads()
-
-    def cache(self, options: Options) -> Cache:
-        return _cache_at(options.cache_dir or str(default_root(self.env)))
-
-    def compiler(self, options: Options) -> Compiler:
-        return _compiler(self, options.cache_dir or str(default_root(self.env)))
-
-    def target(self, options: Options) -> Target:
-        """The machine in numbers: those that `polyhedral doctor --measure` kept, else what it says of itself."""
-        return _target(options.cache_dir or str(default_root(self.env)), options.threads or self.threads)
-
-    def driver(self, options: Options) -> Driver:
-        """The device that a target names; ToolchainError PH520 where there is none."""
-        return _driver(tuple(sorted(self.env.items())), options.target)
-
-    def device(self, options: Options) -> Device:
-        """What plans for a target assume: the architecture that it names, or the device that is here."""
-        return replace(self._named(options), tf32=options.tf32)
-
-    def _named(self, options: Options) -> Device:
-        if options.architecture is not None:
-            return replace(BY_ARCHITECTURE.get(options.architecture, GENERIC), architecture=options.architecture)
-        try:
-            return self.driver(options).device
-        except ToolchainError:
-            return GENERIC
-
-    def options(self, **call: Any) -> Options:
-        """The options in force; all but the enclosing blocks and the call itself stay as long as this process."""
-        kinds = tuple(map(type, (*enclosing().values(), *call.values())))  # True is no 1
-        key = tuple(enclosing().items()), tuple(call.items()), kinds
-        try:
-            found = self._resolved.get(key)
-        except TypeError:  # a value that cannot be hashed is no option, which is said below
-            return resolve(self.env, call, self.project)
-        if found is None:
-            found = resolve(self.env, call, self.project)
-            if len(self._resolved) < _CHOICES:
-                self._resolved[key] = found
-        return found
-
-
-@cache
-def _cache_at(root: str) -> Cache:
-    return Cache(Path(root))
-
-
-@cache
-def _target(root: str, cores: int) -> Target:
-    """Looked up once: the plans of a process do not change under it."""
-    detected, found = host(cores), recall(Path(root))
-    return refined(detected, found) if isinstance(found, Measured) else detected
-
-
-@cache
-def _driver(env: tuple[tuple[str, str], ...], target: str) -> Driver:
-    """Opened once: a context belongs to a process."""
-    return open_opencl() if target == "opencl" else open_cuda(dict(env), target.partition(":")[2] or None)
-
-
-@cache
-def _compiler_for(env: tuple[tuple[str, str], ...], root: str) -> Compiler:
-    store = _cache_at(root)
-    return find_compiler(dict(env), store.folder / "compilers.json")
-
-
-def _compiler(session: Session, root: str) -> Compiler:
-    return _compiler_for(tuple(sorted(session.env.items())), root)
-
-
-@cache
-def session() -> Session:
-    """The session of this process."""
-    logs.listen(os.environ.get("POLYHEDRAL_LOG", ""))
-    return Session(dict(os.environ))
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +139,7 @@ def lower(
     """
     with uncollected():
         given = Given(program, layouts, options, hints, constants)
-        given, tuned = recalled(given, options.threads or session().threads, session().cache(options))
+        given, tuned = recalled(given, options.threads or session.current().threads, session.current().cache(options))
         built = _within_budget(program, layouts, options, before, given.hints, constants)
         plans = given.hints.plans
         return replace(built.saying((*tuned, *unused(plans, built.choices, built.blocks))), plans=plans)
@@ -304,7 +200,7 @@ def _lowered(
     clock = _Clock(before)
     if options.language is not None:
         return _on_device(program, layouts, options, clock, hints)
-    target = session().target(options)
+    target = session.current().target(options)
     above = sys.maxsize if hints.nests or options.plan_above < 0 else options.plan_above
     asked = hinted_layouts(prepared(program), hints) if hints else {}
     given = {**layouts, **asked}
@@ -336,7 +232,7 @@ def _on_device(program: Program, layouts: Mapping[str, Layout], options: Options
             "PH402", f"hints are for processors, not target={options.target!r}", hints=("leave hints= out",)
         )
     require_real(program, options.target)
-    device, language = session().device(options), options.language
+    device, language = session.current().device(options), options.language
     assert language is not None
     dense = {n: row_major(program.array(n), lay.order) for n, lay in layouts.items()}
     choice = scheduling.Options(tile=options.tile, parallel=options.parallel)
@@ -406,10 +302,10 @@ def as_written(built: Built) -> Built | None:
     tree = scheduling.original(frame.families)
     if not legal(tree):
         return None
-    if (built.options.threads or session().threads) > 1:
+    if (built.options.threads or session.current().threads) > 1:
         tree = next(filter(legal, outermost_parallel(tree)), tree)
     scheduled = replace(built.scheduled, schedule=replace(built.scheduled.schedule, tree=tree))
-    width = session().target(built.options).vector
+    width = session.current().target(built.options).vector
     made = _emitted(scheduled, built.options, width, _Clock(built.timings), checked=False)
     kept = replace(made, timings=built.timings, once=built.once, choices=built.choices)
     return replace(kept, assigned=built.assigned, asked=built.asked)
@@ -431,7 +327,7 @@ def dump(built: Built, folder: Path) -> None:
 
 def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
     """Compile (or find in the cache) and load the kernel."""
-    here = session()
+    here = session.current()
     if built.options.dump:
         try:
             dump(built, Path(built.options.dump))
@@ -455,7 +351,7 @@ def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
 
 def load_device(built: Built) -> tuple[OnDevice, BuildInfo, Timings]:
     """Compile (or find in the cache) the kernels for the device of this process."""
-    here = session()
+    here = session.current()
     assert isinstance(built.source, DeviceSource)
     driver = here.driver(built.options)
     require_double(built.source, driver)
@@ -485,7 +381,7 @@ def resources(built: Built) -> tuple[Resources, ...]:
 
 def compiled_cuda(built: Built, kind: str) -> Compiled:
     """The cubin or PTX of a CUDA source; ToolchainError PH525 without nvcc."""
-    here = session()
+    here = session.current()
     assert built.mapped is not None
     nvcc = find_nvcc(here.env)
     return compile_cuda(built.source.text, nvcc, built.mapped.device.architecture, here.cache(built.options), kind)
@@ -497,7 +393,7 @@ def assembly(built: Built) -> str:
         return compiled_cuda(built, "ptx").path.read_text()
     if built.source.language != "c":
         raise ArgumentError("PH505", "OpenCL keeps its assembly to itself", hints=("target='cuda'", "target='cpu'"))
-    return compile_asm(built.source.text, session().compiler(built.options))
+    return compile_asm(built.source.text, session.current().compiler(built.options))
 
 
 class _Clock:

@@ -18,7 +18,7 @@ import numpy as np
 from codegen import loops as lp
 from codegen.runtime.build import BuildInfo
 from codegen.runtime.native import Native, address
-from frontend import driver
+from frontend import driver, session
 from frontend.arrays import Array, array
 from frontend.buffers import Buffer, buffer, fits, given_outputs, scratch
 from frontend.cost import Cost, cost
@@ -55,7 +55,7 @@ class Executable:
         self._buffers = tuple(buffer(program.array(n), lowered.layouts[n]) for n in source.buffers)
         self._arguments = {n: i for i, n in enumerate(lowered.module.arguments)}
         self.source_sizes = source.sizes
-        threads = lowered.options.threads or driver.session().threads
+        threads = lowered.options.threads or session.current().threads
         self.threads = threads if lp.has_parallel(lowered.built.loops) else 1
         self._prepared = None if self.source_sizes else native.prepare(len(self._buffers), (), self.threads)
         self._written = frozenset(b.name for b in self._buffers if b.role in (Role.OUTPUT, Role.INOUT))

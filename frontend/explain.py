@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from frontend import driver
+from frontend import session
 from frontend.arrays import Names, name_of, names_of
 from frontend.driver import Built
 from frontend.layouts import change, chosen, laid
@@ -108,7 +108,7 @@ class Explain:
 
     @property
     def _target(self) -> Target:
-        return driver.session().target(self._low.built.options)
+        return session.current().target(self._low.built.options)
 
     def fuse(self, one: str, two: str, at: Names | None = None) -> Explanation:
         """May two statements share loops, over `at` or over all that they can share?"""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from frontend import session
 from frontend.arguments import (
     Arguments,
     Parameter,
@@ -105,7 +106,7 @@ class Function:
             return self._composed(args, kwargs)
         values = self.arguments.values(args, kwargs)
         data: list[Any] = []
-        key: list[Any] = [compilation.session().options()]
+        key: list[Any] = [session.current().options()]
         sizes: dict[str, int] = {}
         labelled: list[Array] = []
         updated: list[tuple[Strided, Strided]] = []
@@ -263,7 +264,7 @@ class Function:
         by dim or by full name: `{"b": ph.symbolic, "c": 64, "X.y": 224}`.  `hints` (see `ph.hints`) are each checked
         for legality.
         """
-        options = compilation.session().options(
+        options = session.current().options(
             target=target, threads=threads, checked=checked, tile=tile, parallel=parallel, memory=memory, tuned=tuned
         )
         given, static = self.arguments.described(args, kwargs)
@@ -305,8 +306,8 @@ class Function:
         of a call, `hear` is told of each trial, `seed` decides who is measured first.
         """
         where = "off" if db is None else os.fspath(db)
-        options = compilation.session().options(target=target, threads=threads, memory=memory, tuned="off")
-        place = tunings.opened(where, compilation.session().cache(options))
+        options = session.current().options(target=target, threads=threads, memory=memory, tuned="off")
+        place = tunings.opened(where, session.current().cache(options))
         how = tune.effort(budget, trials, executor, place, seed, resume=resume, measure=measure, hear=hear)
         values = self.arguments.values(args, kwargs)
         given, numbers, static = self.arguments.specs(values)

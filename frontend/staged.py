@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 from codegen import loops as lp
-from frontend import driver, logs
+from frontend import driver, logs, session
 from frontend.arguments import is_integer
 from frontend.device_executable import DeviceExecutable
 from frontend.driver import Timings
@@ -151,7 +151,7 @@ def lower(
     given = {n: specs.get(n) or _dense(module.program.array(n), fixed) for n in module.arguments}
     timings = Timings((("check", time.perf_counter() - start),))
     chosen = NO_HINTS if hints is None else hints
-    made = Lowered(module, given, fixed, options or driver.session().options(), timings, chosen)
+    made = Lowered(module, given, fixed, options or session.current().options(), timings, chosen)
     logs.lowered(made)
     return made
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from frontend import driver
+from frontend import session
 from frontend.arguments import symbolic
 from frontend.function import Function
 from frontend.specs import Spec, dense
@@ -133,7 +133,7 @@ def lowered(
     if isinstance(target, Program):
         if dtype is not None:
             raise UsageError("--dtype: a .poly program states its element types itself")
-        return lower_program(target, resolved(target.sizes, sizes) | dict(fixed or {}), driver.session().options())
+        return lower_program(target, resolved(target.sizes, sizes) | dict(fixed or {}), session.current().options())
     return _lowered(target, {**sizes, **(fixed or {})}, sizes, dtype, types or {})
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from codegen.runtime.build import build
 from codegen.runtime.native import Native
 from codegen.runtime.roof import Meter, Roof
-from frontend import driver
+from frontend import session
 
 TURN = 4e-2
 """Seconds that a contestant's turn should take at least: short calls are repeated within it."""
@@ -62,14 +62,14 @@ class Times:
 
 def native(text: str, symbol: str, flags: tuple[str, ...] = ()) -> Native:
     """C text through the compiler and cache that kernels use."""
-    here = driver.session()
+    here = session.current()
     options = here.options()
     return build(text, symbol, here.compiler(options), here.cache(options), extra=flags, team=here.team)[0]
 
 
 def meter() -> Meter:
     """The machine's ceilings, with vectors as wide as plans assume."""
-    here = driver.session()
+    here = session.current()
     return Meter(native, here.target(here.options()).vector)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, cast
 
-from frontend import driver
+from frontend import driver, session
 from frontend.agreement import Data, apart, gathered, tolerance, updated
 from frontend.driver import Built
 from frontend.duel import MOST, Duel, Measure, Runner, duel, measured
@@ -119,7 +119,7 @@ class _Search:
         self.arguments = arguments
         self.updated = frozenset(a.name for a in updated(low))
         self.rng = Random(how.seed)
-        self.key = low.given.key(low.options.threads or driver.session().threads)
+        self.key = low.given.key(low.options.threads or session.current().threads)
         self.pending: dict[Preferences, Future[Built | Failure]] = {}
         self.sources: set[tuple[str, ...]] = set()
         self.remarks: list[Remark] = []

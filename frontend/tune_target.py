@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frontend import driver, tune, tunings
+from frontend import session, tune, tunings
 from frontend.arrays import Array, array
 from frontend.duel import measured
 from frontend.execute import generated, sized
@@ -74,7 +74,7 @@ def tune_target(request: Request) -> bool:
     with options(tuned="off", **chosen):
         low, sizes = sized(load(request.target), request, None)
         inputs = generated(low, sizes, None, request.seed)
-        place = tunings.opened(where, driver.session().cache(low.options))
+        place = tunings.opened(where, session.current().cache(low.options))
         request.event("start", program=low.module.program.name, sizes=sizes, budget=in_seconds(request.budget))
         request.say(f"tuning for {', '.join(f'{n}={v}' for n, v in sizes.items()) or 'fixed sizes'}")
         arguments = {n: array(v, low.specs[n].axes) for n, v in inputs.items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.runtime.cache import Cache
-from frontend import driver
+from frontend import session
 from frontend.options import Options, options
 from frontend.usage import UsageError
 
@@ -28,8 +28,8 @@ class Result:
 
 
 def _store() -> Cache:
-    session = driver.session()
-    return session.cache(session.options())
+    here = session.current()
+    return here.cache(here.options())
 
 
 def _ls() -> Result:
@@ -79,7 +79,7 @@ def _project() -> Path | None:
 
 
 def _get(name: str | None) -> Result:
-    values = asdict(driver.session().options())
+    values = asdict(session.current().options())
     if name is None:
         return Result("\n".join(f"{k} = {v}" for k, v in values.items()), {"options": values})
     return Result(str(values[_known(name)]), {"options": {name: values[_known(name)]}})
@@ -103,7 +103,7 @@ def _set(name: str, value: str) -> Result:
         else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     )
     with options(**{key: tomllib.loads(f"v = {literal}")["v"]}):
-        driver.session().options()
+        session.current().options()
     file.write_text(_edited(file.read_text(), key, literal))
     return Result(f"{key} = {literal} in {file}", {"file": str(file), "option": key})
 

@@ -30,7 +30,7 @@ ISL = {
 """Positions, alignment and callbacks stay here; everyone else speaks names."""
 _PRINTING = "blocks c crossed device kernels unplanned partials reads registers staging strips teams tiles writes"
 CGEN = {f"codegen/{name}.py" for name in _PRINTING.split()}
-ENVIRONMENT = {"frontend/driver.py"}
+ENVIRONMENT = {"frontend/session.py"}
 OPTIONAL = {"torch", "jax", "xarray", "matplotlib", "pycuda", "pyopencl", "graphviz", "ml_dtypes"}
 """Packages that may be imported inside a function, because most users do without them."""
 LINES = 600

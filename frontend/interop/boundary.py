@@ -15,9 +15,9 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from frontend import session
 from frontend.arguments import Arguments, Parameter
 from frontend.arrays import Array, names_of
-from frontend.driver import session
 from frontend.lang import current
 from frontend.lang.gradients import pulled
 from frontend.lang.trace import Returned
@@ -192,7 +192,7 @@ class Boundary:
 
     def kernel(self, shapes: Sequence[Any], types: Sequence[str]) -> Callable[[list[Strided], list[Strided]], None]:
         """A kernel for dense arrays of these shapes and types, that writes the results where they are wanted."""
-        key = (session().options(), tuple(shapes), tuple(types))
+        key = (session.current().options(), tuple(shapes), tuple(types))
         found = self._kernels.get(key)
         if found is None:
             found = self._kernels[key] = self._kernel(shapes, types)

@@ -36,8 +36,8 @@ from codegen.runtime.native import address
 from codegen.runtime.roof import Meter, Roof, measure
 from frontend import timing
 from frontend.cli_bench import REGRESSION
-from frontend.driver import _driver
 from frontend.measurements import OURS, load
+from frontend.session import _driver
 from frontend.tables import show
 from frontend.timing import native
 from tests.device.fake.gpu import Gpu
@@ -373,7 +373,7 @@ def test_no_gpu_is_said_and_nothing_else(capsys, monkeypatch: pytest.MonkeyPatch
     def none(env: object, architecture: object = None) -> None:
         raise no_device("cuda", "there is none", "a GPU")
 
-    monkeypatch.setattr("frontend.driver.open_cuda", none)
+    monkeypatch.setattr("frontend.session.open_cuda", none)
     _driver.cache_clear()
     assert device.main(["--small", "--here"]) == 4
     said = capsys.readouterr()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from frontend import driver
+from frontend import driver, session
 from frontend.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
@@ -33,7 +33,7 @@ program involution
 def tiny_caches(monkeypatch: pytest.MonkeyPatch):
     """A wide machine with caches that hold nothing."""
     found = replace(target.host(2), vector=64, registers=32, l2=64, masked=True)
-    monkeypatch.setattr(driver, "_target", lambda root, cores: found)
+    monkeypatch.setattr(session, "_target", lambda root, cores: found)
 
 
 def involution(c: int, h: int, w: int) -> Program:

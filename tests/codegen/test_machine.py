@@ -12,7 +12,7 @@ import pytest
 from codegen.runtime import machine
 from codegen.runtime.cache import Cache
 from codegen.runtime.roof import Meter, Pace, best_of
-from frontend import driver
+from frontend import session
 from frontend.options import Options
 from frontend.timing import native
 from polyhedral.errors import Remark
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path):
 
 
 def test_the_driver_uses_what_was_measured(tmp_path: Path):
-    here = driver.session()
+    here = session.current()
     fresh, known = (Options(cache_dir=str(tmp_path / n), threads=1) for n in ("fresh", "known"))
     machine.keep(Cache(tmp_path / "known"), MEASURED)
     assert here.target(fresh) == host(1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from codegen.runtime.native import address
 from codegen.shuffles import Woven, weave
-from frontend import driver
+from frontend import driver, session
 from frontend.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
@@ -98,7 +98,7 @@ PROGRAMS = {
 @pytest.fixture
 def tiny_caches(monkeypatch: pytest.MonkeyPatch):
     """A machine on which every result is too large for the caches."""
-    monkeypatch.setattr(driver, "_target", lambda root, cores: replace(target.host(cores), l3=0))
+    monkeypatch.setattr(session, "_target", lambda root, cores: replace(target.host(cores), l3=0))
 
 
 def cases() -> dict[str, Program]:

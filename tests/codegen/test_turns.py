@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from frontend import driver
+from frontend import driver, session
 from frontend.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
@@ -33,7 +33,7 @@ OPTIONS = Options(threads=1, plan_above=1)
 def sixteen_registers(monkeypatch: pytest.MonkeyPatch):
     """The same tiles on any machine."""
     found = replace(target.host(1), vector=16, registers=16, masked=False)
-    monkeypatch.setattr(driver, "_target", lambda root, cores: found)
+    monkeypatch.setattr(session, "_target", lambda root, cores: found)
 
 
 def product(i: int, j: int, k: int) -> Program:

@@ -12,7 +12,7 @@ import pytest
 from codegen import units
 from codegen.runtime.cc import compile_shared
 from codegen.units import FUNCTION, LONG, MOST, SHARE, Piece, functions
-from frontend import driver
+from frontend import driver, session
 from frontend.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
@@ -94,7 +94,7 @@ def test_a_library_of_units_shows_the_kernel_alone(tmp_path: Path):
     assert all(f"/* unit {u} */" in source.text for u in range(1, source.units + 1))
     for count in (1, source.units):
         path = tmp_path / f"{count}.so"
-        path.write_bytes(compile_shared(source.text, driver.session().compiler(Options()), units=count))
+        path.write_bytes(compile_shared(source.text, session.current().compiler(Options()), units=count))
         library = ctypes.CDLL(str(path))
         assert getattr(library, source.symbol)
         assert not hasattr(library, f"{source.symbol}_phase_0")

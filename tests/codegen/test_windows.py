@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from frontend import driver
+from frontend import driver, session
 from frontend.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
@@ -31,7 +31,7 @@ program sliding
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch):
     found = replace(target.host(2), vector=64, registers=32, masked=True)
-    monkeypatch.setattr(driver, "_target", lambda root, cores: found)
+    monkeypatch.setattr(session, "_target", lambda root, cores: found)
 
 
 def sliding(w: int, c: int, k: int, s: int = 1, t: str = "f32", op: str = "sum", with_: str = "*") -> Program:

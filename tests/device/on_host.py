@@ -20,7 +20,7 @@ import pytest
 from codegen.launch import DeviceSource
 from codegen.runtime.build import BuildInfo
 from codegen.runtime.cache import Cache
-from frontend import driver
+from frontend import driver, session
 from frontend.buffers import buffer
 from frontend.driver import Built
 from frontend.on_device import OnDevice
@@ -137,7 +137,7 @@ def executed(
     assert built.mapped is not None
     on = OnHost(built.mapped.device, folder)
     symbols = [k.symbol for k in source.launches]
-    kernels, _ = on.compile(text or source.text, symbols, driver.session().cache(built.options))
+    kernels, _ = on.compile(text or source.text, symbols, session.current().cache(built.options))
     return called(OnDevice(on, source, kernels, built.layouts), built.program, inputs, sizes)
 
 

@@ -12,7 +12,7 @@ import pytest
 import polyhedral as ph
 from codegen.runtime import cuda
 from codegen.runtime.cache import Cache
-from frontend import driver
+from frontend import session
 from frontend.options import Options
 from polyhedral.dim import k
 from polyhedral.errors import ToolchainError
@@ -137,7 +137,7 @@ def test_a_machine_without_nvcc(monkeypatch: pytest.MonkeyPatch, folder: Path, t
         bare.compile(text.text, symbols, cache)
     assert caught.value.code == "PH525"
     assert "carry POLYHEDRAL_CACHE_DIR" in str(caught.value)
-    driver.session().driver(Options(target="cuda")).compile(text.text, symbols, cache)
+    session.current().driver(Options(target="cuda")).compile(text.text, symbols, cache)
     kernels, info = bare.compile(text.text, symbols, cache)
     assert set(kernels) == set(symbols)
     assert info.hit

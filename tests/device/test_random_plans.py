@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from codegen.dialect import OPENCL
 from codegen.kernels import emit_device
-from frontend import driver
+from frontend import driver, session
 from frontend.buffers import buffer
 from frontend.on_device import OnDevice
 from frontend.options import Options
@@ -72,7 +72,7 @@ def drawn(s: Statement, base: BlockPlan, rng: random.Random) -> BlockPlan:
 
 def executed(p: Program, plans: Mapping[str, BlockPlan], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs of a program of known sizes under given plans."""
-    on = driver.session().driver(TARGET)
+    on = session.current().driver(TARGET)
     layouts = choose(p, {})
     made = [divide_statement(p, s, plans[s.name], on.device) if s.name in plans else None for s in p.statements]
     cut = replace(p, statements=tuple(m[0][0] if m else s for m, s in zip(made, p.statements, strict=True)))
@@ -81,7 +81,7 @@ def executed(p: Program, plans: Mapping[str, BlockPlan], inputs: Mapping[str, np
     planned = schedule(a.frame, a.dependences, layouts, Choice(local=False, device=True), blocks=nests)
     assert not planned.remarks, planned.remarks
     source, _ = emit_device(a.frame, planned.tree, layouts, nests, OPENCL, on.device)
-    kernels, _ = on.compile(source.text, [k.symbol for k in source.launches], driver.session().cache(TARGET))
+    kernels, _ = on.compile(source.text, [k.symbol for k in source.launches], session.current().cache(TARGET))
     return ran(p, OnDevice(on, source, kernels, layouts), inputs)
 
 
@@ -105,7 +105,7 @@ def ran(p: Program, loaded: OnDevice, inputs: Mapping[str, np.ndarray]) -> dict[
 def test_any_plan_computes_the_same(name: str, turn: int):
     case, rng = CASES[name], random.Random(f"{name} {turn}")
     p = specialise(case.program, case.sizes)
-    on, layouts = driver.session().driver(TARGET), choose(p, {})
+    on, layouts = session.current().driver(TARGET), choose(p, {})
     bases = {s.name: choose_blocks(p, s, layouts, on.device) for s in p.statements}
     plans = {s.name: drawn(s, base, rng) for s in p.statements if (base := bases[s.name]) is not None}
     inputs = inputs_for(p, {})

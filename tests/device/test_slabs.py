@@ -16,8 +16,8 @@ import polyhedral as ph
 from codegen.launch import DeviceSource, Repeat
 from codegen.runtime.cache import Cache
 from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
-from frontend import driver
-from frontend.driver import Session
+from frontend import session
+from frontend.session import Session
 from polyhedral.dim import d, k, q
 from polyhedral.errors import ToolchainError
 from polyhedral.ir.counts import array_bytes
@@ -82,7 +82,7 @@ def test_slabs_compute_the_same(name: str, sizes: Mapping[str, int], monkeypatch
     inputs = inputs_for(p, {})
     want = run(p, inputs, {})
     needs_opencl()
-    for target, device in (("cuda:sm_90", H100), ("opencl", driver.session().device(OPENCL))):
+    for target, device in (("cuda:sm_90", H100), ("opencl", session.current().device(OPENCL))):
         monkeypatch.setattr(Session, "device", lambda session, options, device=device: small(device, 30_000))
         got, built = run_opencl(p, inputs, {}) if target == "opencl" else run_on_host(p, inputs, {}, tmp_path, target)
         assert host_loops(p, built.source) == 1

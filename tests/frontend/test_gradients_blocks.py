@@ -14,7 +14,7 @@ import polyhedral as ph
 from benchmarks import backward
 from benchmarks.case import parts
 from codegen import loops as lp
-from frontend import driver
+from frontend import session
 from polyhedral.ir.program import Role
 from polyhedral.machine.target import Target
 
@@ -27,7 +27,7 @@ def test_no_votes_are_stored_on_the_way_back(monkeypatch: pytest.MonkeyPatch):
     arrays = case.inputs(0)
     shapes = {name: zip(AXES[name].split(), a.shape, strict=True) for name, a in arrays.items()}
     specs = {name: f"f32[{', '.join(f'{d}:{e}' for d, e in shape)}]" for name, shape in shapes.items()}
-    monkeypatch.setattr(driver, "_target", lambda root, cores: SMALL)
+    monkeypatch.setattr(session, "_target", lambda root, cores: SMALL)
     with ph.options(threads=2, plan_above=5000):
         low = case.function.lower(**specs)
     said = " ".join(r.what for r in low.remarks)

@@ -9,7 +9,7 @@ from codegen import loops as lp
 from codegen.c import emit
 from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import address, load
-from frontend import driver
+from frontend import session
 from frontend.options import Options
 from polyhedral.ir import affine as aff
 from polyhedral.ir.layout import row_major
@@ -39,7 +39,7 @@ def test_an_else_belongs_to_its_if(tmp_path):
         )
         source = emit(p, every, body, {a.name: row_major(a) for a in p.arrays})
         path = tmp_path / f"{type(first).__name__}.so"
-        path.write_bytes(compile_shared(source.text, driver.session().compiler(Options())))
+        path.write_bytes(compile_shared(source.text, session.current().compiler(Options())))
         data = {"A": np.arange(8, dtype=np.int32), "O": np.full(8, -1, np.int32)}
-        load(path, source.symbol, driver.session().team)([address(data[n]) for n in source.buffers])
+        load(path, source.symbol, session.current().team)([address(data[n]) for n in source.buffers])
         np.testing.assert_array_equal(data["O"], [-1, -1, 3, 4, 5, 7, 8, 9])

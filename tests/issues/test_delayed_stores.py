@@ -9,7 +9,7 @@ import numpy as np
 
 from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import address, load
-from frontend import driver
+from frontend import session
 from frontend.options import Options
 
 TEXT = """\
@@ -37,13 +37,13 @@ int32_t kernel(void *const *buffers, const int64_t *sizes, int32_t threads) {
 
 
 def test_threads_store_nothing_but_their_own(tmp_path):
-    compiler = driver.session().compiler(Options())
+    compiler = session.current().compiler(Options())
     assert compiler.kind != "gcc" or "-fno-predictive-commoning" in compiler.flags
     path = tmp_path / "kernel.so"
     path.write_bytes(compile_shared(TEXT, compiler))
     X = np.arange(48, dtype=np.float32)
     out = np.empty(48, np.float32)
-    prepared = load(path, "kernel", driver.session().team).prepare(2, (), 2)
+    prepared = load(path, "kernel", session.current().team).prepare(2, (), 2)
     want = X.reshape(2, 3, 8).transpose(1, 0, 2).reshape(-1)
     for _ in range(20_000):
         out[...] = -1

@@ -11,7 +11,7 @@ from codegen.c import emit
 from codegen.lower import lower
 from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import address, load
-from frontend import driver
+from frontend import session
 from frontend.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
@@ -38,9 +38,9 @@ def test_rows_beyond_the_padding(tmp_path):
     nest = lower(analyzed.frame, register_nest(analyzed.frame.families, plan))
     source = emit(p, analyzed.frame.families, nest, {a.name: row_major(a) for a in p.arrays}, vector_bytes=64)
     path = tmp_path / "kernel.so"
-    path.write_bytes(compile_shared(source.text, driver.session().compiler(Options())))
+    path.write_bytes(compile_shared(source.text, session.current().compiler(Options())))
     rng = np.random.default_rng(0)
     data = {a.name: rng.random([e.const for _, e in a.dims], np.float32) for a in p.arrays}
     want = run(p, {n: data[n] for n in ("X", "W")})["out"]
-    load(path, source.symbol, driver.session().team)([address(data[n]) for n in source.buffers])
+    load(path, source.symbol, session.current().team)([address(data[n]) for n in source.buffers])
     np.testing.assert_allclose(data["out"], want, rtol=1e-5)

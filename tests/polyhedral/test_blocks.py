@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from codegen import loops as lp
-from frontend import driver
+from frontend import driver, session
 from frontend.options import Options
 from polyhedral.errors import InternalError
 from polyhedral.ir.interpreter import run
@@ -154,7 +154,7 @@ def test_a_value_that_moves_from_row_to_row_is_stored():
 
 
 def built(p: Program, monkeypatch: pytest.MonkeyPatch, threads: int = 2) -> driver.Built:
-    monkeypatch.setattr(driver, "_target", lambda root, cores: SMALL)
+    monkeypatch.setattr(session, "_target", lambda root, cores: SMALL)
     return driver.lower(p, {}, Options(threads=threads, plan_above=1))
 
 
@@ -188,7 +188,7 @@ def test_odd_values_stay_in_the_rows_that_see_them(guard: str, monkeypatch: pyte
     inputs["V"][:, 200, 3] = np.inf
     inputs["V"][:, 130, 5] = np.nan
     inputs["K"][:, 250, 1] = np.nan
-    monkeypatch.setattr(driver, "_target", lambda root, cores: SMALL)
+    monkeypatch.setattr(session, "_target", lambda root, cores: SMALL)
     with np.errstate(all="ignore"):
         want = run(p, inputs)["out"]
     got = run_c(p, inputs, {}, Options(threads=2, plan_above=1))["out"]
@@ -206,7 +206,7 @@ def test_changed_nests_are_refused_or_right(monkeypatch: pytest.MonkeyPatch):
     refused = kept = 0
     for guard in (CAUSAL, "t <= s and s <= t + 1", ""):
         p = parse(_WHOLE.replace("GUARD", f" if {guard}" if guard else ""))
-        monkeypatch.setattr(driver, "_target", lambda root, cores: SMALL)
+        monkeypatch.setattr(session, "_target", lambda root, cores: SMALL)
         b = driver.lower(p, {}, Options(threads=2, plan_above=1))
         tree, analyzed = b.scheduled.schedule.tree, b.analyzed
         assert large(b) == []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from frontend import driver
+from frontend import driver, session
 from frontend.options import Options
 from polyhedral.checks.check import check
 from polyhedral.ir.interpreter import run
@@ -61,7 +61,7 @@ def test_a_softmax_is_interpreted(n: int, m: int):
 @pytest.mark.parametrize("m", [64, 80, 1000])
 def test_a_row_is_made_once_and_streams(m: int, monkeypatch: pytest.MonkeyPatch):
     """Infinities, NaN and rows of both included."""
-    monkeypatch.setattr(driver, "_target", lambda root, cores: replace(machines.host(cores), l3=1 << 16))
+    monkeypatch.setattr(session, "_target", lambda root, cores: replace(machines.host(cores), l3=1 << 16))
     p = softmax(300, m)
     assert "once0" in own(p)
     inputs = inputs_for(p, {}, values="real")

@@ -22,7 +22,7 @@ import numpy as np
 from codegen.c import Source
 from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import Native, address, load
-from frontend import driver
+from frontend import session
 from frontend.options import Options
 from polyhedral.errors import ToolchainError
 from polyhedral.ir import affine as aff
@@ -147,10 +147,10 @@ class Batch:
             self.compiled.append((chunk, self.pool.submit(self._compile, chunk)))
 
     def _compile(self, chunk: list[Kernel]) -> Path:
-        session = driver.session()
+        here = session.current()
         path = self.folder / f"{next(self.numbers)}.so"
         text = "\n".join(isolated(k.source.text, i) for i, k in enumerate(chunk))
-        path.write_bytes(compile_shared(text, session.compiler(Options()), timeout=600, extra=self.extra))
+        path.write_bytes(compile_shared(text, here.compiler(Options()), timeout=600, extra=self.extra))
         return path
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ class Batch:
                 yield from self._judged(part, lambda part=part: self._compile(part))
             return
         for i, k in enumerate(chunk):
-            native = load(path, f"{k.source.symbol}_{i}", driver.session().team)
+            native = load(path, f"{k.source.symbol}_{i}", session.current().team)
             self.ran += 1
             yield k, run(k, native)
         path.unlink()  # no path is used twice: the loader would give the library that it has

@@ -16,7 +16,7 @@ import numpy as np
 
 from codegen.c import Source, emit
 from codegen.lower import lower
-from frontend import driver
+from frontend import driver, session
 from frontend.options import Options
 from polyhedral.errors import Unsupported
 from polyhedral.ir import affine as aff
@@ -244,7 +244,7 @@ def compiled(p: Program, sizes: Mapping[str, int], inputs, expected, rng: random
     strides = {a.name: draw_strides(rng, a, sizes, plain=rng.random() < 0.4) for a in outside}
     at_run_time = bool(sizes) or rng.random() < 0.15
     machine = NARROW if what == "narrow vectors" else host(2)
-    with patch.object(driver, "_target", lambda root, cores: replace(machine, cores=cores)):
+    with patch.object(session, "_target", lambda root, cores: replace(machine, cores=cores)):
         built = driver.lower(p, layouts_of(p, strides, at_run_time=at_run_time), COMPILED[what])
     for a in built.program.arrays:
         if a.name not in strides:

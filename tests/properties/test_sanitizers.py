@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from codegen.scalar import STORAGE
-from frontend import driver
+from frontend import session
 from frontend.options import Options
 from polyhedral.ir import affine as aff
 from polyhedral.ir.program import Array, specialise
@@ -93,7 +93,7 @@ def _stride(k: Kernel, name: str) -> int:
 def run(kernels: list[Kernel], folder: Path) -> subprocess.CompletedProcess[str]:
     source, binary = folder / "harness.c", folder / "harness"
     source.write_text(harness(kernels))
-    cc = driver.session().compiler(Options())
+    cc = session.current().compiler(Options())
     built = subprocess.run(
         [cc.path, *FLAGS, "-o", str(binary), str(source), "-lm"],
         capture_output=True,

@@ -20,7 +20,7 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from frontend import driver
+from frontend import driver, session
 from frontend.options import Options
 from polyhedral.ir.program import Program, Role
 from polyhedral.machine import target
@@ -270,7 +270,7 @@ def kernel(case: Case, rng: random.Random, patch: pytest.MonkeyPatch) -> Kernel:
     strides = strides_of(rng, p)
     threads = rng.randint(1, 2)
     on = machine(rng, threads)
-    patch.setattr(driver, "_target", lambda root, cores: on)
+    patch.setattr(session, "_target", lambda root, cores: on)
     patch.setattr(chooser, "best", weighed(rng))
     built = driver.lower(p, layouts_of(p, strides, at_run_time=False), Options(threads=threads, plan_above=1))
     for a in built.program.arrays:

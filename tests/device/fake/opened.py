@@ -13,7 +13,7 @@ import pytest
 
 from codegen.runtime import cuda, libcuda
 from codegen.runtime.device import Driver
-from frontend import driver
+from frontend import session
 from tests.device.fake import cuda_python, nvcc, pycuda
 from tests.device.fake.gpu import Gpu
 from tests.device.fake.libcuda import Library
@@ -58,5 +58,5 @@ def opened(monkeypatch: pytest.MonkeyPatch, gpu: Gpu, way: str, folder: Path) ->
     """The driver that this process then has for `target="cuda"`."""
     installed(monkeypatch, gpu, way)
     made = cuda.open_device({"NVCC": str(compiler(folder)), "PATH": "/usr/bin:/bin"})
-    monkeypatch.setattr(driver, "_driver", lambda env, target: made)
+    monkeypatch.setattr(session, "_driver", lambda env, target: made)
     return made
