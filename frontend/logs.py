@@ -94,6 +94,12 @@ def compiled(name: str, info: BuildInfo) -> None:
         _say("cache", name, "found" if info.hit else f"compiled in {info.seconds:.2f} s", str(info.path))
 
 
+def tried(name: str, what: str, verdict: str, seconds: float | None) -> None:
+    """Say what became of a trial of tuning."""
+    if _heard("tune"):
+        _say("tune", name, f"{what}: {verdict}" + ("" if seconds is None else f", {seconds * 1e3:.3f} ms"))
+
+
 def _heard(topic: str) -> bool:
     return logger(topic).isEnabledFor(logging.INFO)
 

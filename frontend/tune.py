@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, cast
 
-from frontend import driver, session
+from frontend import driver, logs, session
 from frontend.agreement import Data, apart, gathered, tolerance, updated
 from frontend.driver import Built
 from frontend.duel import MOST, Duel, Measure, Runner, duel, measured
@@ -227,6 +227,7 @@ class _Search:
     def _note(self, t: Trial) -> bool:
         self.tried += t.verdict not in (Verdict.FIRST, Verdict.SAME, Verdict.OTHER)
         self.trials.append(t)
+        logs.tried(self.low.program.name, t.what, t.verdict, t.seconds)
         self.how.hear(t)
         return False
 

@@ -64,6 +64,15 @@ def test_loggers_of_a_program(caplog):
     assert "band" in caplog.text
 
 
+def test_trials_of_tuning(caplog):
+    product = ph.function(A="i k", B="k j", returns="i j")(lambda A, B: (A * B).sum(k))
+    with caplog.at_level(logging.INFO, "polyhedral.tune"):
+        product.tune(np.ones((64, 64)), np.ones((64, 64)), budget="2s", trials=1, db=None)
+    first, *others = [r.getMessage() for r in caplog.records if r.name == "polyhedral.tune"]
+    assert first.startswith("<lambda>\n  as predicted: the predicted plan, ")
+    assert others
+
+
 @pytest.mark.parametrize("given", ["", "0", "none", " , "])
 def test_nothing_asked_for(given):
     before = [list(logs.logger(t).handlers) for t in logs.TOPICS]
