@@ -220,6 +220,8 @@ class Executable:
     def _conform(self, name: str, value: Any, sizes: dict[str, int]) -> Strided:
         """The argument with the axes and strides that the kernel was specialised for; a copy where they differ."""
         spec = self.lowered.specs[name]
+        if not spec.axes and spec.dtype.is_float and type(value) in (int, float):  # numbers of Python are weak
+            value = np.asarray(value, spec.dtype.numpy)
         a = array(value, None if isinstance(value, Array) else spec.axes, name=name, caller=self.lowered.program.name)
         if set(a.axes) != set(spec.axes) or a.dtype != spec.dtype:
             raise ArgumentError(

@@ -63,6 +63,21 @@ def test_a_scalar_does_not_recompile():
     assert len(set(axpy._executables.values())) == 1
 
 
+def test_a_compiled_program_takes_numbers_of_python_for_scalars():
+    """An executable is called as its function is."""
+
+    @ph.function(X="i", returns="i")
+    def scaled(alpha: ph.Scalar[ph.f32], X):
+        return alpha * X
+
+    X = normal(5)
+    exe = scaled.lower(np.float32(1), X).compile()
+    for alpha in (2, 2.5, np.float32(3)):
+        np.testing.assert_allclose(np.asarray(exe(alpha, X)), np.float32(alpha) * X)
+    with pytest.raises(ph.PolyhedralError, match="PH046"):
+        exe(np.float64(2), X)
+
+
 def test_sizes_are_indices_bounds_and_values():
     @ph.function(X="i")
     def head(X, n: ph.Size):
