@@ -117,7 +117,7 @@ def in_blocks(
 
         cycles, part = planned(made)
         copied = _copies(part) - chooser.constants
-        if copied:  # which paid where it cost nothing
+        if copied and not (isinstance(part.plan, Choice) and part.plan.preferred):  # which paid where it cost nothing
             there, other = planned(made | copied)
             cycles, part = (there, other) if there < cycles and not isinstance(other.plan, str) else (cycles, part)
         if isinstance(part.plan, str):

@@ -47,7 +47,7 @@ def lane_plan(s: Statement, layouts: Mapping[str, Layout], target: Target) -> tu
     loops = tuple(Loop(d, plan.tile(d)) for d in sorted(kept, key=lambda d: -far[d]))  # what is read most, in its order
     front = next((x for x in loops if loop_balance(plan, x, extents, target.cores) > EVEN), None)
     plan = replace(plan, loops=loops if front is None else (front, *(x for x in loops if x is not front)))
-    if kept and front is None:
+    if loops and front is None:
         plan = replace(plan, loops=balanced(plan, extents, target.cores))
     vectors = prod(extents.values()) / lanes
     loads = sum(o.itemsize for o in every) / ex.dtype_of(s.value).numpy.itemsize

@@ -19,9 +19,10 @@ from polyhedral.ir.operands import Operand, along, extents_of, offset, steps_alo
 from polyhedral.ir.program import Program, Role, Statement
 from polyhedral.machine.target import Target
 from polyhedral.plans.register_plan import EVEN, RegisterPlan, balance
+from polyhedral.plans.streams import PAGE
 
-APART, PAGE = 1.2, 4096
-"""What memory takes longer for results that a tile stores past the caches to places so many bytes apart, in turn."""
+APART = 1.2
+"""What memory takes longer for results that a tile stores past the caches to several pages in turn."""
 JOINED = 0.5
 """What it costs to join a run with others to a vector, next to loading it."""
 
