@@ -26,10 +26,10 @@ ENOUGH = 2000.0
 def ahead(
     s: Statement, plan: RegisterPlan, arrays: Mapping[str, Array], layouts: Mapping[str, Layout], target: Target
 ) -> tuple[tuple[str, int], ...]:
-    """Arrays, and how many elements before they are loaded they are asked for."""
+    """Arrays, of these, and how many elements before they are loaded they are asked for."""
     extents = extents_of(s)
     found: dict[str, int] = {}
-    for o in operands(s, layouts):
+    for o in (o for o in operands(s, layouts) if o.load.array in arrays):
         a = arrays[o.load.array]
         size = prod(e.const for _, e in a.dims) * o.itemsize
         if o.guard != TRUE or not _in_runs(o, plan) or size <= target.l2:

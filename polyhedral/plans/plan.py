@@ -85,6 +85,7 @@ def plan_program(
     chooser = known or Chooser(target, constants)
     blocked, remarks, decided = _blocked(p, every, chooser, small, near)
     where = {name: b for b in blocked for name in b.blocks.members}
+    local = frozenset(name for b in blocked for name in b.blocks.local)
     found = {
         s.name: where[s.name].plans[s.name] if s.name in where else find(p, s, every, chooser, small)
         for s in p.statements
@@ -111,7 +112,7 @@ def plan_program(
         choice, within = found[s.name].plan, found[s.name].within
         if isinstance(choice, RegisterPlan):
             statements.append(s)
-            far = ahead(s, choice, {a.name: a for a in arrays}, every, target)
+            far = ahead(s, choice, {a.name: a for a in arrays if a.name not in local}, every, target)
             plans[s.name] = replace(choice, ahead=tuple(x for x in far if x not in asked))
             asked.update(far)
             continue
@@ -141,7 +142,7 @@ def plan_program(
             statements += mine
             settled = replace(choice, statement=part, plan=own)
             settled = settled if block else _settled(p, settled, mine, only, every, target)
-            far = ahead(part, settled.plan, {a.name: a for a in arrays}, every, target)
+            far = ahead(part, settled.plan, {a.name: a for a in arrays if a.name not in local}, every, target)
             plans[part.name] = replace(settled.plan, epilogue=tuple(e.name for e in mine), only=only, ahead=far)
     nests = tuple(b.nest(p, names) for b in blocked)
     nests += tuple(n for s, own in names.items() if s not in where and (n := beside(own, plans, statements)))

@@ -53,3 +53,27 @@ def test_planes_are_asked_for_ahead_and_rows_share_their_test():
     text = driver.lower(p, given, Options(threads=2, plan_above=1)).source.text
     assert "__builtin_prefetch(&K[" in text
     assert text.count("const float *X_") < 16
+
+
+ROUTED = """
+program routed
+  input P: f32[n: 64, k: 288, p: 4, r: 4]
+  input W: f32[k: 288, o: 32, q: 4, r: 4]
+  temporary V: f32[n: 64, k: 288, o: 32, p: 4, q: 4]
+  temporary M: f32[n: 64, o: 32, p: 4, q: 4]
+  output Z: f32[n: 64, k: 288, o: 32]
+  V: for n < 64, k < 288, o < 32, p < 4, q < 4: V = sum[r < 4] P * W
+  M: for n < 64, o < 32, p < 4, q < 4: M = sum[k < 288] V
+  Z: for n < 64, k < 288, o < 32: Z = sum[p < 4, q < 4] (V - M) * (V - M)
+"""
+
+
+def test_what_a_block_keeps_is_not_asked_for(monkeypatch: pytest.MonkeyPatch):
+    """It lies in the second cache, however large all blocks together are."""
+    small = replace(target.Target(cores=2), l3=1 << 22)
+    monkeypatch.setattr(session, "_target", lambda root, cores: small)
+    p = parse(ROUTED)
+    given = {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}
+    text = driver.lower(p, given, Options(threads=2)).source.text
+    assert "float V[" in text
+    assert "__builtin_prefetch(&V[" not in text
