@@ -77,3 +77,46 @@ static inline {vector} {name}({vector} x) {{
 {plain}
 #endif
 }}"""
+
+
+def several_exps(name: str, vector: str, whole: str, count: int) -> str:
+    """`void name(vector *v)`: the exponentials of `count` vectors of 8 lanes in their place, step by step in turn.
+
+    The steps of one vector wait for each other, and behind them in the core's queue those of the vectors that follow:
+    in turn, few of them wait.  The limits move to where the result is 0 or infinite by itself; of NaN and a limit, the
+    machine's instructions give back the second.
+    """
+    spread = f"({{}} - ({vector}){{{{0}}}})"
+    high, low, doubling, rounds = (spread.format(c) for c in (HIGHEST, LOWEST, _PER_DOUBLING, _ROUNDS))
+    most, least = (spread.format(c) for c in _REST)
+    factors = [spread.format(c) for c in _POLYNOMIAL]
+
+    def fma(a: str, b: str, c: str) -> str:
+        return f"__builtin_ia32_vfmaddps256({a}, {b}, {c})"
+
+    steps = [
+        f"x[j] = __builtin_ia32_minps256({high}, v[j])",
+        f"x[j] = __builtin_ia32_maxps256({low}, x[j])",
+        f"t[j] = {fma('x[j]', doubling, rounds)}",
+        f"k[j] = t[j] - {_ROUNDS}",
+        f"x[j] = {fma('k[j]', most, 'x[j]')}",
+        f"x[j] = {fma('k[j]', least, 'x[j]')}",
+        f"p[j] = {fma(factors[0], 'x[j]', factors[1])}",
+        *(f"p[j] = {fma('p[j]', 'x[j]', c)}" for c in factors[2:]),
+        f"half[j] = ({whole})t[j] >> 1 << 23",
+        f"rest[j] = (({whole})t[j] << 23) - half[j] + {_ONE}",
+        f"p[j] = p[j] * ({vector})(half[j] + {_ONE})",
+        f"v[j] = p[j] * ({vector})rest[j]",
+    ]
+    lines = "\n".join(f"  for (int j = 0; j < {count}; ++j) {step};" for step in steps)
+    return f"""\
+static inline __attribute__((always_inline)) void {name}({vector} *v) {{
+#if defined(__FMA__) && defined(__GNUC__) && !defined(__clang__)
+  {vector} {", ".join(f"{x}[{count}]" for x in "xtkp")};
+  {whole} half[{count}], rest[{count}];
+{lines}
+#else
+  for (int j = 0; j < {count}; ++j)
+    for (int i = 0; i < 8; ++i) v[j][i] = {SCALAR}(v[j][i]);
+#endif
+}}"""

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The loop AST: what every target prints.
 
-    node  := For(name, lo, hi, step, run, body) | If(condition, then, orelse) | Block(nodes) | Exec(family, at)
+    node  := For(name, lo, hi, step, run, body, ahead) | If(condition, then, orelse) | Block(nodes) | Exec(family, at)
            | Local(array, cells, body)  (what the body touches of array lies in memory of its own)
           | Staged(array, cells, body)  (what it reads of array was copied to memory that a block of threads shares)
            | Promoted(array, body, streams, partials, stored, ahead)   (cells of array live in registers while the body
                         runs, then are stored if `stored`, past the caches if `streams`; along lanes, in so many
-                        partials; vectors of the arrays `ahead` are asked for so many elements before)
+                        partials; vectors of the arrays `ahead` are asked for so many elements before, as in a For
+                        along the lanes)
     bound := affine | min(bounds) | max(bounds)
 
 All indices are quasi-affine in loop variables and sizes; `hi` is inclusive.  How to make it is `codegen.lower`'s
@@ -46,6 +47,7 @@ class For:
     step: int
     run: Run
     body: Node
+    ahead: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def render(node: Node, indent: str = "") -> str:
 
 def _lines(node: Node, indent: str) -> Iterator[str]:
     match node:
-        case For(name, lo, hi, step, run, body):
+        case For(name, lo, hi, step, run, body, _):
             note = "" if run is Run.SERIAL else f"  [{run.value}]"
             by = "" if step == 1 else f" by {step}"
             yield f"{indent}for {name} = {lo} .. {hi}{by}{note}"

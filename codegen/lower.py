@@ -18,6 +18,7 @@ import islpy as isl
 from codegen import loops as lp
 from codegen.full import full_apart
 from codegen.loops import Block, Bound, Exec, Extreme, For, If, Node, Promoted, at_most
+from codegen.requests import with_work
 from polyhedral.errors import InternalError
 from polyhedral.ir import affine as aff
 from polyhedral.ir import tree as tr
@@ -73,7 +74,7 @@ def lower(fr: Frame, tree: Tree) -> Node:
         parts = tree.children
     nodes = [n for part in parts for n in _part(fr, part)]
     made = nodes[0] if len(nodes) == 1 else Block(tuple(nodes))
-    return full_apart(made, lambda f: fr.family(f).statement)
+    return with_work(full_apart(made, lambda f: fr.family(f).statement), lambda f: fr.family(f).statement)
 
 
 def _part(fr: Frame, part: tr.Filter) -> Iterator[Node]:

@@ -123,7 +123,7 @@ def _vectors(
         at = {d: aff.substitute(i, {**e, n.name: start + aff.var(lane)}) for d, i in instance.at}
         p.used.setdefault(below, set()).add(u)
         lanes = Lanes(start, r.c.vectors.lanes, (*below, u))
-        yield from r.step(s, p.array, _name(r.c, p, below, u), placed(s.value, at), lane, lanes)
+        yield from r.step(s, p.array, [_name(r.c, p, below, u)], [placed(s.value, at)], lane, lanes)
 
 
 def _singles(r: Registers, p: _Partials, body: lp.Node, env: Env, row: Row) -> Iterator[cgen.Generable]:

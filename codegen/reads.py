@@ -87,7 +87,7 @@ class Reads:
         t = ex.dtype_of(e)
         if lane not in ex.dims_of(e):
             text = self._padded_scalar(e) or bare(self.c.scalar.value(e))
-            return self._asked_line(e, text), value_type(t), False
+            return self._asked(e, text, text), value_type(t), False
         vector = self.c.vectors.type(t)
         if isinstance(e, ex.Load):
             first = dense(self.c, self.program.array(e.array), e, lane, tile)
@@ -116,19 +116,18 @@ class Reads:
         lines, names = self.named(texts, [e for e, _ in parts])
         return lines, f"{self.c.vectors.slide(t, s.by)}({names[0]}, {names[-1]})" if s.by else names[0]
 
-    def _asked(self, e: ex.Load, first: str, text: str) -> str:
-        """The text that loads a vector; where its array is asked for ahead, with its first cell kept in mind."""
-        if e.array in self.ahead:
-            self.cells[text] = text, first, self._begun(e)
-        return text
-
-    def _asked_line(self, e: ex.Expr, text: str) -> str:
-        """The text that loads a scalar; all of one line of memory are asked for together."""
+    def _asked(self, e: ex.Expr, first: str, text: str) -> str:
+        """The text that loads a vector or a scalar; where its array is asked for ahead, with its first cell kept in
+        mind.  All of one line of memory are asked for together.
+        """
         if isinstance(e, ex.Load) and e.array in self.ahead:
-            place = self.c.address(e.array, affine_index(e))
-            if place is not None:
-                line = place.const * (e.dtype.bits // 8) // _LINE
-                self.cells[text] = (e.array, place - place.const, line), text, self._begun(e)
+            at = [
+                (d, aff.substitute(i, {v: aff.const(0) for v in aff.dims_of(i) if v.endswith(LANE)}))
+                for d, i in affine_index(e)
+            ]
+            place = self.c.address(e.array, at)
+            what = text if place is None else (e.array, place - place.const, place.const * (e.dtype.bits // 8) // _LINE)
+            self.cells[text] = what, first, self._begun(e)
         return text
 
     def mask(self, e: ex.Test, lane: str, t: DType) -> tuple[str, str, bool]:

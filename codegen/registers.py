@@ -23,7 +23,7 @@ from codegen.reads import Open, Reads
 from codegen.scalar import STORAGE, literal, value_type
 from codegen.slides import Slide, slides
 from codegen.spelling import Spelling
-from codegen.steps import pair_function, step_function
+from codegen.steps import pair_function, step_function, values_function
 from codegen.writes import Accumulator, fetch, store
 from polyhedral.errors import InternalError
 from polyhedral.ir import affine as aff
@@ -276,31 +276,31 @@ class Registers:
             identity = literal(ex.identity(s.op, array.dtype).value, array.dtype)
             return [cgen.Statement(f"{name} = {self.c.vectors.splat(array.dtype)}({identity})")]
         s = replace(s, value=point.value)
-        return self.step(s, array, name, point.reads, lane, tile, again, region, slid, then.reads if then else None)
+        every = [p.reads for p in (point, then) if p is not None]
+        return self.step(s, array, [name], every, lane, tile, again, region, slid)
 
     def step(
         self,
         s: Statement,
         array: Array,
-        name: str,
-        reads: Placed,
+        made: Sequence[str],
+        every: Sequence[Placed],
         lane: str,
         tile: Lanes,
         again: Container[ex.Expr] = (),
         region: _Region | None = None,
         slid: Mapping[ex.Expr, Slide] = NOTHING,
-        then: Placed | None = None,
     ) -> list[cgen.Generable]:
         """`acc = step(acc, operands...)`: loads outside the lane function, arithmetic inside.  Operands that other rows
         read `again` stay in a register; those that the region holds are in one; those that are `slid` are made of two.
-        Two steps at once have the operands of what comes `then` as well.
+        One register and the operands of two steps are two steps at once, several registers as many values at once.
         """
         before: list[cgen.Generable] = []
         parameters: list[str] = []
         arguments: list[str] = []
+        operands: list[ex.Expr] = []
         names: list[dict[ex.Expr, str]] = []
         masks = {e.cond for e in ex.walk(s.value) if isinstance(e, ex.Select) and e.eager}
-        every = [reads] if then is None else [reads, then]
         for one in every:
             names.append({})
             for old, new in one:
@@ -316,17 +316,24 @@ class Registers:
                     before += more
                 else:
                     text, kind, per_lane = self.reads.operand(new, lane, tile, keep=new in again)
-                k = len(parameters)
-                p = _PARAMETERS[k] if k < len(_PARAMETERS) else f"a{k}"
-                parameters.append(f"{kind} {p}")
-                arguments.append(text)
+                if text not in arguments:
+                    k = len(parameters)
+                    p = _PARAMETERS[k] if k < len(_PARAMETERS) else f"a{k}"
+                    parameters.append(f"{kind} {p}")
+                    arguments.append(text)
+                    operands.append(old)
+                p = parameters[arguments.index(text)].split()[-1]
                 names[-1][old] = f"{p}[i]" if per_lane else p
-        operands = [o for one in every for o, _ in one]
         if operands == [s.value] and s.op is None and names[0][s.value].endswith("[i]"):
-            return [*before, cgen.Statement(f"{name} = {arguments[0]}")]
-        made = step_function if then is None else pair_function
-        function = made(self.c, s, array.dtype, parameters, names)
+            return [*before, cgen.Statement(f"{made[0]} = {arguments[0]}")]
         lines, given = self.reads.named(arguments, operands)
+        if len(made) > 1:
+            function = values_function(self.c, s, array.dtype, parameters, names)
+            together = made[0].removesuffix("[0]")
+            return [*before, *lines, cgen.Statement(f"{function}({', '.join([together, *given])})")]
+        (name,) = made
+        defined = step_function if len(every) == 1 else pair_function
+        function = defined(self.c, s, array.dtype, parameters, names)
         given = given if s.op is None else [name, *given]
         return [*before, *lines, cgen.Statement(f"{name} = {function}({', '.join(given)})")]
 

@@ -47,6 +47,43 @@ def pair_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str]
     return _defined(c, f"{c.spell(s.write.array)}_steps{_kinds(names)}", t, given, body)
 
 
+def values_function(c: Spelling, s: Statement, t: DType, parameters: Sequence[str], names: Sequence[Names]) -> str:
+    """The name of a function that makes several values; all of them of one exponential before the next."""
+    vector, all_of = c.vectors.type(t), c.vectors.exponentials(t, len(names))
+    own = [dict(n) for n in names]
+    lines: list[str] = []
+    for k, e in enumerate(_exponentials(s.value, own[0])):
+        given = ", ".join(bare(_known(c, e.args[0], t, n)) for n in own)
+        lines += [f"  {vector} e{k}[{len(own)}] = {{{given}}};", f"  {all_of}(e{k});"]
+        for j, n in enumerate(own):
+            n[e] = f"e{k}[{j}][i]"
+    lines += [f"  made[{j}] = {bare(_known(c, s.value, t, n))};" for j, n in enumerate(own)]
+    name = f"{c.spell(s.write.array)}_values{_kinds(names)}"
+    return _defined(c, name, t, [f"{vector} *made", *parameters], "\n".join(lines), result="void", inlined=True)
+
+
+def several(c: Spelling, s: Statement, t: DType, most: int) -> int:
+    """How many of a statement's values are best made at once, `most` of them at most."""
+    names = {o: "a[i]" for o in fetched(s.value)}
+    found = _exponentials(s.value, names) and whole_value(c, s.value, t)
+    return next((n for n in (4, 2) if n <= most and found and c.vectors.exponentials(t, n)), 1)
+
+
+def _exponentials(e: ex.Expr, names: Names) -> list[ex.Call]:
+    """The exponentials of a value, each once and after those that it needs."""
+    if e in names:
+        return []
+    own = [e] if isinstance(e, ex.Call) and e.fn == "exp" else []
+    return list(dict.fromkeys([x for part in ex.children(e) for x in _exponentials(part, names)] + own))
+
+
+def _known(c: Spelling, e: ex.Expr, t: DType, names: Names) -> str:
+    """What is known to have operations on whole vectors."""
+    text = _vector(c, e, t, names)
+    assert text is not None
+    return text
+
+
 def whole_value(c: Spelling, value: ex.Expr, t: DType) -> bool:
     """Whether C has operations on whole vectors for a value."""
     return _vector(c, value, t, {o: "a[i]" for o in fetched(value)}) is not None
@@ -57,10 +94,12 @@ def _kinds(names: Sequence[Names]) -> str:
     return f"_{kinds}" if "s" in kinds or "v" not in kinds else ""
 
 
-def _defined(c: Spelling, name: str, t: DType, parameters: Sequence[str], body: str) -> str:
+def _defined(
+    c: Spelling, name: str, t: DType, parameters: Sequence[str], body: str, result: str = "", *, inlined: bool = False
+) -> str:
     """The name of a function that is defined so, a new one if another has this."""
-    how = "static inline" + " __attribute__((always_inline))" * (len(parameters) > _IN_REGISTERS)
-    text = f"{how} {c.vectors.type(t)} {name}({', '.join(parameters) or 'void'}) {{\n{body}\n}}"
+    how = "static inline" + " __attribute__((always_inline))" * (inlined or len(parameters) > _IN_REGISTERS)
+    text = f"{how} {result or c.vectors.type(t)} {name}({', '.join(parameters) or 'void'}) {{\n{body}\n}}"
     while name in c.vectors.functions and c.vectors.functions[name] != text:
         text = text.replace(f" {name}(", f" {name}_(")
         name += "_"

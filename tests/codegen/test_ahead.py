@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -77,3 +78,51 @@ def test_what_a_block_keeps_is_not_asked_for(monkeypatch: pytest.MonkeyPatch):
     text = driver.lower(p, given, Options(threads=2)).source.text
     assert "float V[" in text
     assert "__builtin_prefetch(&V[" not in text
+
+
+ROWS = """
+program rows
+  input X: f32[i: 16, j: {j}]
+  temporary top: f32[i: 16]
+  temporary e: f32[i: 16, j: {j}]
+  temporary total: f32[i: 16]
+  output out: f32[i: 16, j: {j}]
+  S0: for i < 16: top = max[j < {j}] {value}
+  S1: for i < 16, j < {j}: e = {grown}
+  S2: for i < 16: total = sum[j < {j}] e
+  S3: for i < 16, j < {j}: out = e / total
+"""
+
+
+def rows(j: int, value: str, grown: str) -> tuple[Program, str]:
+    p = parse(ROWS.format(j=j, value=value, grown=grown))
+    given = {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}
+    return p, driver.lower(p, given, Options(threads=2, plan_above=1)).source.text
+
+
+@pytest.mark.parametrize("vector", [32, 64])
+def test_exponentials_ask_for_the_next_row(monkeypatch: pytest.MonkeyPatch, vector: int):
+    """Every line of the row once, and not where its maximum is sought."""
+    found = replace(target.host(2), vector=vector, l2=64)
+    monkeypatch.setattr(session, "_target", lambda root, cores: found)
+    p, text = rows(256, "X", "exp(X - top)")
+    maximum, exponentials = text[text.rindex("float max") if "float max" in text else 0 :].split("int64_t j = 0;")[:2]
+    assert "__builtin_prefetch(" not in maximum
+    step = int(re.findall(r"j \+= (\d+)", exponentials)[0])
+    asked = re.findall(
+        r"__builtin_prefetch\(&X\[(?:j \+ 256 \* i|256 \* i \+ j)(?: \+ (\d+))?\] \+ 256\)", exponentials
+    )
+    assert sorted(int(at or 0) for at in asked) == list(range(0, step, 16))
+    inputs = inputs_for(p, {}, values="real")
+    agree(p, run_c(p, inputs, {}, Options(threads=2, plan_above=1)), run(p, inputs), inputs)
+
+
+@pytest.mark.parametrize(
+    ("value", "grown"),
+    [("X", "exp(X(i=15 - i) - top)"), ("X", "exp(X(j=255 - j) - top)"), ("X", "X - top"), ("X", "exp(top)")],
+)
+def test_loops_over_other_cells_do_not_ask_for_them(value: str, grown: str):
+    _, text = rows(256, value, grown)
+    asking = [loop for loop in text.split("for (") if "__builtin_prefetch(&X" in loop]
+    assert len(asking) == 1
+    assert "acc_top" in asking[0]

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from frontend import driver, session
 from frontend.options import Options
-from polyhedral.ir.program import Program
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, Role
+from polyhedral.machine import target
 from polyhedral.text.reader import parse
 from tests.running import run_c
 
@@ -54,10 +60,10 @@ def test_it_is_within_two_units_in_the_last_place(n: int, m: int):
     assert np.all(got[near == 0] == 0)
 
 
-@pytest.mark.parametrize("m", [1, 15, 16, 17, 31, 48, 50])
+@pytest.mark.parametrize("m", [1, 15, 16, 17, 31, 48, 50, 64, 115])
 def test_a_value_does_not_depend_on_its_lane(m: int):
     """Whole vectors and the elements after them, wherever rows begin."""
-    row = every(1, 50)[:, :m]
+    row = every(1, max(m, 50))[:, :m]
     x = np.repeat(row, 40, axis=0)
     got = run_one(grown(40, m, "exp(X) / (exp(-X) + s)"), X=x)
     assert np.array_equal(got, np.repeat(got[:1], 40, axis=0), equal_nan=True)
@@ -76,3 +82,30 @@ program total
 """)
     want = run_one(grown(300, 200), X=x).sum(1, dtype=np.float64)
     np.testing.assert_allclose(run_c(total, {"X": x}, {}, Options(threads=2))["out"], want, rtol=1e-5)
+
+
+def text_for(p: Program, vector: int) -> str:
+    """C for a machine with vectors of so many bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = replace(target.host(1), vector=vector)
+        patch.setattr(session, "_target", lambda root, cores: found)
+        given = {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}
+        return driver.lower(p, given, Options(threads=1)).source.text
+
+
+@pytest.mark.parametrize(
+    ("m", "many", "one", "rest"), [(96, 4, 0, 0), (100, 4, 0, 1), (44, 4, 1, 1), (24, 2, 1, 0)]
+)
+def test_several_vectors_are_made_at_once(m: int, many: int, one: int, rest: int):
+    """Loops that a row's length does not ask for are not there."""
+    text = text_for(grown(40, m, "1.0 / (1.0 + exp(s - exp(X)))"), 32)
+    assert re.findall(r"(\w+)\(e\d\);", text) == [f"exp{many}_f32x8"] * 2
+    assert len(re.findall(r"= out_value\w*\(", text)) == one
+    assert len(re.findall(r"^ +out\[.*exp_f32", text, re.M)) == rest
+
+
+@pytest.mark.parametrize("vector", [16, 64])
+def test_other_vectors_are_made_one_by_one(vector: int):
+    text = text_for(grown(40, 96), vector)
+    assert "= out_value(" in text
+    assert "out_values(" not in text
