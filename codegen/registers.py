@@ -38,6 +38,8 @@ _FEW, _WRITTEN_OUT = 4, 160
 """Iterations and statements up to which an inner loop is unrolled."""
 _AT_A_TIME, _BETWEEN = (4, 2), 128
 """Steps of a long inner loop between two of its branches, the most of them that are no more than so many statements."""
+_IN_ONE_LINE = 15
+"""Registers that are written and read in one piece of assembly: gcc takes 30 operands, and counts these twice."""
 _STILL = 12
 """Operands that an unrolled loop may keep in registers over the loop around it."""
 WHOLE = 64
@@ -134,17 +136,31 @@ class Registers:
         made = serial(self.c, n, env, [*self.reads.leave(), *body])
         inner = not any(isinstance(x, lp.For) and x.run is Run.SERIAL for x in lp.walk(n.body))
         steps = self._between_branches(n, around, body) if inner else 1
-        return [cgen.Line(f"#pragma GCC unroll {steps}"), made] if steps > 1 else [made]
+        if steps == 1:
+            return [made]
+        pragma = cgen.Line(f"#pragma GCC unroll {steps}")
+        return [pragma, made, *self._all_kept(n, region)] if _short(n) else [pragma, made]
 
     def _between_branches(self, n: lp.For, around: str, body: Sequence[cgen.Generable]) -> int:
         """Steps of an inner loop that are written one after the other: all of a few, which are over before the branch
         is predicted; some of many, so that the units of addresses and branches are not what the loop waits for.
         """
-        last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
-        if last is not None and last.is_const and last.const < 2 * _FEW:
-            few = last.const < _FEW and (last.const + 1) * len(body) <= _WRITTEN_OUT
+        if _short(n):
+            few = trips(n) <= _FEW and trips(n) * len(body) <= _WRITTEN_OUT
             return _FEW if few and self._still(n, around) <= _STILL else 1
         return next((steps for steps in _AT_A_TIME if steps * len(body) <= _BETWEEN), 1)
+
+    def _all_kept(self, n: lp.For, region: _Region) -> list[cgen.Generable]:
+        """After a loop that is unrolled whole: what it accumulates is in its registers still."""
+        names = {
+            f.statement.write.array for e in lp.walk(n) if isinstance(e, lp.Exec) for f in (self.families[e.family],)
+        }
+        every = [acc for array in sorted(names) for acc in region.of(array)]
+        kinds = {self.program.array(array).dtype for array in names}
+        if len(kinds) > 1 or not 1 < len(every) <= _IN_ONE_LINE:
+            return []
+        function = self.c.vectors.all_kept(kinds.pop(), len(every))
+        return [cgen.Statement(f"{function}({', '.join(f'&{acc.name}' for acc in every)})")]
 
     def _two_at_once(self, n: lp.For, env: Env, key: tuple[int, ...], region: _Region) -> list[cgen.Generable]:
         """A loop that does two steps at once, and the step that is left; nothing where that does not pay."""
@@ -374,6 +390,12 @@ def serial(c: Spelling, n: lp.For, env: Env, body: Sequence[cgen.Generable]) -> 
     end = f"< {c.bound(hi + 1)}" if isinstance(hi, Affine) else f"<= {c.bound(hi)}"
     step = f"++{name}" if n.step == 1 else f"{name} += {n.step}"
     return loop(f"int64_t {name} = {c.bound(lo)}", f"{name} {end}", step, cgen.Block(list(body)))
+
+
+def _short(n: lp.For) -> bool:
+    """Whether a loop has so few steps that a branch among them would not be foreseen."""
+    last = n.hi - n.lo if isinstance(n.hi, Affine) and isinstance(n.lo, Affine) else None
+    return last is not None and last.is_const and last.const < 2 * _FEW
 
 
 def within(condition: Condition, env: Env) -> Condition:

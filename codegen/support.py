@@ -199,6 +199,27 @@ static inline {vector} {name}({vector} v) {{
 }}"""
 
 
+def vectors_kept(name: str, vector: str, size: int, count: int) -> str:
+    """Several vectors, in a register each at this place.
+
+    What a loop that is unrolled whole does to its accumulators looks to gcc like as many new variables in each step: it
+    moves them between registers, and one to memory and back.
+    """
+    each = [f"v{n}" for n in range(count)]
+
+    def held(kind: str) -> str:
+        return f'  __asm__("" : {", ".join(f"{kind}(*{v})" for v in each)});'
+
+    return f"""\
+static inline __attribute__((always_inline)) void {name}({", ".join(f"{vector} *{v}" for v in each)}) {{
+#if {REGISTERS.get(size, "0")}
+{held('"+v"')}
+#elif defined(__aarch64__) && {size} == 16
+{held('"+w"')}
+#endif
+}}"""
+
+
 def vector_pick(name: str, vector: str, mask: str, lanes: Sequence[int]) -> str:
     """For each lane, one of the lanes of a followed by those of b."""
     chosen = ", ".join(map(str, lanes))

@@ -136,6 +136,13 @@ class Vectors:
         self.functions[name] = support.vector_kept(name, vector, t.bits // 8 * self.lanes)
         return name
 
+    def all_kept(self, t: DType, count: int) -> str:
+        """A function that has several vectors in a register each where it is called."""
+        vector = self.type(t)
+        name = f"{KEPT}{count}_{vector}"
+        self.functions[name] = support.vectors_kept(name, vector, t.bits // 8 * self.lanes, count)
+        return name
+
     def pick(self, t: DType, lanes: tuple[int, ...]) -> str:
         """A function that picks lanes of two vectors; one for each pattern."""
         vector = self.type(t)

@@ -93,9 +93,7 @@ def text_for(p: Program, vector: int) -> str:
         return driver.lower(p, given, Options(threads=1)).source.text
 
 
-@pytest.mark.parametrize(
-    ("m", "many", "one", "rest"), [(96, 4, 0, 0), (100, 4, 0, 1), (44, 4, 1, 1), (24, 2, 1, 0)]
-)
+@pytest.mark.parametrize(("m", "many", "one", "rest"), [(96, 4, 0, 0), (100, 4, 0, 1), (44, 4, 1, 1), (24, 2, 1, 0)])
 def test_several_vectors_are_made_at_once(m: int, many: int, one: int, rest: int):
     """Loops that a row's length does not ask for are not there."""
     text = text_for(grown(40, m, "1.0 / (1.0 + exp(s - exp(X)))"), 32)

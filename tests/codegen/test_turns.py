@@ -60,3 +60,32 @@ def test_a_long_loop_of_a_small_tile_does_four_steps_at_a_time():
 
 def test_a_loop_of_a_few_more_steps_is_left_as_it_is():
     assert steps(product(48, 48, 6)) == []
+
+
+def kept(p: Program) -> list[list[str]]:
+    """The registers that are held together after a loop."""
+    given = {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}
+    text = driver.lower(p, given, OPTIONS).source.text
+    return [re.findall(r"&(\w+)", call) for call in re.findall(r"^ +kept\d+_\w+\((.*)\);", text, re.M)]
+
+
+def test_a_loop_that_is_unrolled_whole_leaves_its_results_in_their_registers():
+    (names,) = kept(product(12, 8, 4))
+    assert 1 < len(names) <= 15
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("acc_C_") for name in names)
+
+
+@pytest.mark.parametrize("k", [1, 5, 48])
+def test_other_loops_are_left_to_the_compiler(k: int):
+    assert kept(product(12, 8, k)) == []
+
+
+def test_more_registers_than_one_piece_of_assembly_takes_are_left_to_the_compiler(monkeypatch: pytest.MonkeyPatch):
+    found = replace(target.host(1), vector=16, registers=32, masked=False)
+    monkeypatch.setattr(session, "_target", lambda root, cores: found)
+    p = product(6, 16, 4)
+    given = {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}
+    text = driver.lower(p, given, OPTIONS).source.text
+    assert len(set(re.findall(r"acc_C_\w+", text))) > 15
+    assert kept(p) == []
