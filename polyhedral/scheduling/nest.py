@@ -17,6 +17,7 @@ from polyhedral.ir.layout import Layout
 from polyhedral.ir.program import Statement
 from polyhedral.ir.tree import Band, Filter, Leaf, Member, Run, Tree
 from polyhedral.ir.tree import Sequence as InOrder
+from polyhedral.scheduling.crossing import crossing
 from polyhedral.sets.instances import Family
 from polyhedral.transforms.tile import tile
 
@@ -28,11 +29,13 @@ _LEAF = Leaf()
 @dataclass(frozen=True)
 class Shape:
     """How to cut a nest: elements of the result kept close while a reduction runs, reduced extents sunk to registers,
-    the tile of a transpose, the work below which threads do not pay, and the iterations that keep all of them busy."""
+    the tile of a transpose, elements that the second cache holds of each side of one, the work below which threads do
+    not pay, and the iterations that keep all of them busy."""
 
     block: int = 4096
     short: int = 8
     transpose: int = 32
+    window: int = 1 << 14
     serial_below: int = 20_000
     threads: int = 16
 
@@ -50,7 +53,7 @@ def nest(fs: Sequence[Family], layouts: Mapping[str, Layout], shape: Shape = Sha
     if parallel:
         kept = _outermost_long(kept, extents, shape.threads)
     if s.op is None:
-        return _elementwise(main, kept, layouts, shape, parallel)
+        return _elementwise(main, kept, layouts, extents, shape, parallel)
     return _reduction(fs, kept, reduced, inner, extents, shape, parallel)
 
 
@@ -125,13 +128,27 @@ def _marked(tree: Tree, at: int, run: Run) -> Tree:
     return Band(tuple(members), tree.child, tree.permutable)
 
 
-def _elementwise(f: Family, kept: Sequence[str], layouts: Mapping[str, Layout], shape: Shape, parallel: bool) -> Tree:
+def _elementwise(
+    f: Family,
+    kept: Sequence[str],
+    layouts: Mapping[str, Layout],
+    extents: Mapping[str, int],
+    shape: Shape,
+    parallel: bool,
+) -> Tree:
     band = _band([f], kept, True)
     if not isinstance(band, Band):
         return band
     inner = kept[-1]
     dense = {d for d in kept[:-1] if any(abs(st) == 1 for st, _ in _strides(f.statement, d, layouts))}
     against = [st for st, _ in _strides(f.statement, inner, layouts) if abs(st) > 1]
+    if dense and against and all(extents[d] < shape.transpose for d in (*dense, inner)):
+        sides = [{d: _strides(f.statement, d, layouts)[n][0] for d in kept} for n in range(_accesses(f.statement))]
+        order = crossing(kept, extents, sides, shape.window)
+        if parallel:
+            order = _outermost_long(order, extents, shape.threads)
+        band = _band([f], order, True)
+        return _marked(band, 0, Run.PARALLEL) if parallel else band
     if dense and against:
         sizes = [shape.transpose if d in dense or d == inner else 0 for d in kept]
         tiled = tile(band, sizes)
@@ -143,6 +160,10 @@ def _elementwise(f: Family, kept: Sequence[str], layouts: Mapping[str, Layout], 
     if len(kept) > 1 or not parallel:
         band = _marked(band, len(kept) - 1, Run.VECTOR)
     return _marked(band, 0, Run.PARALLEL) if parallel else band
+
+
+def _accesses(s: Statement) -> int:
+    return 1 + sum(1 for _ in ex.loads(s.value))
 
 
 def _reduction(

@@ -90,7 +90,7 @@ def schedule(
     slabs = {n.slab.loop: n.slab for n in (blocks or {}).values() if n.slab is not None}
     followed |= {slab.statements[0]: slab.statements[1:] for slab in slabs.values()}
     clusters = components(order, deps.edges | _held_together(followed))
-    shape = Shape() if target is None else Shape(threads=BUSY * target.cores)
+    shape = Shape() if target is None else Shape(threads=BUSY * target.cores, window=target.l2 // 32)
     shape = Shape(serial_below=0) if options.device else shape
     for cluster in clusters:
         fs = [f for name in cluster for f in own[name]]
