@@ -29,6 +29,7 @@ from polyhedral.plans.tiles import (
     ALONE,
     CLOSE,
     FINALISTS,
+    FULL,
     Setting,
     Tile,
     Within,
@@ -46,6 +47,10 @@ from polyhedral.rewrites.relay import Relaid
 
 CUT = 3
 """Register tiles whose reductions are also weighed in portions."""
+BRIEF, FEW = 2e3, 2
+"""Cycles for each statement of a program up to which only so many register tiles of one are weighed: it is a small part
+of the whole, and planning takes longer than many calls.
+"""
 WIDE = 2
 """Vectors side by side in most register tiles."""
 PRODUCT = 8
@@ -102,6 +107,11 @@ def ranked(asked: Asked) -> list[Choice]:
     return sorted(every, key=lambda c: c.prediction.total)
 
 
+def magnitude(p: Program) -> int:
+    """About how many statements a program has: a power of two, so that like programs are planned alike."""
+    return 1 << len(p.statements).bit_length()
+
+
 def _undivided(s: Statement) -> bool:
     """Whether a reduction is not done in portions, since these may be empty."""
     masked = isinstance(s.value, ex.Select) and s.value.eager
@@ -144,7 +154,8 @@ def _good(q: Setting, s: Statement) -> list[_Forms]:
         tiles += finalists(q, fuse_dims(s, *fused, vector) if fused else s, vector, least)
         least = min((t.cycles for t in tiles), default=inf)
     tiles.sort(key=lambda x: x.cycles)
-    kept = first([t for t in tiles if t.cycles <= CLOSE * least], 2 * FINALISTS)
+    near = [t for t in tiles if t.cycles <= CLOSE * least]
+    kept = first(near, 2 * FINALISTS, FULL) if least > BRIEF * magnitude(q.program) else first(near, FEW, 0)
     return [_Forms(q, t) for t in sorted(kept, key=lambda x: x.cycles)]
 
 

@@ -17,7 +17,7 @@ from polyhedral.ir.affine import Affine
 from polyhedral.ir.layout import Layout
 from polyhedral.ir.program import Access, Program, Role, Statement, touched
 from polyhedral.machine.target import Target
-from polyhedral.plans.candidates import Asked, Choice, best
+from polyhedral.plans.candidates import Asked, Choice, best, magnitude
 from polyhedral.plans.preferences import NO_PREFERENCES, Preferences, preferred
 from polyhedral.plans.tiles import ALONE, Within
 
@@ -44,7 +44,7 @@ class Chooser:
         """The plan with the least predicted cycles, or the one preferred."""
         still = tuple(n in within.still for n in touched(s))
         axes = _axes(s, layouts)
-        key = (_shape(s, axes), self.target, within.whole, still, *self._facts(p, s, layouts, axes))
+        key = (_shape(s, axes), self.target, within.whole, still, magnitude(p), *self._facts(p, s, layouts, axes))
         if key not in self.known:
             self.known[key] = s, axes, self._found(Asked(p, s, layouts, self.target, self.constants, within))
         like, named, choice = self.known[key]

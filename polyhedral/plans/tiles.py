@@ -172,9 +172,9 @@ def finalists(q: Setting, s: Statement, vector: str, best: float = inf) -> list[
     return [Tile(s, vector, x.blocks, ordered(x.rows), c, x.full) for c, _, x in (*kept[False], *kept[True])]
 
 
-def first(tiles: Sequence[Tile], most: int) -> list[Tile]:
+def first(tiles: Sequence[Tile], most: int, full: int) -> list[Tile]:
     """The first of the tiles that hold all vectors at once, and of the larger ones that do not."""
-    return [*[t for t in tiles if not t.full][:most], *[t for t in tiles if t.full][:FULL]]
+    return [*[t for t in tiles if not t.full][:most], *[t for t in tiles if t.full][:full]]
 
 
 def itemsize(s: Statement) -> int:

@@ -79,3 +79,17 @@ def test_the_best_is_the_least_of_all():
         assert candidates.best(*given) == min(kept, key=lambda c: c.prediction.total, default=None)
         seen.update(several=len(kept) > 10, portions=bool(cut), copies=any(c.relaid for c in every))
     assert min(seen.values()) > 2, seen
+
+
+def test_fewer_plans_are_weighed_where_a_statement_is_a_small_part_of_its_program():
+    """Whatever is weighed, the best of it is found; alone, every plan of the few is among those of the many."""
+    fewer = 0
+    for _, p, s in reductions(20):
+        layouts = {a.name: row_major(a) for a in p.arrays}
+        crowd = tuple(replace(s, name=f"{s.name}_{n}") for n in range(1 << 14))
+        of_many = replace(p, statements=(s, *crowd))
+        every, few = (candidates.choices(q, s, layouts, MACHINES[0], frozenset()) for q in (p, of_many))
+        assert {c.plan for c in few} <= {c.plan for c in every}
+        assert bool(few) == bool(every)
+        fewer += len(few) < len(every)
+    assert fewer > 5
