@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: `polyhedral show | explain | run | tune | bench | doctor | cache | config | completion`.
+"""The command line: `polyhedral show | explain | run | tune | bench | report | doctor | cache | config | completion`.
 
 Reads arguments and environment, turns errors into diagnostics and exit codes.  Each command's work is in a module that
 is imported only when the command runs, so that the tool starts at once.
@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from frontend.cli_bench import bench
+from frontend.cli_report import report as report_of_trace
 from frontend.cli_tune import tune
 from frontend.usage import UsageError
 from polyhedral.errors import PolyhedralError, ToolchainError
@@ -214,6 +215,7 @@ def run(
 
 app.command(epilog=_EPILOG)(tune)
 app.command(epilog=_EPILOG)(bench)
+app.command("report")(report_of_trace)
 
 
 @app.command()

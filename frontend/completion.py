@@ -46,6 +46,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
         "--bars",
         "--list",
     ),
+    "report": ("--output",),
     "doctor": ("--measure",),
     "cache": ("ls", "stat", "clear", "export", "import"),
     "config": ("get", "set", "path"),

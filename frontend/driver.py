@@ -345,7 +345,7 @@ def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
     clock.lap("cache and load", less=info.seconds)
     clock.add("C compiler", info.seconds)
     log.info("%s: %s", built.program.name, clock.timings())
-    logs.compiled(built.program.name, info)
+    _heard(built, info, clock)
     return native, info, clock.timings()
 
 
@@ -360,8 +360,20 @@ def load_device(built: Built) -> tuple[OnDevice, BuildInfo, Timings]:
     kernels, info = driver.compile(built.source.text, symbols, here.cache(built.options))
     clock.lap("cache and load", less=info.seconds)
     clock.add("device compiler", info.seconds)
-    logs.compiled(built.program.name, info)
+    _heard(built, info, clock)
     return OnDevice(driver, built.source, kernels, built.layouts), info, clock.timings()
+
+
+def _heard(built: Built, info: BuildInfo, clock: _Clock) -> None:
+    """Tell the log and the trace where native code came from."""
+    name, tracer = built.program.name, session.current().tracer
+    logs.compiled(name, info)
+    if tracer is not None:
+        seconds = clock.timings().total - built.timings.total
+        what = "load" if info.hit else "compile"
+        start = time.perf_counter() - seconds
+        tracer.event(f"{what} {name}", "kernel", start, seconds, key=info.key, compiler=info.seconds)
+        tracer.flush()
 
 
 def resources(built: Built) -> tuple[Resources, ...]:

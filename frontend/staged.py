@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 from codegen import loops as lp
-from frontend import driver, logs, session
+from frontend import driver, logs, session, traced
 from frontend.arguments import is_integer
 from frontend.device_executable import DeviceExecutable
 from frontend.driver import Timings
@@ -94,9 +94,14 @@ class Lowered(Specialised):
 
     def compile(self) -> Executable:
         """Native code, from the cache when it was made before."""
+        tracing = session.current().tracer is not None
         if self.built.mapped is not None:
-            return DeviceExecutable(self, *driver.load_device(self.built))
-        return Executable(self, *driver.load(self.built))
+            on_device = traced.WatchedOnDevice if tracing else DeviceExecutable
+            made: Executable = on_device(self, *driver.load_device(self.built))
+        else:
+            made = (traced.Watched if tracing else Executable)(self, *driver.load(self.built))
+        traced.compiled(self, made)
+        return made
 
     def __repr__(self) -> str:
         return f"<Lowered {self.program.name}: {', '.join(f'{n}={s}' for n, s in self.specs.items())}>"
@@ -153,6 +158,7 @@ def lower(
     chosen = NO_HINTS if hints is None else hints
     made = Lowered(module, given, fixed, options or session.current().options(), timings, chosen)
     logs.lowered(made)
+    traced.lowered(made)
     return made
 
 
