@@ -166,6 +166,8 @@ def show(
     with context.obj.options():
         low = _lowered(context.obj, target)
         when = "before" if before else "diff" if diff else "after"
+        if low.built.editable is not None:
+            context.obj.say(f"the text may be edited in {low.built.editable}")
         parts = module.show(low, stages, "json" if context.obj.json else form, when, statement)
     out(module.write(parts, "json" if context.obj.json else form, output))
 

@@ -31,7 +31,7 @@ from codegen.runtime.native import Native
 from codegen.runtime.nvcc import Compiled, compile_cuda, find_nvcc
 from codegen.runtime.nvcc import resources as resources_of
 from codegen.runtime.occupancy import with_occupancy
-from frontend import logs, session
+from frontend import edits, logs, session
 from frontend.given import Given
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.on_device import OnDevice, require_double, require_real
@@ -102,6 +102,8 @@ class Built:
     """The layouts of all arrays as they were chosen before plans, and why."""
     asked: frozenset[str] = frozenset()
     """Arrays whose layout a hint asked for."""
+    editable: Path | None = None
+    """Where its text lies to be edited, with POLYHEDRAL_EDIT."""
     mapped: Mapped | None = None
     """Which statement runs on which blocks and threads, if on a device."""
 
@@ -142,7 +144,8 @@ def lower(
         given, tuned = recalled(given, options.threads or session.current().threads, session.current().cache(options))
         built = _within_budget(program, layouts, options, before, given.hints, constants)
         plans = given.hints.plans
-        return replace(built.saying((*tuned, *unused(plans, built.choices, built.blocks))), plans=plans)
+        built = replace(built.saying((*tuned, *unused(plans, built.choices, built.blocks))), plans=plans)
+        return _edited(built) if session.current().editing else built
 
 
 def _within_budget(
@@ -167,6 +170,18 @@ def _within_budget(
     for part in _parts(built):
         require_memory(part.program, part.placement({}), options.budget)
     return built
+
+
+def _edited(built: Built) -> Built:
+    """With the texts that users may have edited."""
+    store = session.current().cache(built.options)
+    source, where, said = edits.applied(built.program.name, built.source, store)
+    made = replace(built.saying(said), source=source, editable=where)
+    if built.once is None:
+        return made
+    once = _edited(built.once)
+    known = len(built.once.scheduled.schedule.remarks)
+    return replace(made.saying(once.scheduled.schedule.remarks[known:]), once=once)
 
 
 SEGMENTS = (4, 12, 32)

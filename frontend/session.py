@@ -46,6 +46,11 @@ class Session:
         return int(given) if given.isdigit() and int(given) > 0 else default_threads()
 
     @cached_property
+    def editing(self) -> bool:
+        """Whether generated texts lie where users may edit them: POLYHEDRAL_EDIT=1."""
+        return self.env.get("POLYHEDRAL_EDIT", "") not in ("", "0", "false")
+
+    @cached_property
     def tracer(self) -> Tracer | None:
         """What writes down what this process does, where POLYHEDRAL_TRACE names a folder."""
         given = self.env.get("POLYHEDRAL_TRACE", "")

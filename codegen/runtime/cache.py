@@ -113,6 +113,15 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
+def make_private(folder: Path) -> None:
+    """The folder and its missing parents, 0700; one that is ours already keeps its parents' modes."""
+    for path in (*reversed(folder.parents), folder):
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def read_json(path: Path) -> dict[str, object] | None:
     """A private file holding one JSON object, or None when it is missing, foreign or not that."""
     raw = read_private(path, _SIDECAR_LIMIT)
@@ -136,13 +145,13 @@ class Cache:
             warnings.warn(f"cache folder {root} {refusal}; using a private one instead", RuntimeWarning, stacklevel=2)
         else:
             try:
-                _make_private(root / FOLDER)
+                make_private(root / FOLDER)
             except OSError as error:
                 refusal = f"cannot be used: {error.strerror or error}"
         if refusal is not None:
             self.remark = Remark("cache not kept", f"{root} {refusal}")
             root = self._temporary()
-            _make_private(root / FOLDER)
+            make_private(root / FOLDER)
         self.root = root
         self.folder = root / FOLDER
 
@@ -363,15 +372,6 @@ def _unsafe(root: Path) -> str | None:
             if at.st_mode & 0o002 and not at.st_mode & stat.S_ISVTX:
                 return f"lies below {parent}, which everyone can write to"
     return None
-
-
-def _make_private(folder: Path) -> None:
-    """The folder and its missing parents, 0700; one that is ours already keeps its parents' modes."""
-    for path in (*reversed(folder.parents), folder):
-        if not path.is_dir():
-            path.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
 
 
 def _remove_tree(folder: Path, owner: int) -> None:
