@@ -129,9 +129,12 @@ def _globals(
 _Target = Annotated[str, typer.Argument(metavar="TARGET", help="pkg.mod:fn, file.py:fn or prog.poly")]
 
 
-def _lowered(given: Global, target: str) -> Any:
+def _lowered(given: Global, target: str, schedule: Path | None = None) -> Any:
     targets = import_module("frontend.targets")
-    low = targets.lowered(targets.load(target), given.sizes, given.dtype)
+    if schedule is None:
+        low = targets.lowered(targets.load(target), given.sizes, given.dtype)
+    else:
+        low = targets.in_order(targets.load(target), given.sizes, given.dtype, schedule)
     if given.verbose:
         given.say(str(low.timings))
     return low
@@ -157,6 +160,9 @@ def show(
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="A file, or a folder that gets one file a stage.")
     ] = None,
+    schedule: Annotated[
+        Path | None, typer.Option(help="Take this order, which --stage schedule --format json -o FILE wrote.")
+    ] = None,
 ) -> None:
     """Print the stages of a compilation."""
     if before + after + diff > 1:
@@ -164,7 +170,7 @@ def show(
     module = import_module("frontend.show")
     stages = module.stages_of(stage)
     with context.obj.options():
-        low = _lowered(context.obj, target)
+        low = _lowered(context.obj, target, schedule)
         when = "before" if before else "diff" if diff else "after"
         if low.built.editable is not None:
             context.obj.say(f"the text may be edited in {low.built.editable}")
@@ -202,6 +208,7 @@ def run(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the results to an .npz file.")] = None,
     check: Annotated[str | None, typer.Option(help="numpy: hold the results against the interpreter.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
+    schedule: Annotated[Path | None, typer.Option(help="Run in this order, as of show --schedule.")] = None,
 ) -> None:
     """Compile and run once, with times; exit code 3 when --check finds a mismatch."""
     if random and npz is not None:
@@ -210,7 +217,7 @@ def run(
         raise typer.BadParameter(f"{check!r} is not numpy", param_hint="--check")
     execute = import_module("frontend.execute")
     with context.obj.options():
-        result = execute.run(target, context.obj, npz, output, check is not None, seed)
+        result = execute.run(target, context.obj, npz, output, check is not None, seed, schedule)
     out(json.dumps(result.to_json(), indent=2) if context.obj.json else str(result))
     raise typer.Exit(OK if result.agrees is not False else NO)
 

@@ -24,9 +24,9 @@ GLOBAL = (
     "--help",
 )
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "show": ("--stage", "--before", "--after", "--diff", "--statement", "--format", "--output"),
+    "show": ("--stage", "--before", "--after", "--diff", "--statement", "--format", "--output", "--schedule"),
     "explain": ("fuse", "tile", "parallel", "vectorize", "bounds", "layout", "why", "--at"),
-    "run": ("--random", "--npz", "--output", "--check", "--seed"),
+    "run": ("--random", "--npz", "--output", "--check", "--seed", "--schedule"),
     "tune": ("--budget", "--trials", "--jobs", "--resume", "--seed", "--threads", "--db"),
     "bench": (
         "capsule",

@@ -6,11 +6,12 @@ What runs is in `frontend.executable`; deciding when to make either is `frontend
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 
 from codegen import loops as lp
-from frontend import driver, logs, session, traced
+from frontend import driver, logs, saved, session, traced
 from frontend.arguments import is_integer
 from frontend.device_executable import DeviceExecutable
 from frontend.driver import Timings
@@ -54,12 +55,15 @@ class Lowered(Specialised):
     def dependences(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(str(d) for d in self.built.analyzed.dependences.all))
 
-    def schedule(self, which: str = "final") -> str:
-        """The schedule tree, `initial` (as written) or `final`, with the user's names."""
+    def schedule(self, which: str = "final", form: str = "text") -> str:
+        """The schedule tree, `initial` (as written) or `final`, with the user's names; or in the form `json`, which
+        `ph.hints().schedule(text)` takes, changed or not.
+        """
         frame = self.built.analyzed.frame
-        shown = {f.id: f.shown for f in frame.families}
         tree = original(frame.families) if which == "initial" else self.tree
-        return tr.render(tree, shown)
+        if form == "json":
+            return json.dumps(saved.to_data(self.program, self.sizes, self.built.scheduled, tree), indent=2)
+        return tr.render(tree, {f.id: f.shown for f in frame.families})
 
     @property
     def tree(self) -> tr.Tree:

@@ -147,7 +147,7 @@ def test_one_statement(here: Path, capsys: pytest.CaptureFixture[str]):
 def test_formats(here: Path, capsys: pytest.CaptureFixture[str]):
     text = {f: Said(capsys, "show", f"{F}:mm", "--format", f).out for f in ("json", "isl", "dot", "svg", "html")}
     data = json.loads(text["json"])
-    assert set(data) == {"schema", "program", "sizes", "stages"}
+    assert set(data) == {"schema", "program", "sizes", "text", "stages"}
     assert set(data["stages"]["schedule"]) == {"band", "permutable", "child"}
     assert "schedule:" in text["isl"]
     assert text["dot"].startswith("digraph")
