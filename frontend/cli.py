@@ -185,7 +185,7 @@ def explain(
     question: Annotated[
         str,
         typer.Argument(
-            help="fuse S1 S2 | tile S t=8,x=64 | parallel DIM | vectorize DIM | bounds S | layout T ORDER | why [S]"
+            help="fuse S S | tile S t=8,x=64 | parallel DIM | vectorize DIM | bounds S | layout T ORDER | why [slow|S]"
         ),
     ],
     words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...")] = None,
