@@ -27,7 +27,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "show": ("--stage", "--before", "--after", "--diff", "--statement", "--format", "--output", "--schedule"),
     "explain": ("fuse", "tile", "parallel", "vectorize", "bounds", "layout", "why", "--at"),
     "run": ("--random", "--npz", "--output", "--check", "--seed", "--schedule"),
-    "tune": ("--budget", "--trials", "--jobs", "--resume", "--seed", "--threads", "--db"),
+    "tune": ("--budget", "--trials", "--jobs", "--executor", "--hosts", "--resume", "--seed", "--threads", "--db"),
     "bench": (
         "capsule",
         "conv",

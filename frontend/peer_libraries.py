@@ -116,8 +116,8 @@ class NumPy:
         return apply(op, *args)
 
     def where(self, cond: Any, then: Any, other: Any) -> Any:
-        made: Any = np.where(cond, then, other)
-        return made
+        choose: Any = np.where
+        return choose(cond, then, other)
 
     def cast(self, value: Any, dtype: DType) -> Any:
         return np.asarray(value).astype(dtype.numpy, copy=False)
