@@ -233,14 +233,21 @@ def doctor(
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure what a cycle does, for plans; kept in the cache folder.")
     ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Set right what needs no one else: cache, leftovers, measuring.")
+    ] = False,
 ) -> None:
     """What this machine offers, and what to do about what it lacks; exit code 4 when there is no C compiler."""
     with context.obj.options():
-        findings = import_module("frontend.doctor").findings(os.environ, context.obj.cache_dir, measure)
+        doctor = import_module("frontend.doctor")
+        repairs = doctor.repairs(os.environ, context.obj.cache_dir) if fix else ()
+        findings = doctor.findings(os.environ, context.obj.cache_dir, measure, fix)
     if context.obj.json:
-        out(json.dumps({"schema": "polyhedral.doctor/1", "findings": [f.to_json() for f in findings]}, indent=2))
+        parts = {"findings": findings, **({"repairs": repairs} if fix else {})}
+        data = {n: [p.to_json() for p in every] for n, every in parts.items()}
+        out(json.dumps({"schema": "polyhedral.doctor/1", **data}, indent=2))
     else:
-        out("\n".join(map(str, findings)))
+        out("\n".join(map(str, (*repairs, *findings))))
     missing = any(f.name == "C compiler" and not f.ok for f in findings)
     raise typer.Exit(MISSING if missing else OK)
 

@@ -47,7 +47,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
         "--list",
     ),
     "report": ("--output",),
-    "doctor": ("--measure",),
+    "doctor": ("--measure", "--fix"),
     "cache": ("ls", "stat", "clear", "export", "import"),
     "config": ("get", "set", "path"),
     "completion": ("bash", "zsh", "fish", "powershell"),

@@ -17,6 +17,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
+import time
 import warnings
 import weakref
 from collections.abc import Generator, Mapping
@@ -58,6 +59,15 @@ class Stats:
     bytes: int
     broken: int
     private: bool
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many broken entries, stale locks and unfinished files were removed."""
+
+    broken: int
+    locks: int
+    unfinished: int
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.remark: Remark | None = None
         self._scratch: Path | None = None
-        refusal = _unsafe(root)
+        refusal = unsafe(root)
         if refusal is not None:
             warnings.warn(f"cache folder {root} {refusal}; using a private one instead", RuntimeWarning, stacklevel=2)
         else:
@@ -232,6 +242,16 @@ class Cache:
             with contextlib.suppress(OSError):
                 path.unlink()
         return count
+
+    def sweep(self, age: float) -> Swept:
+        """Remove entries that would be refused; and locks that nobody holds, and files that nobody finished, which are
+        older than so many seconds.  Whatever else lies there stays.
+        """
+        broken = sum(self.lookup(k) is None for k in self._keys())
+        before = time.time() - age
+        locks = [p for p in self.folder.glob("*.lock") if _HEX.fullmatch(p.stem) and _older(p, before)]
+        new = [p for p in self.folder.glob(".new-*") if _older(p, before)]
+        return Swept(broken, sum(map(_unheld, locks)), sum(map(_gone, new)))
 
     def export(self, path: Path) -> int:
         """Write every sound entry to a tar file, the same bytes for the same entries; gives their number."""
@@ -353,7 +373,7 @@ def _members(path: Path) -> dict[str, bytes]:
     return files
 
 
-def _unsafe(root: Path) -> str | None:
+def unsafe(root: Path) -> str | None:
     """Why others could plant entries under `root`, or None."""
     for folder in (root / FOLDER, root):
         try:
@@ -372,6 +392,33 @@ def _unsafe(root: Path) -> str | None:
             if at.st_mode & 0o002 and not at.st_mode & stat.S_ISVTX:
                 return f"lies below {parent}, which everyone can write to"
     return None
+
+
+def _older(path: Path, before: float) -> bool:
+    """Whether a regular file of ours was last changed before some time."""
+    try:
+        at = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(at.st_mode) and at.st_uid == os.geteuid() and at.st_mtime < before
+
+
+def _unheld(lock: Path) -> bool:
+    """Remove a lock, unless somebody holds it."""
+    guard = filelock.FileLock(lock, timeout=0, mode=0o600)
+    try:
+        with guard:
+            return _gone(lock)
+    except (OSError, filelock.Timeout):
+        return False
+
+
+def _gone(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _remove_tree(folder: Path, owner: int) -> None:
