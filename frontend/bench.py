@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from codegen.runtime.roof import Meter
-from frontend import driver, measurements, plots, tables, timing
+from frontend import driver, measurements, peers, plots, tables, timing
 from frontend.agreement import Data, apart, gathered, tolerance, updated
 from frontend.cost import cost
 from frontend.executable import Executable
@@ -32,7 +33,7 @@ from frontend.targets import Target, load
 from frontend.timing import Contestant
 from frontend.usage import UsageError
 from polyhedral.errors import PolyhedralError
-from polyhedral.ir.program import Role
+from polyhedral.ir.program import Role, specialise
 
 SCHEMA = "polyhedral.bench/1"
 WITHOUT, WRITTEN = "without plans", "C -O3, order as written"
@@ -152,8 +153,7 @@ def _jobs(request: Request) -> list[tuple[str, Job]]:
         return _suite(request)
     if len(targets) < len(request.what):
         raise UsageError("name either targets or cases of suites, not both")
-    if request.peers:
-        raise UsageError("--vs is for suites: a target has no other form than itself")
+    peers.known(request.peers or ())
     meter = timing.meter()
 
     def job(target: Target) -> Job:
@@ -186,7 +186,7 @@ def listed() -> str:
 
 
 def target_records(target: Target, request: Request, meter: Meter, tick: Tick) -> list[Record]:
-    """A program with plans, without them, and in the order as written, on the same random inputs."""
+    """A program with plans, without them, in the order as written, and as its peers, on the same random inputs."""
     low, sizes = sized(target, request, None)
     with options(plan_above=-1):
         plain, _ = sized(target, request, None)
@@ -199,6 +199,14 @@ def target_records(target: Target, request: Request, meter: Meter, tick: Tick) -
         every.append(_contestant(WRITTEN, as_written.compile(), inputs))
     reference = every[-1]
     results = {c.name: _once(c) for c in every}
+    notes = [] if written is not None else ["the order as written is not legal as it stands"]
+    for c in _peers(low, inputs, request, notes):
+        try:
+            results[c.name] = _once(c)
+        except Exception as error:  # of a library that knows nothing of us
+            notes.append(f"{c.name}: {type(error).__name__}: {str(error).partition(chr(10))[0][:200]}")
+            continue
+        every.append(c)
     flush = timing.flusher() if request.flush else None
     times, roofs = timing.interleave(
         every,
@@ -208,14 +216,26 @@ def target_records(target: Target, request: Request, meter: Meter, tick: Tick) -
         tick=tick,
     )
     work, roof = work_of(low), timing.middle(roofs)
-    notes = [] if written is not None else ["the order as written is not legal as it stands"]
-    return [
-        {
-            **measurements.record(work, c.name, times[c.name], roof, apart(results[c.name], results[reference.name])),
-            "absent": notes,
-        }
-        for c in every
-    ]
+    off = {c.name: apart(results[c.name], results[reference.name]) for c in every}
+    made = (measurements.record(work, c.name, times[c.name], roof, off[c.name], c.note) for c in every)
+    return [{**r, "absent": notes} for r in made]
+
+
+def _peers(low: Lowered, inputs: Data, request: Request, notes: list[str]) -> Iterator[Contestant]:
+    """The peers that were asked for; what is to be said of others goes to the notes."""
+    program = specialise(low.module.program, low.sizes)
+    orders = {n: [low.specs[n].axes.index(d) for d in program.array(n).dim_names] for n in inputs}
+    made, why = peers.contestants(
+        program, {n: v.transpose(orders[n]) for n, v in inputs.items()}, request.peers or (), request.threads
+    )
+    notes += why
+    yield from (replace(c, result=partial(_flat, c.result)) for c in made if c.result is not None)
+
+
+def _flat(result: Callable[[], Data]) -> np.ndarray[Any, Any]:
+    """All results one after another, by name."""
+    made = result()
+    return np.concatenate([made[n].reshape(-1) for n in sorted(made)])
 
 
 def work_of(low: Lowered) -> Work:
@@ -244,8 +264,7 @@ def _contestant(name: str, exe: Executable, inputs: Data) -> Contestant:
         return None
 
     def result() -> np.ndarray[Any, Any]:
-        made = gathered(low, last[0], mine)
-        return np.concatenate([made[n].reshape(-1) for n in sorted(made)])
+        return _flat(lambda: gathered(low, last[0], mine))
 
     return Contestant(name, run, result, reset if changed else None)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: `polyhedral show | explain | run | tune | bench | doctor | cache | config | completion`.
+"""The command line: `polyhedral show | explain | run | tune | bench | report | doctor | cache | config | completion`.
 
 Reads arguments and environment, turns errors into diagnostics and exit codes.  Each command's work is in a module that
 is imported only when the command runs, so that the tool starts at once.
@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from frontend.cli_bench import bench
+from frontend.cli_report import report as report_of_trace
 from frontend.cli_tune import tune
 from frontend.usage import UsageError
 from polyhedral.errors import PolyhedralError, ToolchainError
@@ -128,9 +129,12 @@ def _globals(
 _Target = Annotated[str, typer.Argument(metavar="TARGET", help="pkg.mod:fn, file.py:fn or prog.poly")]
 
 
-def _lowered(given: Global, target: str) -> Any:
+def _lowered(given: Global, target: str, schedule: Path | None = None) -> Any:
     targets = import_module("frontend.targets")
-    low = targets.lowered(targets.load(target), given.sizes, given.dtype)
+    if schedule is None:
+        low = targets.lowered(targets.load(target), given.sizes, given.dtype)
+    else:
+        low = targets.in_order(targets.load(target), given.sizes, given.dtype, schedule)
     if given.verbose:
         given.say(str(low.timings))
     return low
@@ -156,6 +160,9 @@ def show(
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="A file, or a folder that gets one file a stage.")
     ] = None,
+    schedule: Annotated[
+        Path | None, typer.Option(help="Take this order, which --stage schedule --format json -o FILE wrote.")
+    ] = None,
 ) -> None:
     """Print the stages of a compilation."""
     if before + after + diff > 1:
@@ -163,8 +170,10 @@ def show(
     module = import_module("frontend.show")
     stages = module.stages_of(stage)
     with context.obj.options():
-        low = _lowered(context.obj, target)
+        low = _lowered(context.obj, target, schedule)
         when = "before" if before else "diff" if diff else "after"
+        if low.built.editable is not None:
+            context.obj.say(f"the text may be edited in {low.built.editable}")
         parts = module.show(low, stages, "json" if context.obj.json else form, when, statement)
     out(module.write(parts, "json" if context.obj.json else form, output))
 
@@ -176,7 +185,7 @@ def explain(
     question: Annotated[
         str,
         typer.Argument(
-            help="fuse S1 S2 | tile S t=8,x=64 | parallel DIM | vectorize DIM | bounds S | layout T ORDER | why [S]"
+            help="fuse S S | tile S t=8,x=64 | parallel DIM | vectorize DIM | bounds S | layout T ORDER | why [slow|S]"
         ),
     ],
     words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...")] = None,
@@ -199,6 +208,7 @@ def run(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the results to an .npz file.")] = None,
     check: Annotated[str | None, typer.Option(help="numpy: hold the results against the interpreter.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
+    schedule: Annotated[Path | None, typer.Option(help="Run in this order, as of show --schedule.")] = None,
 ) -> None:
     """Compile and run once, with times; exit code 3 when --check finds a mismatch."""
     if random and npz is not None:
@@ -207,13 +217,14 @@ def run(
         raise typer.BadParameter(f"{check!r} is not numpy", param_hint="--check")
     execute = import_module("frontend.execute")
     with context.obj.options():
-        result = execute.run(target, context.obj, npz, output, check is not None, seed)
+        result = execute.run(target, context.obj, npz, output, check is not None, seed, schedule)
     out(json.dumps(result.to_json(), indent=2) if context.obj.json else str(result))
     raise typer.Exit(OK if result.agrees is not False else NO)
 
 
 app.command(epilog=_EPILOG)(tune)
 app.command(epilog=_EPILOG)(bench)
+app.command("report")(report_of_trace)
 
 
 @app.command()
@@ -222,14 +233,21 @@ def doctor(
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure what a cycle does, for plans; kept in the cache folder.")
     ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Set right what needs no one else: cache, leftovers, measuring.")
+    ] = False,
 ) -> None:
     """What this machine offers, and what to do about what it lacks; exit code 4 when there is no C compiler."""
     with context.obj.options():
-        findings = import_module("frontend.doctor").findings(os.environ, context.obj.cache_dir, measure)
+        doctor = import_module("frontend.doctor")
+        repairs = doctor.repairs(os.environ, context.obj.cache_dir) if fix else ()
+        findings = doctor.findings(os.environ, context.obj.cache_dir, measure, fix)
     if context.obj.json:
-        out(json.dumps({"schema": "polyhedral.doctor/1", "findings": [f.to_json() for f in findings]}, indent=2))
+        parts = {"findings": findings, **({"repairs": repairs} if fix else {})}
+        data = {n: [p.to_json() for p in every] for n, every in parts.items()}
+        out(json.dumps({"schema": "polyhedral.doctor/1", **data}, indent=2))
     else:
-        out("\n".join(map(str, findings)))
+        out("\n".join(map(str, (*repairs, *findings))))
     missing = any(f.name == "C compiler" and not f.ok for f in findings)
     raise typer.Exit(MISSING if missing else OK)
 

@@ -60,7 +60,8 @@ def bench(
         ),
     ] = None,
     vs: Annotated[
-        str | None, typer.Option(help="For suites: numpy,torch,compile,jax,c,polly; default numpy,torch,c.")
+        str | None,
+        typer.Option(help="numpy,torch,compile,jax; for suites also c,polly. Default of suites: numpy,torch,c."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of everybody.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.0, help="For each case, all contestants together.")] = 3.0,
@@ -77,7 +78,8 @@ def bench(
     given: Any = context.obj
     names = tuple(what or ())
     peers = None if vs is None else tuple(filter(None, (w.strip() for w in vs.split(","))))
-    if given.own_process and not listed and not all(":" in w or w.endswith(".poly") for w in names or ("all",)):
+    suite = not all(":" in w or w.endswith(".poly") for w in names or ("all",))
+    if given.own_process and not listed and (suite or peers):
         start_fairly(threads, pinned="jax" in (peers or ()))
     module = import_module("frontend.bench")
     if listed:

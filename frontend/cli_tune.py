@@ -22,6 +22,10 @@ def tune(
     budget: Annotated[str, typer.Option(help="How long to search: 60s, 5m, 1.5h.")] = "60s",
     trials: Annotated[int | None, typer.Option(min=1, help="Other plans that are measured at most.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that compile plans, while none is measured.")] = 1,
+    executor: Annotated[
+        str | None, typer.Option(help="Compile elsewhere: dask://HOST:PORT or mpi; measured is here, one at a time.")
+    ] = None,
+    hosts: Annotated[str | None, typer.Option(help="Refused: says how to reach hosts with --executor.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what was tried before.")] = False,
     seed: Annotated[int, typer.Option(help="Of the random inputs, and of who is measured first.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the kernels; all cores by default.")] = None,
@@ -37,6 +41,8 @@ def tune(
         budget,
         trials,
         jobs,
+        executor,
+        hosts,
         resume,
         seed,
         threads,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from frontend import logs
+from frontend import logs, traced
 from frontend.arguments import Parameter, check_declared
 from frontend.assemble import assemble
 from frontend.autodiff import resolve
@@ -157,4 +157,5 @@ def lowered(
         raise ArgumentError("PH402", f"hints= wants ph.hints(), not a {type(hints).__name__}", hints=(tiled,))
     made = Lowered(module, specs, sizes, options, before, NO_HINTS if hints is None else hints, constants)
     logs.lowered(made)
+    traced.lowered(made)
     return made

@@ -24,10 +24,10 @@ GLOBAL = (
     "--help",
 )
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "show": ("--stage", "--before", "--after", "--diff", "--statement", "--format", "--output"),
+    "show": ("--stage", "--before", "--after", "--diff", "--statement", "--format", "--output", "--schedule"),
     "explain": ("fuse", "tile", "parallel", "vectorize", "bounds", "layout", "why", "--at"),
-    "run": ("--random", "--npz", "--output", "--check", "--seed"),
-    "tune": ("--budget", "--trials", "--jobs", "--resume", "--seed", "--threads", "--db"),
+    "run": ("--random", "--npz", "--output", "--check", "--seed", "--schedule"),
+    "tune": ("--budget", "--trials", "--jobs", "--executor", "--hosts", "--resume", "--seed", "--threads", "--db"),
     "bench": (
         "capsule",
         "conv",
@@ -46,7 +46,8 @@ WORDS: Mapping[str, tuple[str, ...]] = {
         "--bars",
         "--list",
     ),
-    "doctor": ("--measure",),
+    "report": ("--output",),
+    "doctor": ("--measure", "--fix"),
     "cache": ("ls", "stat", "clear", "export", "import"),
     "config": ("get", "set", "path"),
     "completion": ("bash", "zsh", "fish", "powershell"),

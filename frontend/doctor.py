@@ -2,7 +2,7 @@
 """`polyhedral doctor`: what the machine offers, one finding a line, each failure with a fix.
 
 Only looks; nothing is installed or changed, except that a compiler's probe is remembered in the cache, and with
-`--measure` what the processor does in a cycle.
+`--measure` what the processor does in a cycle.  What `--fix` sets right is `frontend.repair`'s.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from codegen.runtime.cache import default_root
 from codegen.runtime.cc import Compiler, find_compiler
 from frontend import session
 from frontend.options import default_threads
+from frontend.repair import Repair, repair
 from frontend.timing import meter
 from polyhedral.errors import Remark, ToolchainError
 from polyhedral.machine.target import Target, host
@@ -51,9 +52,23 @@ class Finding:
         return asdict(self)
 
 
-def findings(env: Mapping[str, str], cache_dir: str | None = None, measure: bool = False) -> tuple[Finding, ...]:
-    """Everything looked at, the compiler first; `measure` also runs the micro-benchmarks that plans profit from."""
-    return tuple(_all(env, Path(cache_dir) if cache_dir else default_root(env), measure))
+def findings(
+    env: Mapping[str, str], cache_dir: str | None = None, measure: bool = False, fix: bool = False
+) -> tuple[Finding, ...]:
+    """Everything looked at, the compiler first; `measure` also runs the micro-benchmarks that plans profit from, `fix`
+    where nothing that they gave is there.
+    """
+    root = _root(env, cache_dir)
+    return tuple(_all(env, root, measure or (fix and not isinstance(machine.recall(root), machine.Measured))))
+
+
+def repairs(env: Mapping[str, str], cache_dir: str | None = None) -> tuple[Repair, ...]:
+    """What was set right, and what its user must do."""
+    return repair(env, _root(env, cache_dir))
+
+
+def _root(env: Mapping[str, str], cache_dir: str | None) -> Path:
+    return Path(cache_dir) if cache_dir else default_root(env)
 
 
 def _all(env: Mapping[str, str], root: Path, measure: bool) -> Iterator[Finding]:

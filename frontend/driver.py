@@ -31,7 +31,7 @@ from codegen.runtime.native import Native
 from codegen.runtime.nvcc import Compiled, compile_cuda, find_nvcc
 from codegen.runtime.nvcc import resources as resources_of
 from codegen.runtime.occupancy import with_occupancy
-from frontend import logs, session
+from frontend import edits, logs, saved, session
 from frontend.given import Given
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
 from frontend.on_device import OnDevice, require_double, require_real
@@ -102,6 +102,8 @@ class Built:
     """The layouts of all arrays as they were chosen before plans, and why."""
     asked: frozenset[str] = frozenset()
     """Arrays whose layout a hint asked for."""
+    editable: Path | None = None
+    """Where its text lies to be edited, with POLYHEDRAL_EDIT."""
     mapped: Mapped | None = None
     """Which statement runs on which blocks and threads, if on a device."""
 
@@ -142,7 +144,9 @@ def lower(
         given, tuned = recalled(given, options.threads or session.current().threads, session.current().cache(options))
         built = _within_budget(program, layouts, options, before, given.hints, constants)
         plans = given.hints.plans
-        return replace(built.saying((*tuned, *unused(plans, built.choices, built.blocks))), plans=plans)
+        built = replace(built.saying((*tuned, *unused(plans, built.choices, built.blocks))), plans=plans)
+        built = built if hints.scheduled is None else _rescheduled(built, hints)
+        return _edited(built) if session.current().editing else built
 
 
 def _within_budget(
@@ -167,6 +171,53 @@ def _within_budget(
     for part in _parts(built):
         require_memory(part.program, part.placement({}), options.budget)
     return built
+
+
+def _rescheduled(built: Built, hints: Hints) -> Built:
+    """The same program in the order that a hint states as a whole."""
+    assert hints.scheduled is not None
+    if hints or built.options.language is not None:
+        raise ArgumentError(
+            "PH402",
+            "schedule(...) states the whole order, for a processor: it goes with no other hint, and with no device",
+            hints=("ph.hints().schedule(text) alone, and target='cpu'",),
+        )
+    clock = _Clock(built.timings)
+    tree = saved.taken(saved.read(hints.scheduled), built.scheduled)
+    clock.lap("schedule given")
+    try:
+        made = _in_order(built, tree, clock)
+    except TakenApartError as error:
+        raise ArgumentError(
+            "PH406",
+            f"this schedule cannot be spelled: {error.message}",
+            hints=(f"leave the memory of its own of {error.array} out",),
+        ) from error
+    made = made.saying((Remark("another schedule than the planned one", "it was given as a whole"),))
+    return replace(made, timings=clock.timings())
+
+
+def _in_order(built: Built, tree: Tree, clock: _Clock, *, checked: bool | None = None) -> Built:
+    """What was built, emitted again with another tree."""
+    scheduled = replace(built.scheduled, schedule=replace(built.scheduled.schedule, tree=tree))
+    width = session.current().target(built.options).vector
+    made = _emitted(
+        scheduled, built.options, width, clock, checked=built.options.checked if checked is None else checked
+    )
+    kept = replace(made, once=built.once, choices=built.choices, blocks=built.blocks, plans=built.plans)
+    return replace(kept, assigned=built.assigned, asked=built.asked)
+
+
+def _edited(built: Built) -> Built:
+    """With the texts that users may have edited."""
+    store = session.current().cache(built.options)
+    source, where, said = edits.applied(built.program.name, built.source, store)
+    made = replace(built.saying(said), source=source, editable=where)
+    if built.once is None:
+        return made
+    once = _edited(built.once)
+    known = len(built.once.scheduled.schedule.remarks)
+    return replace(made.saying(once.scheduled.schedule.remarks[known:]), once=once)
 
 
 SEGMENTS = (4, 12, 32)
@@ -304,11 +355,7 @@ def as_written(built: Built) -> Built | None:
         return None
     if (built.options.threads or session.current().threads) > 1:
         tree = next(filter(legal, outermost_parallel(tree)), tree)
-    scheduled = replace(built.scheduled, schedule=replace(built.scheduled.schedule, tree=tree))
-    width = session.current().target(built.options).vector
-    made = _emitted(scheduled, built.options, width, _Clock(built.timings), checked=False)
-    kept = replace(made, timings=built.timings, once=built.once, choices=built.choices)
-    return replace(kept, assigned=built.assigned, asked=built.asked)
+    return replace(_in_order(built, tree, _Clock(built.timings), checked=False), timings=built.timings)
 
 
 def dump(built: Built, folder: Path) -> None:
@@ -345,7 +392,7 @@ def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
     clock.lap("cache and load", less=info.seconds)
     clock.add("C compiler", info.seconds)
     log.info("%s: %s", built.program.name, clock.timings())
-    logs.compiled(built.program.name, info)
+    _heard(built, info, clock)
     return native, info, clock.timings()
 
 
@@ -360,8 +407,20 @@ def load_device(built: Built) -> tuple[OnDevice, BuildInfo, Timings]:
     kernels, info = driver.compile(built.source.text, symbols, here.cache(built.options))
     clock.lap("cache and load", less=info.seconds)
     clock.add("device compiler", info.seconds)
-    logs.compiled(built.program.name, info)
+    _heard(built, info, clock)
     return OnDevice(driver, built.source, kernels, built.layouts), info, clock.timings()
+
+
+def _heard(built: Built, info: BuildInfo, clock: _Clock) -> None:
+    """Tell the log and the trace where native code came from."""
+    name, tracer = built.program.name, session.current().tracer
+    logs.compiled(name, info)
+    if tracer is not None:
+        seconds = clock.timings().total - built.timings.total
+        what = "load" if info.hit else "compile"
+        start = time.perf_counter() - seconds
+        tracer.event(f"{what} {name}", "kernel", start, seconds, key=info.key, compiler=info.seconds)
+        tracer.flush()
 
 
 def resources(built: Built) -> tuple[Resources, ...]:

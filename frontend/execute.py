@@ -17,7 +17,7 @@ from frontend.agreement import Data, gathered
 from frontend.cost import operations
 from frontend.executable import Benchmark
 from frontend.staged import Lowered
-from frontend.targets import Sizes, Target, dense_specs, example_sizes, load, lowered
+from frontend.targets import Sizes, Target, dense_specs, example_sizes, in_order, load, lowered
 from frontend.usage import UsageError
 from polyhedral.ir import interpreter
 from polyhedral.ir.dtypes import BY_NAME
@@ -72,11 +72,19 @@ class Ran:
         }
 
 
-def run(text: str, caller: Caller, npz: Path | None, output: Path | None, check: bool, seed: int) -> Ran:
+def run(
+    text: str,
+    caller: Caller,
+    npz: Path | None,
+    output: Path | None,
+    check: bool,
+    seed: int,
+    schedule: Path | None = None,
+) -> Ran:
     """The whole command."""
     target = load(text)
     stored = _stored(npz) if npz is not None else None
-    low, sizes = sized(target, caller, stored)
+    low, sizes = sized(target, caller, stored) if schedule is None else _ordered(target, caller, schedule)
     caller.say(f"compiling for {', '.join(f'{n}={v}' for n, v in sizes.items()) or 'fixed sizes'}")
     exe = low.compile()
     inputs = generated(low, sizes, stored, seed, caller.dtype is not None)
@@ -92,6 +100,15 @@ def run(text: str, caller: Caller, npz: Path | None, output: Path | None, check:
     if expected is None:
         return ran
     return _judged(ran, low, results, expected, inputs)
+
+
+def _ordered(target: Target, caller: Caller, schedule: Path) -> tuple[Lowered, dict[str, int]]:
+    """The program in the order of a file, at its sizes or others, which are all numbers."""
+    low = in_order(target, caller.sizes, caller.dtype, schedule)
+    missing = [n for n in low.module.program.sizes if n not in low.sizes]
+    if missing:
+        raise UsageError(f"--schedule {schedule} leaves {', '.join(missing)} open; give them with -s {missing[0]}=16")
+    return low, {n: low.sizes[n] for n in low.module.program.sizes}
 
 
 def sized(target: Target, caller: Caller, stored: Data | None) -> tuple[Lowered, dict[str, int]]:

@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 from frontend import session
 from frontend.arrays import Names, name_of, names_of
+from frontend.cost import cost
 from frontend.driver import Built
 from frontend.layouts import change, chosen, laid
+from frontend.slow import kernels, of_kernels, of_statements
 from frontend.usage import UsageError
-from frontend.why import nest_of, why
+from frontend.why import Why, nest_of, why
 from polyhedral.checks.check import Checked
 from polyhedral.errors import ArgumentError, Remark
 from polyhedral.ir import affine as aff
@@ -31,7 +33,7 @@ from polyhedral.sets.instances import Family
 
 USAGE = (
     "fuse S1 S2 [--at y,x] | tile S t=8,x=64 | parallel DIM [S] | vectorize DIM [S] | bounds S"
-    ' | layout T "b y x" | why [S]'
+    ' | layout T "b y x" | why [S|slow]'
 )
 
 
@@ -175,8 +177,35 @@ class Explain:
             f"layout of {array}", free, (why,), tuple(chosen(found, asked)), tuple(change(found, asked)), kind="layout"
         )
 
+    def slow(self) -> Explanation:
+        """Where the predicted time of a whole call goes: statements, or kernels of a device, the slowest first; what
+        bounds those, and what would change it.
+        """
+        built, program = self._low.built, self._low.built.program
+        if built.mapped is not None:
+            found = of_kernels(program.name, built.mapped)
+        else:
+            kinds = [a.dtype.bits for a in program.with_role(Role.OUTPUT, Role.INOUT)]
+            work = cost(self._low.module.program, self._low.sizes, built.placement(self._low.sizes))
+            bits = 64 if max(kinds, default=32) >= 64 else 32
+            found = of_statements(program.name, list(self._bounds_of(None)), work, bits, self._target)
+        loops = [line for w in found.most for n in self._names(w.statement.split(" and ")) for line in self._loops(n)]
+        refused = [str(r) for r in self._low.remarks if not r.data]
+        return Explanation(
+            f"why {program.name} is slow",
+            True,
+            ("the oracle accepts the whole schedule", *found.lines()),
+            (*(line for w in found.most for line in w.plan), *loops),
+            (*(line for w in found.most for line in w.change), *(refused or ("nothing was refused",))),
+            kind="slow",
+            predicted=tuple(w.to_json() for w in (*found.ranked, *found.unknown)),
+        )
+
     def why(self, statement: str | None = None) -> Explanation:
-        """What bounds one statement, or each, by predicted cycles; its plan, and what was refused on the way."""
+        """What bounds one statement, or each, by predicted cycles; its plan, and what was refused on the way.  A kernel
+        of a device has the name of any statement in it, the program's own name stands for all.
+        """
+        statement = None if statement == self._low.built.program.name else statement
         names = (
             self._names([self._asked.statement(statement)])
             if statement
@@ -188,11 +217,7 @@ class Explain:
             if statement is None or r.statement is None or set(r.statement.split(" and ")) & set(names)
         ]
         remarks = [str(r) for r in about if not r.data]
-        found = [
-            why(s, self._low.built, self._target, self._low.remarks, self._once)
-            for s in self._asked.analyzed.program.statements
-            if statement is None or s.name == self._asked.statement(statement)
-        ]
+        found = list(self._bounds_of(statement))
         chosen = [*(line for w in found for line in w.plan), *(line for n in names for line in self._loops(n))]
         chosen += [str(r) for r in about if r.data]
         asked = f"why {statement}" if statement else f"why {self._low.built.program.name}"
@@ -206,11 +231,27 @@ class Explain:
             predicted=tuple(w.to_json() for w in found),
         )
 
+    def _bounds_of(self, statement: str | None) -> Iterator[Why]:
+        """What bounds a statement, or each; on a device the kernels that have it."""
+        wanted = None if statement is None else self._asked.statement(statement)
+        mapped = self._low.built.mapped
+        if mapped is not None:
+            yield from (w for w in kernels(mapped) if wanted is None or wanted in w.statement.split(" and "))
+            return
+        for s in self._asked.analyzed.program.statements:
+            if wanted in (None, s.name):
+                yield why(s, self._low.built, self._target, self._low.remarks, self._once)
+
     @property
     def _once(self) -> frozenset[str]:
         """Arguments that stay the same from call to call."""
         once = self._low.built.once
         return frozenset[str]() if once is None else frozenset(a.name for a in once.program.with_role(Role.INPUT))
+
+    def names(self, word: str) -> bool:
+        """Whether a word is a statement or a tensor of this program."""
+        p = self._asked.analyzed.program
+        return word in {n for s in p.statements for n in (s.name, s.write.array)}
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
@@ -360,6 +401,8 @@ def ask(low: Any, question: str, words: Sequence[str], at: str | None) -> Explan
             return explain.bounds(statement)
         case ("layout", array, *order):
             return explain.layout(array, " ".join(order) or None)
+        case ("why", word) if word.lower() == "slow" and not explain.names(word):
+            return explain.slow()
         case ("why", *rest) if len(rest) < 2:
             return explain.why(*rest)
         case _:

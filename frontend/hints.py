@@ -45,6 +45,8 @@ class Hints:
     skews: tuple[tuple[str, tuple[tuple[str, Affine], ...]], ...] = ()
     parallels: tuple[tuple[str, str | None], ...] = ()
     layouts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    scheduled: str | None = None
+    """A whole schedule as JSON, which keeps no register tiles out: it has them, or not."""
     plans: Preferences = NO_PREFERENCES
     """Register tiles that a search found to be better than those predicted; they keep none out."""
 
@@ -70,6 +72,12 @@ class Hints:
         """The axis order of a result or an intermediate in memory, the last axis contiguous."""
         return replace(self, layouts=(*self.layouts, (array, names_of(order))))
 
+    def schedule(self, text: str) -> Hints:
+        """The whole schedule, as `low.schedule(form="json")` and `polyhedral show --stage schedule --format json` give
+        it, perhaps changed; it is used if it is one of this program, and legal (PH401, PH404 to PH406).
+        """
+        return replace(self, scheduled=text)
+
     @property
     def nests(self) -> bool:
         """Whether any loop is asked for (register tiles, which fix all loops of a statement, are then left out)."""
@@ -86,6 +94,7 @@ class Hints:
         calls += [f"skew({s!r}, {', '.join(f'{d}={e}' for d, e in t)})" for s, t in self.skews]
         calls += [f"parallel({d})" if s is None else f"parallel({d}, {s!r})" for d, s in self.parallels]
         calls += [f"layout({a!r}, {' '.join(o)!r})" for a, o in self.layouts]
+        calls += ["schedule(...)"] if self.scheduled is not None else []
         return ".".join(["ph.hints()", *calls])
 
 

@@ -19,6 +19,7 @@ from codegen.runtime.native import Team
 from codegen.runtime.opencl import open_device as open_opencl
 from frontend import logs
 from frontend.options import Options, default_threads, enclosing, project_options, resolve
+from frontend.trace_files import Tracer
 from polyhedral.errors import ToolchainError
 from polyhedral.machine.device import BY_ARCHITECTURE, GENERIC, Device
 from polyhedral.machine.target import Target, host
@@ -43,6 +44,17 @@ class Session:
     def threads(self) -> int:
         given = self.env.get("OMP_NUM_THREADS", "").split(",")[0]
         return int(given) if given.isdigit() and int(given) > 0 else default_threads()
+
+    @cached_property
+    def editing(self) -> bool:
+        """Whether generated texts lie where users may edit them: POLYHEDRAL_EDIT=1."""
+        return self.env.get("POLYHEDRAL_EDIT", "") not in ("", "0", "false")
+
+    @cached_property
+    def tracer(self) -> Tracer | None:
+        """What writes down what this process does, where POLYHEDRAL_TRACE names a folder."""
+        given = self.env.get("POLYHEDRAL_TRACE", "")
+        return Tracer(Path(given).expanduser().absolute()) if given else None
 
     def cache(self, options: Options) -> Cache:
         return _cache_at(options.cache_dir or str(default_root(self.env)))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from frontend import draw, draw_graph, driver, plot
+from frontend import draw, draw_graph, driver, plot, saved
 from frontend.layouts import table
 from frontend.staged import Lowered
 from frontend.usage import UsageError
@@ -21,6 +21,7 @@ from polyhedral.ir import tree as tr
 from polyhedral.ir.tree import Tree
 from polyhedral.scheduling.schedule import original
 from polyhedral.sets.isl_schedule import to_yaml
+from polyhedral.text.trees import data_of
 
 STAGES = ("domains", "accesses", "deps", "graph", "schedule", "tiled", "memory", "layout", "ast", "c", "asm")
 DEVICE = ("cuda", "opencl", "ptx")
@@ -57,12 +58,12 @@ def show(low: Lowered, stages: Sequence[str], form: str, when: str, statement: s
         case "json":
             data = {s: _data(low, s, when, statement, families) for s in stages}
             whole = {
-                "schedule": lambda: structure(pruned(_tree(low, when), families), _shown(low)),
+                "schedule": lambda: data_of(pruned(_tree(low, when), families), low.built.analyzed.frame.families),
                 "graph": lambda: plot.graph(low.built, low.sizes).to_json(),
                 "memory": lambda: plot.timeline(low.built, low.sizes).to_json(),
             }
             data |= {s: whole[s]() for s in stages if s in whole}
-            result = {"schema": "polyhedral.show/1", "program": low.program.name, "sizes": low.sizes, "stages": data}
+            result = saved.to_data(low.program, low.sizes, low.built.scheduled, low.tree) | {"stages": data}
             return {"all": json.dumps(result, indent=2)}
         case "isl":
             return {s: _isl(low, s, when, families) for s in stages}
@@ -225,36 +226,6 @@ def _whole(low: Lowered, stage: str) -> str:
             return driver.assembly(low.built)
         case _:
             raise UsageError(f"--stage {stage}: stages are {', '.join(STAGES)}, all")
-
-
-def structure(tree: Tree, shown: Mapping[str, str]) -> Any:
-    """A schedule tree as plain data."""
-    match tree:
-        case tr.Leaf():
-            return None
-        case tr.Band(members, child):
-            found = [
-                {
-                    "name": m.name,
-                    "run": m.run.value,
-                    "coincident": m.coincident,
-                    "time": {shown.get(f, f): str(t) for f, t in m.times},
-                }
-                for m in members
-            ]
-            return {"band": found, "permutable": tree.permutable, "child": structure(child, shown)}
-        case tr.Filter(families, child):
-            return {"statements": [shown.get(f, f) for f in families], "child": structure(child, shown)}
-        case tr.Sequence(children):
-            return {"sequence": [structure(c, shown) for c in children]}
-        case tr.Promote(array, child):
-            kept = {"streams": tree.streams, "stored": tree.stored}
-            return {"registers": array, **kept, "child": structure(child, shown)}
-        case tr.Local(array, folds, child):
-            return {"local": array, "cells": {x.axis: x.size for x in folds}, "child": structure(child, shown)}
-        case tr.Stage(array, box, child):
-            held = {c.axis: [str(c.first), c.size] for c in box}
-            return {"block": array, "cells": held, "child": structure(child, shown)}
 
 
 def _loops(tree: Tree, family: str) -> list[str]:

@@ -6,11 +6,12 @@ What runs is in `frontend.executable`; deciding when to make either is `frontend
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 
 from codegen import loops as lp
-from frontend import driver, logs, session
+from frontend import driver, logs, saved, session, traced
 from frontend.arguments import is_integer
 from frontend.device_executable import DeviceExecutable
 from frontend.driver import Timings
@@ -54,12 +55,15 @@ class Lowered(Specialised):
     def dependences(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(str(d) for d in self.built.analyzed.dependences.all))
 
-    def schedule(self, which: str = "final") -> str:
-        """The schedule tree, `initial` (as written) or `final`, with the user's names."""
+    def schedule(self, which: str = "final", form: str = "text") -> str:
+        """The schedule tree, `initial` (as written) or `final`, with the user's names; or in the form `json`, which
+        `ph.hints().schedule(text)` takes, changed or not.
+        """
         frame = self.built.analyzed.frame
-        shown = {f.id: f.shown for f in frame.families}
         tree = original(frame.families) if which == "initial" else self.tree
-        return tr.render(tree, shown)
+        if form == "json":
+            return json.dumps(saved.to_data(self.program, self.sizes, self.built.scheduled, tree), indent=2)
+        return tr.render(tree, {f.id: f.shown for f in frame.families})
 
     @property
     def tree(self) -> tr.Tree:
@@ -94,9 +98,14 @@ class Lowered(Specialised):
 
     def compile(self) -> Executable:
         """Native code, from the cache when it was made before."""
+        tracing = session.current().tracer is not None
         if self.built.mapped is not None:
-            return DeviceExecutable(self, *driver.load_device(self.built))
-        return Executable(self, *driver.load(self.built))
+            on_device = traced.WatchedOnDevice if tracing else DeviceExecutable
+            made: Executable = on_device(self, *driver.load_device(self.built))
+        else:
+            made = (traced.Watched if tracing else Executable)(self, *driver.load(self.built))
+        traced.compiled(self, made)
+        return made
 
     def __repr__(self) -> str:
         return f"<Lowered {self.program.name}: {', '.join(f'{n}={s}' for n, s in self.specs.items())}>"
@@ -153,6 +162,7 @@ def lower(
     chosen = NO_HINTS if hints is None else hints
     made = Lowered(module, given, fixed, options or session.current().options(), timings, chosen)
     logs.lowered(made)
+    traced.lowered(made)
     return made
 
 

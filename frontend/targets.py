@@ -17,6 +17,8 @@ from typing import Any, cast
 from frontend import session
 from frontend.arguments import symbolic
 from frontend.function import Function
+from frontend.hints import NO_HINTS, Hints
+from frontend.saved import read
 from frontend.specs import Spec, dense
 from frontend.staged import Lowered
 from frontend.staged import lower as lower_program
@@ -126,6 +128,7 @@ def lowered(
     dtype: str | None = None,
     fixed: Mapping[str, int] | None = None,
     types: Mapping[str, str] | None = None,
+    hints: Hints = NO_HINTS,
 ) -> Lowered:
     """The target scheduled for these sizes; `fixed` are further sizes by full name, `types` are by argument."""
     if dtype is not None and dtype not in BY_NAME:
@@ -133,18 +136,40 @@ def lowered(
     if isinstance(target, Program):
         if dtype is not None:
             raise UsageError("--dtype: a .poly program states its element types itself")
-        return lower_program(target, resolved(target.sizes, sizes) | dict(fixed or {}), session.current().options())
-    return _lowered(target, {**sizes, **(fixed or {})}, sizes, dtype, types or {})
+        known = resolved(target.sizes, sizes) | dict(fixed or {})
+        return lower_program(target, known, session.current().options(), hints)
+    return _lowered(target, {**sizes, **(fixed or {})}, sizes, dtype, types or {}, hints)
 
 
-def _lowered(f: Function, sizes: Sizes, given: Sizes, dtype: str | None, types: Mapping[str, str]) -> Lowered:
+def _lowered(
+    f: Function, sizes: Sizes, given: Sizes, dtype: str | None, types: Mapping[str, str], hints: Hints
+) -> Lowered:
     bound = f.arguments.bound
     arrays = {p.name: p.axes for p in f.parameters if p.axes is not None and p.name not in bound}
     plain = [p.name for p in f.parameters if p.size]
     resolved([*plain, *(f"{n}.{d}" for n, axes in arrays.items() for d in axes)], given)
     known = {n: dtype or types.get(n) for n in arrays}
     specs: dict[str, Any] = {n: f"{known[n]}[{', '.join(axes)}]" for n, axes in arrays.items() if known[n] is not None}
-    return f.lower(sizes={n: symbolic if v is None else v for n, v in sizes.items()}, **specs)
+    return f.lower(sizes={n: symbolic if v is None else v for n, v in sizes.items()}, hints=hints, **specs)
+
+
+def in_order(target: Target, sizes: Sizes, dtype: str | None, file: Path) -> Lowered:
+    """The target in the order that a file states, at its sizes unless others are given.  UsageError where the file
+    cannot be read; errors of `ph.hints().schedule` for what it holds.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--schedule {file}: {getattr(error, 'strerror', None) or error}") from None
+    known: Sizes = {} if sizes else read(text).sizes
+    mine = {n: v for n, v in known.items() if (n in target.sizes if isinstance(target, Program) else _takes(target, n))}
+    return lowered(target, {**sizes, **mine}, dtype, hints=NO_HINTS.schedule(text))
+
+
+def _takes(f: Function, size: str) -> bool:
+    """Whether a size is one of the arguments'; those of a function that a file knows of another need not be."""
+    array, _, dim = size.rpartition(".")
+    return any((p.size and p.name == size) or (p.name == array and dim in (p.axes or ())) for p in f.parameters)
 
 
 def example_sizes(low: Lowered) -> dict[str, int]:

@@ -17,6 +17,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
+import time
 import warnings
 import weakref
 from collections.abc import Generator, Mapping
@@ -58,6 +59,15 @@ class Stats:
     bytes: int
     broken: int
     private: bool
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many broken entries, stale locks and unfinished files were removed."""
+
+    broken: int
+    locks: int
+    unfinished: int
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,15 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
+def make_private(folder: Path) -> None:
+    """The folder and its missing parents, 0700; one that is ours already keeps its parents' modes."""
+    for path in (*reversed(folder.parents), folder):
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def read_json(path: Path) -> dict[str, object] | None:
     """A private file holding one JSON object, or None when it is missing, foreign or not that."""
     raw = read_private(path, _SIDECAR_LIMIT)
@@ -131,18 +150,18 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.remark: Remark | None = None
         self._scratch: Path | None = None
-        refusal = _unsafe(root)
+        refusal = unsafe(root)
         if refusal is not None:
             warnings.warn(f"cache folder {root} {refusal}; using a private one instead", RuntimeWarning, stacklevel=2)
         else:
             try:
-                _make_private(root / FOLDER)
+                make_private(root / FOLDER)
             except OSError as error:
                 refusal = f"cannot be used: {error.strerror or error}"
         if refusal is not None:
             self.remark = Remark("cache not kept", f"{root} {refusal}")
             root = self._temporary()
-            _make_private(root / FOLDER)
+            make_private(root / FOLDER)
         self.root = root
         self.folder = root / FOLDER
 
@@ -223,6 +242,16 @@ class Cache:
             with contextlib.suppress(OSError):
                 path.unlink()
         return count
+
+    def sweep(self, age: float) -> Swept:
+        """Remove entries that would be refused; and locks that nobody holds, and files that nobody finished, which are
+        older than so many seconds.  Whatever else lies there stays.
+        """
+        broken = sum(self.lookup(k) is None for k in self._keys())
+        before = time.time() - age
+        locks = [p for p in self.folder.glob("*.lock") if _HEX.fullmatch(p.stem) and _older(p, before)]
+        new = [p for p in self.folder.glob(".new-*") if _older(p, before)]
+        return Swept(broken, sum(map(_unheld, locks)), sum(map(_gone, new)))
 
     def export(self, path: Path) -> int:
         """Write every sound entry to a tar file, the same bytes for the same entries; gives their number."""
@@ -344,7 +373,7 @@ def _members(path: Path) -> dict[str, bytes]:
     return files
 
 
-def _unsafe(root: Path) -> str | None:
+def unsafe(root: Path) -> str | None:
     """Why others could plant entries under `root`, or None."""
     for folder in (root / FOLDER, root):
         try:
@@ -365,13 +394,31 @@ def _unsafe(root: Path) -> str | None:
     return None
 
 
-def _make_private(folder: Path) -> None:
-    """The folder and its missing parents, 0700; one that is ours already keeps its parents' modes."""
-    for path in (*reversed(folder.parents), folder):
-        if not path.is_dir():
-            path.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
+def _older(path: Path, before: float) -> bool:
+    """Whether a regular file of ours was last changed before some time."""
+    try:
+        at = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(at.st_mode) and at.st_uid == os.geteuid() and at.st_mtime < before
+
+
+def _unheld(lock: Path) -> bool:
+    """Remove a lock, unless somebody holds it."""
+    guard = filelock.FileLock(lock, timeout=0, mode=0o600)
+    try:
+        with guard:
+            return _gone(lock)
+    except (OSError, filelock.Timeout):
+        return False
+
+
+def _gone(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _remove_tree(folder: Path, owner: int) -> None:

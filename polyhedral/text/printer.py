@@ -61,6 +61,11 @@ def value_text(e: ex.Expr, dims: Iterable[str] = ()) -> str:
     return _Scope(frozenset(), frozenset(dims)).expr(e, i64)[0]
 
 
+def affine_text(e: Affine, dims: Iterable[str] = ()) -> str:
+    """An index expression alone, as it stands in a statement of these dims."""
+    return _Scope(frozenset(), frozenset(dims)).affine(e)
+
+
 def name(text: str) -> str:
     """A name as it stands in the text: plain, or between backticks."""
     if _PLAIN.fullmatch(text) and text not in RESERVED:

@@ -61,6 +61,19 @@ def tokenize(file: str, text: str) -> list[Token]:
     return [*tokens, Token("end", "", at)]
 
 
+def read_affine(text: str, dims: Iterable[str], sizes: Iterable[str], file: str = "<text>") -> Affine:
+    """An index expression alone, over these dims and sizes.  PH060 where it is none, PH001 for names there are not."""
+    cursor = Cursor(file, text, tokenize(file, text), sizes=tuple(sizes))
+    read = cursor.affine()
+    if cursor.token.kind != "end":
+        cursor.fail("the end")
+    have = frozenset(dims)
+    for n, token in cursor.names.items():
+        if n not in have and n not in (cursor.sizes or ()):
+            cursor.unknown(token, have | set(cursor.sizes or ()), "dim or size")
+    return aff.substitute(read, {n: aff.size(n) for n in cursor.names if n not in have})
+
+
 HINT = "print(f) of a function, or ph.to_text(program), shows the grammar by example"
 
 

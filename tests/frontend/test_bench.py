@@ -112,7 +112,7 @@ def test_what_a_target_is():
         ("CAP99",),
         ("capsul",),
         ("CAP0", "programs_of_bench.py:mm"),
-        ("programs_of_bench.py:mm", "--vs", "torch"),
+        ("programs_of_bench.py:mm", "--vs", "polly"),
         ("CAP0", "--small", "--vs", "abacus"),
         ("programs_of_bench.py:mm", "--fail-over", "a lot"),
         ("programs_of_bench.py:mm", "--compare", "none.jsonl"),

@@ -147,7 +147,7 @@ def test_one_statement(here: Path, capsys: pytest.CaptureFixture[str]):
 def test_formats(here: Path, capsys: pytest.CaptureFixture[str]):
     text = {f: Said(capsys, "show", f"{F}:mm", "--format", f).out for f in ("json", "isl", "dot", "svg", "html")}
     data = json.loads(text["json"])
-    assert set(data) == {"schema", "program", "sizes", "stages"}
+    assert set(data) == {"schema", "program", "sizes", "text", "stages"}
     assert set(data["stages"]["schedule"]) == {"band", "permutable", "child"}
     assert "schedule:" in text["isl"]
     assert text["dot"].startswith("digraph")
@@ -206,6 +206,10 @@ def test_explain(here: Path, capsys: pytest.CaptureFixture[str]):
         (("layout", "A"), 3),
         (("why",), 0),
         (("why", "out"), 0),
+        (("why", "slow"), 0),
+        (("why", "SLOW"), 0),
+        (("why", "mm"), 0),
+        (("why", "slower"), 1),
         (("tile", "outt", "i=2"), 1),
         (("tile", "out", "q=2"), 1),
         (("tile", "out"), 2),

@@ -248,3 +248,59 @@ def test_questions_in_words():
         with pytest.raises(UsageError):
             ask(low, question, words, None)
     assert repr(t) == "t"
+
+
+# --- why slow --------------------------------------------------------------------------------------------------------
+
+
+@ph.function(A="i k", B="k j", v="j")
+def two_products(A, B, v):
+    first = ph.let((A * B).sum(k), "first")
+    return (first * v).sum(j)
+
+
+def test_why_slow_ranks_statements():
+    sizes = {"A": "f32[i:128, k:128]", "B": "f32[k:128, j:128]", "v": "f32[j:128]"}
+    low = two_products.lower(**sizes, threads=1)
+    answer = low.explain.slow()
+    assert answer.kind == "slow"
+    cycles_of = [p["cycles"] for p in answer.predicted if p["cycles"] is not None]
+    assert cycles_of == sorted(cycles_of, reverse=True)
+    assert answer.predicted[0]["statement"] == "first"
+    text = str(answer)
+    assert f"its {2 * 128**3 + 2 * 128**2:,} operations take" in text
+    assert "first is bound by" in text
+    assert "out is bound by" not in text  # far less than a tenth
+    assert any(line.startswith("first: ") for line in answer.change)
+    assert ask(low, "why", ["slow"], None).predicted == answer.predicted
+
+
+def test_why_slow_without_sizes():
+    answer = two_products.lower().explain.slow()
+    assert "nothing is predicted of two_products" in answer.answer
+    assert sum("-s fixes them" in line for line in answer.answer) == 2
+    assert "operations" not in str(answer)
+
+
+def test_why_slow_of_a_tensor_of_that_name():
+    low = ph.lower(ph.parse("program p\n input X: f32[x: 4]\n output slow: f32[x: 4]\n S: for x < 4: slow = X"))
+    assert ask(low, "why", ["slow"], None).question == "why slow"
+    assert ask(low, "why", ["slow"], None).kind == "why"
+    assert ask(low, "why", ["p"], None).question == "why p"
+
+
+def test_why_of_the_kernels_of_a_device():
+    low = mm.lower(A="f32[i:512, k:512]", B="f32[k:512, j:512]", target="cuda:sm_90")
+    assert low.built.mapped is not None
+    ((_, price),) = low.built.mapped.prices
+    assert price is not None
+    for answer in (low.explain.slow(), low.explain.why(), low.explain.why("out")):
+        (found,) = answer.predicted
+        assert (found["bound"], found["cycles"]) == (price.bound, price.whole)
+    assert "hints ask for its loops" not in str(low.explain.why())
+    assert " us\n" in str(low.explain.slow())
+
+
+def test_why_of_a_device_that_predicts_nothing():
+    low = jacobi.lower(u0="f32[x: 64]", sizes={"steps": 10}, target="cuda:sm_90")
+    assert "is not predicted" in str(low.explain.slow())
