@@ -21,6 +21,7 @@ from frontend.lang.value import (
     as_tuple,
     coerce,
     derive,
+    joint,
     lift,
     merge,
     must_lift,
@@ -222,7 +223,8 @@ def substitute(v: Value, indices: Mapping[str, Value]) -> Value:
         node = ex.substitute(v.node, {d: i for d, i in affine.items() if i is not None})
     dims = (v.dims - indices.keys()).union(*(i.dims for i in indices.values()))
     kept = {d: s for d, s in v.spans.items() if d not in indices}
-    return replace(v, node=node, dims=dims, spans=merge(kept, *(i.spans for i in indices.values())))
+    spans = merge(kept, *(i.spans for i in indices.values()))
+    return replace(v, node=node, dims=dims, spans=spans, owner=joint((v, *indices.values())))
 
 
 def _gather(node: ex.Expr, data: Mapping[str, Value], affine: Mapping[str, Affine | None]) -> ex.Expr:
@@ -359,7 +361,7 @@ def _bad_width(name: str, dim: str, width: object) -> ArgumentError:
 
 def interior(recorder: Recorder, v: Value) -> Value:
     """Where all accesses of an expression are in bounds (`ph.inside`)."""
-    result = of_condition(aff.TRUE, v.spans)
+    result = of_condition(aff.TRUE, v.spans, v.owner)
     for load in dict.fromkeys(ex.loads(v.node)):
         result = conjunction(result, _in_bounds(recorder, load))
     return result

@@ -17,6 +17,7 @@ from frontend.lang.value import (
     coerce,
     common,
     derive,
+    joint,
     merge,
     must_lift,
     of_affine,
@@ -73,9 +74,9 @@ def _affine_binary(op: str, a: Value, b: Value) -> Value | None:
     if x is None or y is None or (a.weak is Weak.LITERAL and b.weak is Weak.LITERAL):
         return None
     if op in ex.COMPARISONS:
-        return of_condition(compare(op, x, y), merge(a.spans, b.spans))
+        return of_condition(compare(op, x, y), merge(a.spans, b.spans), joint((a, b)))
     result = index_arithmetic(op, x, y)
-    return None if result is None else of_affine(result, merge(a.spans, b.spans))
+    return None if result is None else of_affine(result, merge(a.spans, b.spans), joint((a, b)))
 
 
 def index_arithmetic(op: str, x: Affine, y: Affine) -> Affine | None:
@@ -128,12 +129,13 @@ def _condition_binary(op: str, a: Value, b: Value) -> Value | None:
     x, y = as_condition(a), as_condition(b)
     if x is None or y is None:
         return None
-    return of_condition((aff.both if op == "&" else aff.either)(x, y), merge(a.spans, b.spans))
+    joined = (aff.both if op == "&" else aff.either)(x, y)
+    return of_condition(joined, merge(a.spans, b.spans), joint((a, b)))
 
 
 def negative(a: Value) -> Value:
     if isinstance(a.node, ex.Index):
-        return of_affine(-a.node.affine, a.spans)
+        return of_affine(-a.node.affine, a.spans, a.owner)
     if isinstance(a.node, ex.Const) and a.dtype != dt.bool_:
         return replace(a, node=ex.Const(-a.node.value, a.dtype))
     if a.dtype == dt.bool_:
@@ -144,7 +146,7 @@ def negative(a: Value) -> Value:
 def invert(a: Value) -> Value:
     condition = as_condition(a)
     if condition is not None:
-        return of_condition(aff.negate(condition), a.spans)
+        return of_condition(aff.negate(condition), a.spans, a.owner)
     _resolve("&", a.dtype)
     return derive(ex.Unary("not" if a.dtype == dt.bool_ else "~", a.node), (a,), a.weak)
 

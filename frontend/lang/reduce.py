@@ -87,7 +87,23 @@ def reduce(
     if mask is not None:
         unit = Value(ex.identity(op, body.dtype), weak=body.weak)
         body = select(mask, body, unit)
-    return _hoist(recorder, op, body, affine, dims, strict)
+    inner, rows = _rows(affine, dims)
+    result = _hoist(recorder, op, body, inner, dims, strict)
+    if rows is None:
+        return result
+    return select(rows, result, Value(ex.identity(op, body.dtype), weak=body.weak))
+
+
+def _rows(where: Value, dims: tuple[str, ...]) -> tuple[Value, Value | None]:
+    """An affine predicate without the conjuncts that mention no reduced dim, and these: they decide whole rows, which
+    are empty where they fail.
+    """
+    parts = aff.conjuncts(as_condition(where) or aff.TRUE)
+    rows = [c for c in parts if c != aff.FALSE and not aff.condition_dims(c) & set(dims)]
+    if not rows:
+        return where, None
+    inner = aff.both(*(c for c in parts if c not in rows))
+    return of_condition(inner, where.spans, where.owner), of_condition(aff.both(*rows), where.spans, where.owner)
 
 
 def split(where: Value | None) -> tuple[Value, Value | None]:
@@ -99,7 +115,7 @@ def split(where: Value | None) -> tuple[Value, Value | None]:
         if isinstance(part.node, ex.Binary) and part.node.op == "and":
             stack += [replace(part, node=part.node.rhs), replace(part, node=part.node.lhs)]
         elif as_condition(part) is not None:
-            affine = binary("&", affine, of_condition(as_condition(part) or aff.FALSE, part.spans))
+            affine = binary("&", affine, of_condition(as_condition(part) or aff.FALSE, part.spans, part.owner))
         else:
             mask = part if mask is None else binary("&", mask, part)
     if mask is not None:
@@ -122,6 +138,7 @@ def under(node: ex.Expr, known: Condition) -> ex.Expr:
 
 
 def _hoist(recorder: Recorder, op: str, body: Value, where: Value, dims: tuple[str, ...], strict: bool) -> Value:
+    recorder.require(body, where)
     fresh = {d: recorder.fresh(d) for d in dims}
     rename = {d: of_affine(aff.var(f)) for d, f in fresh.items()}
     inner, guard = substitute(body, rename), substitute(where, rename)
@@ -145,7 +162,8 @@ def _hoist(recorder: Recorder, op: str, body: Value, where: Value, dims: tuple[s
         )
     )
     node = ex.Load(name, tuple((d, aff.var(d)) for d in free), body.dtype)
-    return Value(node, frozenset(free), body.weak, {d: s for d, s in spans.items() if d in free})
+    kept = {d: s for d, s in spans.items() if d in free}
+    return Value(node, frozenset(free), body.weak, kept, owner=recorder.owner)
 
 
 # --- R19: accumulators -----------------------------------------------------------------------------------------------

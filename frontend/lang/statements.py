@@ -47,7 +47,8 @@ def dims(names: str = "", /, **sizes: object) -> Dim | tuple[Dim, ...]:
 
 def fresh(name: str) -> Dim:
     """A private dim for library code: prints as `t'`, never captures a caller's `t`."""
-    return Dim(current("ph.fresh").fresh(name))
+    recorder = current("ph.fresh")
+    return Dim(recorder.fresh(name), owner=recorder.owner)
 
 
 def let(value: object, label: str | None = None, **ranges: object) -> Tensor:
@@ -78,6 +79,7 @@ def var(label: str | None = None, like: Expr | None = None, dtype: DType | None 
         recorder.assumed.add(name)
     held = dtype if dtype is not None else as_handle(like).dtype
     recorder.variables.add(name)
+    recorder.owner.places[name] = here()
     return Tensor(recorder.add_array(Array(name, tuple(extents.items()), held, Role.TEMPORARY)))
 
 
@@ -130,6 +132,7 @@ def constant(recorder: Recorder, name: str, array: object, names: str, number: b
     extents = tuple((Dim(n).name, aff.const(s)) for n, s in zip(axes, data.shape, strict=True))
     values = tuple(data.reshape(-1).tolist())
     made = Array(recorder.unique(name, number), extents, dtype, Role.CONSTANT, values)
+    recorder.owner.places[made.name] = here()
     return Tensor(recorder.add_array(made))
 
 
