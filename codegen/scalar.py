@@ -259,6 +259,8 @@ class Scalar:
         args = ", ".join(bare(self.value(a)) for a in e.args)
         if e.fn in ("isnan", "isinf"):
             return f"({e.fn}({args}) != 0)"
+        if e.fn == "conj":
+            return f"{'conjf' if t.bits == 64 else 'conj'}({args})"
         name = {"round": "rint", "muladd": "fma"}.get(e.fn, e.fn)
         if t.kind == "c":
             return f"c{name}{'f' if t.bits == 64 else ''}({args})"

@@ -61,11 +61,27 @@ def _resolve(op: str, dtype: DType) -> tuple[str, DType]:
             ),
             location=here(),
         )
+    if op in _ORDERED or op in ("//", "%"):
+        require_real(op, dtype)
     if op == "/":
         return op, dt.division(dtype)
     if op in ex.ARITHMETIC and dtype == dt.bool_:
         return op, dt.i64
     return op, dtype
+
+
+_ORDERED = frozenset({"<", "<=", ">", ">=", "min", "max"})
+
+
+def require_real(op: str, dtype: DType) -> None:
+    """PH301 for what complex numbers do not have: an order, and functions of real numbers alone."""
+    if dtype.kind == "c":
+        raise DtypeError(
+            "PH301",
+            f"{op} of complex numbers, {dtype}: " + ("they have no order" if op in _ORDERED else "it wants real ones"),
+            hints=("of one part, or of the length, at each point of the dimensions: Z.real, Z.imag, ph.abs(Z)",),
+            location=here(),
+        )
 
 
 def _affine_binary(op: str, a: Value, b: Value) -> Value | None:
@@ -180,9 +196,39 @@ def _whole_power(a: Value, n: int) -> Value:
 def call(fn: str, *args: Value) -> Value:
     """An elementary function; integers are converted as `/` converts them."""
     dtype, weak = common(fn, *args)
+    if fn in ex.REAL:
+        require_real(fn, dtype)
     dtype = dt.division(dtype)
     node = ex.Call(fn, tuple(coerce(a, dtype).node for a in args))
     return derive(node, args, Weak.STRONG if fn in ("isnan", "isinf") else weak)
+
+
+def absolute(v: Value) -> Value:
+    """The distance from 0: a real number, of a complex one too."""
+    if v.dtype == dt.bool_:
+        return v
+    if v.dtype.kind == "c":
+        return call("hypot", part("real", v), part("imag", v))
+    return derive(ex.Unary("abs", v.node), (v,), v.weak)
+
+
+def part(fn: str, v: Value) -> Value:
+    """The real or the imaginary part; a real number is its own real part."""
+    if v.dtype.kind == "c":
+        return derive(ex.Call(fn, (v.node,)), (v,), v.weak)
+    if fn == "real":
+        return v
+    raise DtypeError(
+        "PH301",
+        f"the imaginary part of {v.dtype}: a real number has none",
+        hints=("it is 0 at each point of the dimensions; X.astype(ph.c64).imag where complex ones come too",),
+        location=here(),
+    )
+
+
+def conjugate(v: Value) -> Value:
+    """The number with the other sign of its imaginary part; a real number itself."""
+    return derive(ex.Call("conj", (v.node,)), (v,), v.weak) if v.dtype.kind == "c" else v
 
 
 def rounded(fn: str, v: Value) -> Value:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from frontend.lang import access, reduce
-from frontend.lang.arithmetic import binary, call, negative, rounded, select
+from frontend.lang.arithmetic import binary, call, negative, require_real, rounded, select
 from frontend.lang.assign import scan as running
 from frontend.lang.handles import Dim, Expr, as_handle, wrap
 from frontend.lang.location import here
@@ -161,6 +161,11 @@ def abs(x: object) -> Expr:
     return as_handle(x).__abs__()
 
 
+def conj(x: object) -> Expr:
+    """The complex number with the other sign of its imaginary part; a real number itself."""
+    return as_handle(x).conj()
+
+
 def minimum(a: object, b: object) -> Expr:
     """The smaller of two values; a NaN wins, as in NumPy."""
     return Expr(binary("min", must_lift(a), must_lift(b)))
@@ -235,5 +240,7 @@ def scan(op: str, x: object, along: Dim | str) -> Expr:
             location=here(),
         )
     reduce.check_reduced(value, f"scan {op}", (dim,))
+    if op in ("max", "min"):
+        require_real(op, value.dtype)
     wide = reduce.widened(recorder, op, value, None)
     return Expr(running(recorder, op, ex.REDUCTIONS[op], wide, dim, wide.dtype))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from frontend.lang.access import braces, spoken, substitute, title
-from frontend.lang.arithmetic import binary, call, select, truth
+from frontend.lang.arithmetic import binary, call, require_real, select, truth
 from frontend.lang.location import here
 from frontend.lang.recorder import Recorder
 from frontend.lang.value import (
@@ -79,6 +79,8 @@ def reduce(
 ) -> Value:
     """`op` of `v` over `dims`, as a function of the other dims."""
     dims = check_reduced(v, op, dims)
+    if op in ("max", "min"):
+        require_real(op, v.dtype)
     affine, mask = split(where)
     body = truth(v, f"the argument of .{op}") if op in ("any", "all") else widened(recorder, op, v, acc)
     known = as_condition(affine)
@@ -217,7 +219,7 @@ class _Widening:
                 return replace(node, arg=self.go(arg))
             case ex.Binary(op, lhs, rhs) if op in TRANSPARENT and _carries(dtype, acc):
                 return replace(node, lhs=self.go(lhs), rhs=self.go(rhs))
-            case ex.Call(_, args) if dtype.is_float and _carries(dtype, acc):
+            case ex.Call(fn, args) if fn not in ex.PARTS and dtype.is_float and _carries(dtype, acc):
                 return replace(node, args=tuple(map(self.go, args)))
             case ex.Select(_, then, other):
                 return replace(node, then=self.go(then), other=self.go(other))

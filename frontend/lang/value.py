@@ -292,7 +292,7 @@ def _no_common_type(op: str, dtype: DType, other: Value) -> DtypeError:
 
 
 def coerce(v: Value, dtype: DType) -> Value:
-    """The same value as `dtype`; literals are retyped, everything else gets a Cast."""
+    """The same value as `dtype`; literals are retyped, everything else gets a Cast.  PH301 for complex as real."""
     if v.dtype == dtype:
         return v
     match v.node:
@@ -304,6 +304,16 @@ def coerce(v: Value, dtype: DType) -> Value:
             return replace(v, node=ex.Const(float(c), dtype))
         case ex.Const(c) if dtype.kind == "c":
             return replace(v, node=ex.Const(complex(c), dtype))
+        case _ if v.dtype.kind == "c" and dtype.kind not in "cb":
+            raise DtypeError(
+                "PH301",
+                f"a value of type {v.dtype} as {dtype} would lose its imaginary part",
+                hints=(
+                    f"say which is meant: .real, .imag or ph.abs(...), then .astype(ph.{dtype})",
+                    f"the value is one over {{{', '.join(sorted(v.dims))}}}",
+                ),
+                location=here(),
+            )
         case _:
             return replace(v, node=ex.Cast(dtype, v.node))
 

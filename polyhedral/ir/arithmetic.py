@@ -45,4 +45,4 @@ def apply(op: str, *args: np.ndarray) -> np.ndarray:
         result = f(*(a.astype(np.float32) for a in args))
         return result if result.dtype == bool else result.astype(dtype)
     result = f(*args)
-    return result if result.dtype == bool or op in ("abs",) else result.astype(dtype, copy=False)
+    return result if result.dtype == bool or op in ("abs", "real", "imag") else result.astype(dtype, copy=False)

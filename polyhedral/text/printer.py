@@ -95,7 +95,7 @@ def natural_type(e: ex.Expr) -> DType | None:
             return natural_type(arg)
         case ex.Binary(op, lhs, rhs) if op not in ex.COMPARISONS and op not in ex.LOGIC:
             return natural_type(lhs) or natural_type(rhs)
-        case ex.Call(fn, args) if fn not in ("isnan", "isinf"):
+        case ex.Call(fn, args) if fn not in (*ex.TESTS, *ex.PARTS):
             return next((t for t in map(natural_type, args) if t), None)
         case ex.Select(_, then, other):
             return natural_type(then) or natural_type(other)
@@ -118,7 +118,7 @@ def expected_types(e: ex.Expr, expected: DType | None) -> tuple[DType | None, ..
             return (bool_ if op == "not" else natural_type(arg) or expected,)
         case ex.Call(fn, args):
             known = next((t for t in map(natural_type, args) if t), None)
-            return (known or (None if fn in ("isnan", "isinf") else expected),) * len(args)
+            return (known or (None if fn in (*ex.TESTS, *ex.PARTS) else expected),) * len(args)
         case ex.Load():
             return (i64,) * len(ex.children(e))
         case _:
