@@ -217,8 +217,9 @@ class Scalar:
             return f"({a} {'<' if op == 'min' else '>'} {b} ? {a} : {b})"
         if t.is_float:
             return self._float_binary(op, a, b, t)
-        if op in ("//", "%"):
-            name = f"floor_{'div' if op == '//' else 'mod'}_{'i' if t.kind == 'i' else 'u'}"
+        if op in ("//", "%", "**"):
+            kind = "i" if t.kind == "i" else "u"
+            name = f"power_{kind}" if op == "**" else f"floor_{'div' if op == '//' else 'mod'}_{kind}"
             self.used.add(name)
             return f"({STORAGE[t.name]}){name}({bare(a)}, {bare(b)})"
         if op in ("<<", ">>"):

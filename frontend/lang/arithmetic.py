@@ -45,10 +45,13 @@ def binary(op: str, a: Value, b: Value) -> Value:
     return derive(ex.Binary(op, coerce(a, dtype).node, coerce(b, dtype).node), (a, b), weak)
 
 
+_OF_BOOLEANS = {"&": "and", "|": "or", "^": "!=", "min": "and", "max": "or"}
+
+
 def _resolve(op: str, dtype: DType) -> tuple[str, DType]:
     """The IR's operator and operand type for the user's operator on operands of a common type."""
-    if op in ("&", "|", "^") and dtype == dt.bool_:
-        return {"&": "and", "|": "or", "^": "!="}[op], dtype
+    if op in _OF_BOOLEANS and dtype == dt.bool_:
+        return _OF_BOOLEANS[op], dtype
     if op in ex.BITWISE and not dtype.is_integer:
         shift = op in ("<<", ">>")
         raise DtypeError(
@@ -168,18 +171,27 @@ def invert(a: Value) -> Value:
 
 
 def power(a: Value, b: Value) -> Value:
-    """`a ** b`: small integer powers by multiplication, halves by square root, the rest by pow on floats."""
+    """`a ** b`: small integer powers by multiplication, halves by square root, the rest by pow on floats.
+
+    Integers to integers are integers, as in NumPy; a literal negative exponent gives a float, as in Python, and one
+    that is data what is left of the exact value without its fraction: 0, or that of 1 and -1.
+    """
+    if a.dtype == dt.bool_ and not b.dtype.is_float:
+        a = coerce(a, dt.i64)
     exponent = b.node.value if isinstance(b.node, ex.Const) and b.weak is Weak.LITERAL else None
     if isinstance(exponent, int | float) and float(exponent).is_integer() and abs(exponent) <= 16:
         whole = _whole_power(a, int(abs(exponent)))
         if isinstance(exponent, float) and not a.dtype.is_float:
             whole = coerce(whole, dt.f64)
         return whole if exponent >= 0 else binary("/", must_lift(1), whole)
+    if type(exponent) is int and exponent >= 0 and not a.dtype.is_float:
+        return _whole_power(a, exponent)
     if exponent in (0.5, -0.5):
         root = call("sqrt", a)
         return root if exponent > 0 else binary("/", must_lift(1), root)
     dtype, weak = common("**", a, b)
-    dtype = dt.division(dtype)
+    if not dtype.is_integer or exponent is not None:
+        dtype = dt.division(dtype)
     return derive(ex.Binary("**", coerce(a, dtype).node, coerce(b, dtype).node), (a, b), weak)
 
 

@@ -254,8 +254,10 @@ def _single(op: str, t: DType) -> bool:
 def _operand(op: str, kind: str) -> bool:
     if op in ex.LOGIC:
         return kind == "b"
-    if op in ("/", "**"):
+    if op == "/":
         return kind in "fc"
+    if op == "**":
+        return kind in "iufc"
     if op in ("&", "|", "^"):
         return kind in "biu"
     if op in ("<<", ">>"):

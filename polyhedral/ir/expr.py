@@ -19,7 +19,8 @@ from polyhedral.ir.affine import Affine, Condition
 from polyhedral.ir.dtypes import DType, bool_, part
 
 ARITHMETIC = ("+", "-", "*", "/", "//", "%", "**", "min", "max")
-"""`/` on floats only; `//` and `%` as in Python; `**` on floats; min and max propagate NaN, as NumPy's do."""
+"""`/` on floats only; `//` and `%` as in Python; `**` of integers wraps, and has no fractions; min and
+max propagate NaN, as NumPy's do."""
 COMPARISONS = ("<", "<=", "==", "!=", ">", ">=")
 LOGIC = ("and", "or")
 BITWISE = ("&", "|", "^", "<<", ">>")
