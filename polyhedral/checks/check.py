@@ -24,7 +24,7 @@ from polyhedral.sets.isl import NamedSet, named
 __all__ = ["Checked", "Precondition", "Proof", "check", "violation"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checked:
     """A program that is right for all sizes that satisfy its assumptions and these preconditions."""
 
@@ -32,6 +32,10 @@ class Checked:
     preconditions: tuple[Precondition, ...]
     remarks: tuple[Remark, ...]
     proofs: tuple[Proof, ...]
+
+    def __repr__(self) -> str:
+        known = f"{len(self.proofs)} proofs, {len(self.preconditions)} preconditions, {len(self.remarks)} remarks"
+        return f"<Checked {self.program.name}: {known}>"
 
 
 def check(program: Program) -> Checked:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from importlib import import_module
 
 from polyhedral.errors import Location
 from polyhedral.ir import affine as aff
@@ -35,7 +36,7 @@ class Role(Enum):
     CONSTANT = "constant"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Array:
     """A function from a named index to stored values.  `dims` is unordered in meaning; the order only fixes printing.
 
@@ -50,6 +51,10 @@ class Array:
     role: Role
     data: tuple[bool | int | float | complex, ...] | None = None
     planes: tuple[tuple[str, int], ...] = ()
+
+    def __repr__(self) -> str:
+        extents = ", ".join(d if str(e) == f"{self.name}.{d}" else f"{d}: {e}" for d, e in self.dims)
+        return f"<{self.role.value} {self.name}: {self.dtype}[{extents}]>"
 
     @property
     def stored(self) -> tuple[tuple[str, Affine], ...]:
@@ -106,7 +111,7 @@ class Access:
         return f"{self.array}({shown})" if shown else self.array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Statement:
     """`write = value` over `domain`, or `write = op over the unseen dims of value` when `op` names a reduction.
 
@@ -123,6 +128,11 @@ class Statement:
     strict: bool = False
     position: tuple[int | str, ...] = (0,)
     location: Location | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        ranges = ", ".join(map(str, self.domain.ranges))
+        where = f" for {ranges}" if ranges else ""
+        return f"<statement {self.name}: {self.op or 'value'} into {self.write}{where}>"
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -158,15 +168,26 @@ class Statement:
         return tuple(p for p in self.position if isinstance(p, str))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program:
-    """A whole computation.  `sizes` are its parameters; `assumptions` restrict them (checked once at each call)."""
+    """A whole computation.  `sizes` are its parameters; `assumptions` restrict them (checked once at each call).
+
+    `print(program)` shows its canonical text, which `ph.parse` reads back.
+    """
 
     name: str
     sizes: tuple[str, ...]
     arrays: tuple[Array, ...]
     statements: tuple[Statement, ...]
     assumptions: tuple[Condition, ...] = ()
+
+    def __repr__(self) -> str:
+        arrays = (f"{a.name}{{{','.join(a.dim_names)}}}" for a in self.arrays if a.role is not Role.TEMPORARY)
+        return f"<ph.Program {self.name}({', '.join(arrays)}); {', '.join(s.name for s in self.statements)}>"
+
+    def __str__(self) -> str:
+        """The canonical text: how it is spelled is the printer's, which stands above this file and is asked by name."""
+        return str(import_module("polyhedral.text.printer").to_text(self)).rstrip("\n")
 
     def array(self, name: str) -> Array:
         return self._arrays[name]
