@@ -109,7 +109,7 @@ class Specialised:
     def source(self, language: str | None = None) -> str:
         """The text of the kernel, in the language of its target, or for a device in `cuda` or `opencl`."""
         own = self.built.source.language
-        wanted = own if language is None else language.lower()
+        wanted = own if language is None else str(language).lower()
         if wanted == own:
             return self.built.source.text
         if wanted not in ("cuda", "opencl"):

@@ -81,4 +81,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_MODULES})
+    """What users are meant to see: not what this file imports for itself."""
+    return sorted({*(n for n in globals() if n.startswith("__")), *_HOMES, *_MODULES})

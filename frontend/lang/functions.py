@@ -16,7 +16,7 @@ from frontend.lang.location import here
 from frontend.lang.naming import dim_names, name_of
 from frontend.lang.recorder import current
 from frontend.lang.value import coerce, must_lift
-from polyhedral.errors import UserError
+from polyhedral.errors import ArgumentError, UserError
 from polyhedral.ir import dtypes as dt
 from polyhedral.ir import expr as ex
 
@@ -176,9 +176,17 @@ def maximum(a: object, b: object) -> Expr:
     return Expr(binary("max", must_lift(a), must_lift(b)))
 
 
-def clip(x: object, lo: object, hi: object) -> Expr:
-    """The value, held between `lo` and `hi`."""
-    return minimum(maximum(x, lo), hi)
+def clip(x: object, lo: object = None, hi: object = None) -> Expr:
+    """The value, held between `lo` and `hi`, or on one side: `ph.clip(X, 0)`, `ph.clip(X, hi=1)`."""
+    if lo is None and hi is None:
+        raise ArgumentError(
+            "PH045",
+            "ph.clip misses a bound",
+            hints=("ph.clip(X, 0, 1) at each point of the dimensions, or one side: ph.clip(X, hi=1)",),
+            location=here(),
+        )
+    above = x if lo is None else maximum(x, lo)
+    return wrap(must_lift(above)) if hi is None else minimum(above, hi)
 
 
 def relu(x: object) -> Expr:

@@ -184,8 +184,10 @@ class Expr(Operators):
         """The value converted to another type, as C converts: `X.astype(ph.i32)` cuts off what is behind the point."""
         return Expr(astype(self.value, dtype_of(dtype, f"{self}.astype")))
 
-    def over(self, **ranges: object) -> Expr:
+    def over(self, *positions: object, **ranges: object) -> Expr:
         """The value restricted to ranges: `e.over(x=(1, X.size(x) - 1))`."""
+        if positions:
+            raise foreign.unnamed(self.value, "over", positions)
         spans = {d: span_of(d, r) for d, r in ranges.items()}
         for dim in spans:
             access.check_dim(self.value, dim, f"{self}.over({dim}=...)")
@@ -195,6 +197,8 @@ class Expr(Operators):
     def pad(self, value: object = 0, mode: str = "constant", **widths: object) -> Expr:
         """Readable beyond its edges, coordinates kept: `X.pad(y=1, x=(1, 2))`, or dim by dim, each in its own mode."""
         recorder = current(f"{self}.pad")
+        if not widths and value != 0:
+            raise foreign.unnamed(self.value, "pad", (value,))
         recorder.require(self.value)
         within = access.padding_of(recorder, self.value)
         if within is not None:
@@ -366,6 +370,8 @@ class Dim(Index):
     span: Span | None
 
     def __new__(cls, name: str, size: object = None, owner: Owner | None = None) -> Dim:
+        if not isinstance(cast("object", name), str):
+            check_name(name)
         span = None if size is None else span_of(name, size, fixed=True)
         owner = owner if span is None else span.owner
         made = cls._interned.get((name, span, owner))

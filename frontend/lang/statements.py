@@ -73,7 +73,7 @@ def var(label: str | None = None, like: Expr | None = None, dtype: DType | None 
     if like is not None:
         extents = {d: _extent(d, like.size(d)) for d in like.dim_order()}
     extents |= {d: _extent(d, s) for d, s in sizes.items()}
-    name = recorder.unique(label) if label else recorder.unique("v", number=True)
+    name = recorder.unique("v", number=True) if label is None else recorder.unique(label)
     if dtype is None and like is None:
         dtype = default_float(recorder) or dt.f32
         recorder.assumed.add(name)
@@ -113,6 +113,13 @@ def constant(recorder: Recorder, name: str, array: object, names: str, number: b
             hints=("give nested lists of equal lengths, or a NumPy array",),
             location=here(),
         ) from None
+    if not isinstance(cast("object", names), str):
+        raise ArgumentError(
+            "PH040",
+            f"ph.const(..., {names!r}): the names of the axes are a string",
+            hints=(f"ph.const(array, '{' '.join('ijklmnpq'[: data.ndim])}')",),
+            location=here(),
+        )
     axes = names.split()
     dtype = dt.from_numpy(data.dtype)
     if dtype is None:

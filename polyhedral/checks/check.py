@@ -17,7 +17,7 @@ from polyhedral.errors import OrderError, Remark
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine, Condition
-from polyhedral.ir.program import Access, Program, Role, Statement
+from polyhedral.ir.program import Access, Program, Role, Statement, require_program
 from polyhedral.sets.instances import guarded_loads
 from polyhedral.sets.isl import NamedSet, named
 
@@ -40,6 +40,7 @@ class Checked:
 
 def check(program: Program) -> Checked:
     """Raise the first error of the program, or say under which conditions on its sizes there is none."""
+    require_program(program, "ph.check")
     require_wellformed(program)
     proofs, preconditions = verdicts(program)
     context = aff.both(*program.assumptions, *(c.condition for c in preconditions))

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from importlib import import_module
+from typing import Never
 
-from polyhedral.errors import Location
+from polyhedral.errors import ArgumentError, Location
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import TRUE, Affine, Condition
@@ -190,10 +191,19 @@ class Program:
         return str(import_module("polyhedral.text.printer").to_text(self)).rstrip("\n")
 
     def array(self, name: str) -> Array:
-        return self._arrays[name]
+        """The array of this name; PH045 where there is none."""
+        found = self._arrays.get(name)
+        return self._unknown("array", name, self._arrays) if found is None else found
 
     def statement(self, name: str) -> Statement:
-        return self._statements[name]
+        """The statement of this name; PH045 where there is none."""
+        found = self._statements.get(name)
+        return self._unknown("statement", name, self._statements) if found is None else found
+
+    def _unknown(self, what: str, name: object, known: Mapping[str, object]) -> Never:
+        raise ArgumentError(
+            "PH045", f"program {self.name} has no {what} {name!r}", hints=(f"it has {', '.join(sorted(known))}",)
+        )
 
     @cached_property
     def _arrays(self) -> Mapping[str, Array]:
@@ -276,3 +286,21 @@ def fresh(base: str, taken: set[str]) -> str:
         name += "_"
     taken.add(name)
     return name
+
+
+def require_program(given: object, what: str) -> None:
+    """PH045 for what is no program where one is wanted; `what` names who wants it."""
+    if not isinstance(given, Program):
+        raise ArgumentError(
+            "PH045",
+            f"{what} wants a program, not {_article(given)}",
+            hints=(
+                "of a function, f.trace(X='f32[c, y, x]').program; of text, ph.parse(text)",
+                "programs of statements and arrays are built by ph.build",
+            ),
+        )
+
+
+def _article(given: object) -> str:
+    name = "None" if given is None else type(given).__name__
+    return name if given is None else f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"

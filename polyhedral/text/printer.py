@@ -23,7 +23,7 @@ from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
 from polyhedral.ir.dtypes import BY_NAME, DType, i64
-from polyhedral.ir.program import Access, Array, Program, Range, Statement
+from polyhedral.ir.program import Access, Array, Program, Range, Statement, require_program
 
 ROLES = ("input", "output", "inout", "temporary", "constant")
 RESERVED = frozenset(
@@ -45,6 +45,7 @@ ACCUMULATE = {"sum": "+=", "prod": "*=", "max": "max=", "min": "min=", "any": "a
 
 def to_text(program: Program) -> str:
     """The program as text, ending in a newline."""
+    require_program(program, "ph.to_text")
     arrays = frozenset(a.name for a in program.arrays)
     lines = [f"program {name(program.name)}"]
     if program.sizes != tuple(dict.fromkeys(sizes_in_extents(program.arrays))):
