@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 from frontend.lang.arithmetic import binary, compare, select
 from frontend.lang.location import here
+from frontend.lang.piecewise import cases
 from frontend.lang.recorder import Recorder, is_array
 from frontend.lang.value import (
     Value,
@@ -81,6 +82,20 @@ def by_keyword(v: Value, given: Mapping[str, object]) -> Value:
         check_dim(v, dim, f"{title(v)}({spoken(dim)}=...)")
     indices = {dim: _as_index(v, dim, index) for dim, index in given.items()}
     _refuse_capture(v, indices)
+    return _in_pieces(v, indices)
+
+
+def _in_pieces(v: Value, indices: Mapping[str, Value]) -> Value:
+    """A read at an index that is affine case by case is a choice between reads, each in bounds where it is made."""
+    for dim, index in indices.items():
+        several = () if as_affine(index) is not None else cases(index)
+        if several:
+            *chosen, (_, last) = several
+            result = _in_pieces(v, {**indices, dim: of_affine(last, index.spans, index.owner)})
+            for holds, at in reversed(chosen):
+                read = _in_pieces(v, {**indices, dim: of_affine(at, index.spans, index.owner)})
+                result = select(of_condition(holds, index.spans, index.owner), read, result)
+            return result
     return substitute(v, indices)
 
 
@@ -99,12 +114,12 @@ def _as_index(v: Value, dim: str, index: object) -> Value:
             location=here(),
         )  # fmt: skip
     gathers = value.dtype.is_integer and any(isinstance(n, ex.Load) for n in ex.walk(value.node))
-    if as_affine(value) is not None or gathers:
+    if as_affine(value) is not None or gathers or cases(value):
         return value
     raise DimError(
         "PH030",
         f"{place}: index is not affine: {_shown(index, value)}",
-        details=("Allowed: dims, sizes, ints, + - and * // % by an int literal.",),
+        details=("Allowed: dims, sizes, ints, + - and * // % by an int literal; ph.clip, ph.where, ... of them.",),
         hints=(f"data-dependent: {title(v)}({spoken(dim)}=idx) with an integer tensor idx "
                "(bounds then checked at run time)",),
         dim=dim,
