@@ -217,8 +217,9 @@ class Scalar:
             return f"({a} {'<' if op == 'min' else '>'} {b} ? {a} : {b})"
         if t.is_float:
             return self._float_binary(op, a, b, t)
-        if op in ("//", "%"):
-            name = f"floor_{'div' if op == '//' else 'mod'}_{'i' if t.kind == 'i' else 'u'}"
+        if op in ("//", "%", "**"):
+            kind = "i" if t.kind == "i" else "u"
+            name = f"power_{kind}" if op == "**" else f"floor_{'div' if op == '//' else 'mod'}_{kind}"
             self.used.add(name)
             return f"({STORAGE[t.name]}){name}({bare(a)}, {bare(b)})"
         if op in ("<<", ">>"):
@@ -259,6 +260,8 @@ class Scalar:
         args = ", ".join(bare(self.value(a)) for a in e.args)
         if e.fn in ("isnan", "isinf"):
             return f"({e.fn}({args}) != 0)"
+        if e.fn == "conj":
+            return f"{'conjf' if t.bits == 64 else 'conj'}({args})"
         name = {"round": "rint", "muladd": "fma"}.get(e.fn, e.fn)
         if t.kind == "c":
             return f"c{name}{'f' if t.bits == 64 else ''}({args})"

@@ -41,6 +41,19 @@ static inline int64_t floor_mod_i(int64_t a, int64_t b) {
 }""",
     "floor_div_u": "static inline uint64_t floor_div_u(uint64_t a, uint64_t b) { return b == 0 ? 0 : a / b; }",
     "floor_mod_u": "static inline uint64_t floor_mod_u(uint64_t a, uint64_t b) { return b == 0 ? 0 : a % b; }",
+    "power_i": """\
+static inline int64_t power_i(int64_t a, int64_t b) {
+  uint64_t r = 1, x = (uint64_t)a;
+  if (b < 0) return a == 1 ? 1 : a == -1 ? 1 - 2 * (b & 1) : 0;
+  for (; b != 0; b >>= 1, x *= x) if (b & 1) r *= x;
+  return (int64_t)r;
+}""",
+    "power_u": """\
+static inline uint64_t power_u(uint64_t a, uint64_t b) {
+  uint64_t r = 1;
+  for (; b != 0; b >>= 1, a *= a) if (b & 1) r *= a;
+  return r;
+}""",
     "floor_mod_f64": """\
 static inline double floor_mod_f64(double a, double b) {
   double r = fmod(a, b);

@@ -20,6 +20,7 @@ from frontend.driver import Timings
 from frontend.hints import NO_HINTS, Hints
 from frontend.infer import settle
 from frontend.lang import Trace
+from frontend.lang.location import Mark
 from frontend.lang.trace import Returned
 from frontend.module import Module
 from frontend.options import Options
@@ -50,7 +51,9 @@ def trace(f: Traceable, given: Mapping[str, Spec], static: Mapping[str, Any]) ->
     """The checked program for arguments of these axes and types; sizes stay symbolic."""
     start = time.perf_counter()
     summaries: dict[str, Any] = {}
-    tracing = Trace(f.name, settle=lambda r, recording: settle(r, recording, summaries))
+    written = getattr(f.python, "__code__", None)
+    mark = None if written is None else Mark(written, 0, written.co_firstlineno)
+    tracing = Trace(f.name, settle=lambda r, recording: settle(r, recording, summaries), mark=mark)
     with tracing:
         values = {p.name: _argument(f, tracing, p, given, static) for p in f.parameters}
         tracing.examples = _examples(f.parameters, {n: s.axes for n, s in given.items()})

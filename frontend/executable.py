@@ -168,17 +168,17 @@ class Executable:
         return [sizes[n] if n in sizes else strides[n] for n in self.source_sizes]
 
     def _succeed(self, code: int, data: Sequence[Strided], sizes: Mapping[str, int]) -> None:
-        """PH103 where a kernel met a wrong index, as exactly as the arguments that were not updated tell."""
+        """PH103 where a kernel met a wrong index, as exactly as the arguments tell, as the call left them."""
         if code == 0:
             return
         if code < 0:
             raise InternalError("PH999", f"kernel {self.lowered.program.name} failed with {code}")
-        program, given = self.lowered.module.program, dict[str, Any]()
+        program, given, left = self.lowered.module.program, dict[str, Any](), dict[str, Any]()
         for n, at in self._arguments.items():
-            if n not in self._written and not isinstance(data[at], DeviceView):
-                axes = self.lowered.specs[n].axes
-                given[n] = np.asarray(data[at]).transpose([axes.index(d) for d in program.array(n).dim_names])
-        raise fault(program, {**self.lowered.sizes, **sizes}, given, self.lowered.program.statements[code - 1])
+            if not isinstance(data[at], DeviceView):
+                axes, known = self.lowered.specs[n].axes, left if n in self._written else given
+                known[n] = np.asarray(data[at]).transpose([axes.index(d) for d in program.array(n).dim_names])
+        raise fault(program, {**self.lowered.sizes, **sizes}, given, left, self.lowered.program.statements[code - 1])
 
     def __call__(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
         module = self.lowered.module

@@ -7,7 +7,7 @@ question are evaluated again, by the interpreter, on the arguments of the call; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,18 +70,20 @@ class Gather:
         return Domain(tuple(r for r in own.ranges if r.dim in dims), own.guard)
 
 
-def fault(p: Program, sizes: Mapping[str, int], given: Data, statement: Statement) -> BoundsError:
+def fault(p: Program, sizes: Mapping[str, int], given: Data, left: Data, statement: Statement) -> BoundsError:
     """PH103 for the first read of `p` that leaves its array; of `statement`, the kernel's, where that takes too long.
 
-    `given` has the arguments that the call left as they were, axes in the order of their dims.
+    `given` has the arguments that the call left as they were, axes in the order of their dims; `left` has those that it
+    updated, as it left them: what reads them behind all updates has read just that.
     """
     fixed = specialise(p, sizes)
-    known: dict[frozenset[str], Memory | None] = {}
+    known: dict[tuple[frozenset[str], str], Memory | None] = {}
     for s in fixed.statements:
         for g in gathers(s):
-            if g.needed not in known:
-                known[g.needed] = _memory(fixed, g.needed, given)
-            memory = known[g.needed]
+            key = g.needed, s.name
+            if key not in known:
+                known[key] = _memory(fixed, g, given, left)
+            memory = known[key]
             found = None if memory is None else _outside(fixed, g, memory)
             if found is not None:
                 return found
@@ -105,21 +107,38 @@ def gathers(s: Statement) -> Iterator[Gather]:
         stack += [(c, choices) for c in reversed(ex.children(e))]
 
 
-def _memory(p: Program, needed: frozenset[str], given: Data) -> Memory | None:
-    """The values of some arrays; None where that takes too long, or needs what the call has overwritten."""
-    arrays, writers = set(needed), list[Statement]()
+def _memory(p: Program, g: Gather, given: Data, left: Data) -> Memory | None:
+    """The values of the arrays that an index is computed from; None where that takes too long, or needs what the call
+    has overwritten since.
+    """
+    arrays, writers = set(g.needed), list[Statement]()
     while True:
-        writers = [s for s in p.statements if s.write.array in arrays]
+        writers = [s for s in p.statements if s.write.array in arrays and p.array(s.write.array).role is not Role.INOUT]
         more = {load.array for s in writers for load in reads(s)} | arrays
         if more == arrays:
             break
         arrays = more
-    inside = tuple(a for a in p.arrays if a.name in arrays)
-    lost = any(a.role is Role.INOUT or (a.role is Role.INPUT and a.name not in given) for a in inside)
-    if lost or sum(map(instances, writers)) > MOST:
+    inside = [p.array(n) for n in dict.fromkeys(a.name for a in p.arrays) if n in arrays]
+    held = dict(given)
+    for n, a in enumerate(inside):
+        if a.role is Role.INOUT and a.name not in given:
+            if a.name not in left or not _behind(p, a.name, (g.statement, *writers)):
+                return None
+            held[a.name] = left[a.name]
+        elif a.role is Role.INPUT and a.name not in given:
+            return None
+        if a.role is Role.INOUT:
+            inside[n] = replace(a, role=Role.INPUT)
+    if sum(map(instances, writers)) > MOST:
         return None
-    part = replace(p, arrays=inside, statements=tuple(writers), assumptions=())
-    return evaluated(part, {n: v for n, v in given.items() if n in arrays}, {})
+    part = replace(p, arrays=tuple(inside), statements=tuple(writers), assumptions=())
+    return evaluated(part, {n: v for n, v in held.items() if n in arrays}, {})
+
+
+def _behind(p: Program, memory: str, readers: Iterable[Statement]) -> bool:
+    """Do these read the memory only once everything is written?"""
+    last = max((int(s.position[0]) for s in p.statements if s.write.array == memory), default=-1)
+    return all(int(s.position[0]) > last for s in readers if any(load.array == memory for load in reads(s)))
 
 
 def _outside(p: Program, g: Gather, memory: Memory) -> BoundsError | None:

@@ -322,8 +322,13 @@ class Function:
         found.warn()
         return found
 
-    def bind(self, **constants: Any) -> Function:
+    def bind(self, *positions: Any, **constants: Any) -> Function:
         """The function with some arguments fixed; arrays are copied now, later changes of the originals go unseen."""
+        if positions:
+            name = self.parameters[0].name if self.parameters else "W"
+            raise ArgumentError(
+                "PH045", f"{self.name}.bind takes arguments by name", hints=(f"{self.name}.bind({name}=...)",)
+            )
         for n in constants:
             if n not in {p.name for p in self.parameters}:
                 raise ArgumentError("PH045", f"{self.name} has no argument {n!r}", hints=(self.arguments.usage(),))

@@ -17,7 +17,7 @@ from polyhedral.ir.affine import TRUE, Compare, Condition, Var
 from polyhedral.ir.expr import Expr
 from polyhedral.ir.program import Domain
 
-_CHEAP_CALLS = ("floor", "ceil", "round", "trunc", "isnan", "isinf")
+_CHEAP_CALLS = ("floor", "ceil", "round", "trunc", *ex.TESTS, *ex.PARTS, "conj")
 
 
 @dataclass(frozen=True)

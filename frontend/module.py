@@ -26,7 +26,7 @@ from polyhedral.ir.layout import Layout, row_major
 from polyhedral.ir.program import Program, Role, specialise
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Module:
     """A checked program and how it meets the outside: argument names in order, result structure, wanted axis orders."""
 
@@ -36,6 +36,12 @@ class Module:
     orders: Mapping[str, tuple[str, ...]]
     places: Mapping[object, tuple[str, Location | None]] = field(default_factory=dict[object, Any])
     """The statement, and its line, that asks for an equation between sizes."""
+
+    def __repr__(self) -> str:
+        return f"<Module {self.program!r}>".replace("<ph.Program ", "", 1).removesuffix(">")
+
+    def __str__(self) -> str:
+        return str(self.program)
 
     @property
     def program(self) -> Program:
@@ -103,7 +109,7 @@ class Specialised:
     def source(self, language: str | None = None) -> str:
         """The text of the kernel, in the language of its target, or for a device in `cuda` or `opencl`."""
         own = self.built.source.language
-        wanted = own if language is None else language.lower()
+        wanted = own if language is None else str(language).lower()
         if wanted == own:
             return self.built.source.text
         if wanted not in ("cuda", "opencl"):

@@ -29,8 +29,8 @@ from polyhedral.errors import AttributeProblem
 
 _LANGUAGE = (
     "abs", "acos", "asin", "assume", "atan", "atan2", "bf16", "bool", "bool_", "c128", "c64", "ceil", "clip", "Cond",
-    "const", "cos", "cosh", "current", "Dim", "dims", "e", "erf", "exp", "exp2", "expm1", "Expr", "f16", "f32", "f64",
-    "f8e4m3", "f8e5m2", "floor", "fresh", "hypot", "i16", "i32", "i64", "i8", "Index", "inf", "inside", "isinf",
+    "conj", "const", "cos", "cosh", "current", "Dim", "dims", "e", "erf", "exp", "exp2", "expm1", "Expr", "f16", "f32",
+    "f64", "f8e4m3", "f8e5m2", "floor", "fresh", "hypot", "i16", "i32", "i64", "i8", "Index", "inf", "inside", "isinf",
     "isnan", "let", "log", "log1p", "log2", "loop", "maximum", "minimum", "nan", "Ordered", "orelse", "over", "pi",
     "relu", "round", "Scalar", "scan", "sequential", "sigmoid", "sin", "sinh", "Size", "softmax", "sqrt", "tan",
     "tanh", "Tensor", "trunc", "u16", "u32", "u64", "u8", "var", "when", "where",
@@ -81,4 +81,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_MODULES})
+    """What users are meant to see: not what this file imports for itself."""
+    return sorted({*(n for n in globals() if n.startswith("__")), *_HOMES, *_MODULES})

@@ -14,7 +14,7 @@ from polyhedral.errors import DtypeError, Location
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine
-from polyhedral.ir.derivatives import FLAT, constant, gradients, is_smooth
+from polyhedral.ir.derivatives import FLAT, complex_reads, constant, gradients, is_smooth
 from polyhedral.ir.program import Program, Statement, reads
 
 
@@ -31,6 +31,8 @@ class Flow:
     program: Program
     smooth: Mapping[str, frozenset[str]]
     all: Mapping[str, frozenset[str]]
+    through_complex: tuple[Statement, ...] = ()
+    """Statements whose real values come of complex ones."""
 
     def above(self, names: Iterable[str], edges: Mapping[str, frozenset[str]]) -> frozenset[str]:
         """The arrays that these are computed from, themselves included."""
@@ -57,13 +59,28 @@ def flow(p: Program, held: frozenset[str] = frozenset(), rules: Sequence[Rule] =
     for rule in rules:
         for n in rule.outputs:
             smooth[n] = every[n] = frozenset(rule.inputs)
-    return Flow(p, smooth, every)
+    through = (s for s in p.statements if s.write.array not in held and is_smooth(ex.dtype_of(s.value)))
+    return Flow(p, smooth, every, tuple(s for s in through if any(True for _ in complex_reads(s.value))))
 
 
 def active(f: Flow, outputs: Iterable[str], wrt: str, where: Location | None) -> frozenset[str]:
-    """The arrays on smooth ways from `wrt` to the outputs; PH051 where there are only ways of another kind."""
+    """The arrays on smooth ways from `wrt` to the outputs; PH051 where there are only ways of another kind, or one
+    through complex numbers.
+    """
     outputs = tuple(outputs)
     up = f.above(outputs, f.smooth)
+    for s in f.through_complex:
+        if s.write.array in up and any(wrt in f.above((r.array,), f.all) for r in complex_reads(s.value)):
+            raise DtypeError(
+                "PH051",
+                f"the gradient by {wrt} would go through complex numbers in {s.name}, which have no derivative here",
+                hints=(
+                    "compute with two real tensors, the real and the imaginary part",
+                    "ph.stop_gradient(Z.real) where it is a constant to the derivative",
+                ),
+                statement=s.name,
+                location=s.location or where,
+            )
     if wrt in up:
         below = {n for n in up if wrt in f.above((n,), f.smooth)}
         return frozenset(below)

@@ -322,7 +322,7 @@ class Reverse:
                 self.remarks.append(_searched(s, load))
             inv = inverse(domain, index, dict(dims), (*s.kept, *(f"{d}'" for d in more)))
             terms = self._terms(s, load, more, sums=bool(inv.ranges))
-            found += [self._contribution(s, inv, path, value, tests) for path, value in terms.items()]
+            found += [self._contribution(s, name, inv, path, value, tests) for path, value in terms.items()]
         return found
 
     def _cell(
@@ -356,7 +356,13 @@ class Reverse:
         return self.reduced[s.name].share(s, seed)
 
     def _contribution(
-        self, s: Statement, inv: Inverse, path: tuple[Branch, ...], value: Expr, tests: list[tuple[str, Expr]]
+        self,
+        s: Statement,
+        name: str,
+        inv: Inverse,
+        path: tuple[Branch, ...],
+        value: Expr,
+        tests: list[tuple[str, Expr]],
     ) -> Contribution:
         within, branches = list[Condition](), list[Branch]()
         for b in path:
@@ -368,7 +374,7 @@ class Reverse:
         for d, i in tests:
             cell = ex.Index(aff.var(d), ex.dtype_of(i))
             branches.append(Branch(ex.Binary("==", i, cell), True))
-        dtype = accumulator(self.program.array(s.write.array).dtype)
+        dtype = accumulator(self.program.array(name).dtype)
         whole = ex.substitute(selected(tuple(branches), _widened(value, dtype)), inv.at)
         return Contribution(inv.ranges, inv.further(aff.both(*within)), whole, s)
 

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 from frontend.lang.arithmetic import binary, compare, select
 from frontend.lang.location import here
+from frontend.lang.piecewise import cases
 from frontend.lang.recorder import Recorder, is_array
 from frontend.lang.value import (
     Value,
@@ -21,6 +22,7 @@ from frontend.lang.value import (
     as_tuple,
     coerce,
     derive,
+    joint,
     lift,
     merge,
     must_lift,
@@ -80,6 +82,20 @@ def by_keyword(v: Value, given: Mapping[str, object]) -> Value:
         check_dim(v, dim, f"{title(v)}({spoken(dim)}=...)")
     indices = {dim: _as_index(v, dim, index) for dim, index in given.items()}
     _refuse_capture(v, indices)
+    return _in_pieces(v, indices)
+
+
+def _in_pieces(v: Value, indices: Mapping[str, Value]) -> Value:
+    """A read at an index that is affine case by case is a choice between reads, each in bounds where it is made."""
+    for dim, index in indices.items():
+        several = () if as_affine(index) is not None else cases(index)
+        if several:
+            *chosen, (_, last) = several
+            result = _in_pieces(v, {**indices, dim: of_affine(last, index.spans, index.owner)})
+            for holds, at in reversed(chosen):
+                read = _in_pieces(v, {**indices, dim: of_affine(at, index.spans, index.owner)})
+                result = select(of_condition(holds, index.spans, index.owner), read, result)
+            return result
     return substitute(v, indices)
 
 
@@ -98,12 +114,12 @@ def _as_index(v: Value, dim: str, index: object) -> Value:
             location=here(),
         )  # fmt: skip
     gathers = value.dtype.is_integer and any(isinstance(n, ex.Load) for n in ex.walk(value.node))
-    if as_affine(value) is not None or gathers:
+    if as_affine(value) is not None or gathers or cases(value):
         return value
     raise DimError(
         "PH030",
         f"{place}: index is not affine: {_shown(index, value)}",
-        details=("Allowed: dims, sizes, ints, + - and * // % by an int literal.",),
+        details=("Allowed: dims, sizes, ints, + - and * // % by an int literal; ph.clip, ph.where, ... of them.",),
         hints=(f"data-dependent: {title(v)}({spoken(dim)}=idx) with an integer tensor idx "
                "(bounds then checked at run time)",),
         dim=dim,
@@ -222,7 +238,8 @@ def substitute(v: Value, indices: Mapping[str, Value]) -> Value:
         node = ex.substitute(v.node, {d: i for d, i in affine.items() if i is not None})
     dims = (v.dims - indices.keys()).union(*(i.dims for i in indices.values()))
     kept = {d: s for d, s in v.spans.items() if d not in indices}
-    return replace(v, node=node, dims=dims, spans=merge(kept, *(i.spans for i in indices.values())))
+    spans = merge(kept, *(i.spans for i in indices.values()))
+    return replace(v, node=node, dims=dims, spans=spans, owner=joint((v, *indices.values())))
 
 
 def _gather(node: ex.Expr, data: Mapping[str, Value], affine: Mapping[str, Affine | None]) -> ex.Expr:
@@ -359,7 +376,7 @@ def _bad_width(name: str, dim: str, width: object) -> ArgumentError:
 
 def interior(recorder: Recorder, v: Value) -> Value:
     """Where all accesses of an expression are in bounds (`ph.inside`)."""
-    result = of_condition(aff.TRUE, v.spans)
+    result = of_condition(aff.TRUE, v.spans, v.owner)
     for load in dict.fromkeys(ex.loads(v.node)):
         result = conjunction(result, _in_bounds(recorder, load))
     return result

@@ -32,6 +32,7 @@ class Update:
 
 def assign(recorder: Recorder, place: Value, value: Value, update: Update | None) -> None:
     """Record a statement that writes `place`."""
+    recorder.require(place)
     array = _target(recorder, place, update)
     index = _cell(place)
     if array.name in recorder.variables:

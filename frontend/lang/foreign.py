@@ -133,6 +133,19 @@ def length(v: Value) -> DtypeError:
     )
 
 
+def unnamed(v: Value, method: str, given: Sequence[object]) -> DimError:
+    """PH030: ranges or widths without the names of dims: `X.over(3)`, `X.pad(1)`."""
+    d = next(iter(_listed(v)), "k")
+    shown = ", ".join(str(g) if isinstance(g, int | Handle) else repr(g) for g in given)
+    usage = {"over": f"{d}=(1, 5)", "pad": f"{d}=(1, 2)"}[method]
+    return DimError(
+        "PH030",
+        f"{title(v)}.{method}({shown}) names no dimension; {title(v)} has {braces(v.dims)}",
+        hints=(f"{title(v)}.{method}({usage})",),
+        location=here(),
+    )
+
+
 def positions(v: Value, given: Sequence[object]) -> DimError:
     """PH003: `X(1, 2)` reads by position."""
     dims, name = _listed(v), title(v)

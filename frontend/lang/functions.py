@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 
 from frontend.lang import access, reduce
-from frontend.lang.arithmetic import binary, call, negative, rounded, select
+from frontend.lang.arithmetic import binary, call, negative, require_real, rounded, select
 from frontend.lang.assign import scan as running
 from frontend.lang.handles import Dim, Expr, as_handle, wrap
 from frontend.lang.location import here
 from frontend.lang.naming import dim_names, name_of
 from frontend.lang.recorder import current
 from frontend.lang.value import coerce, must_lift
-from polyhedral.errors import UserError
+from polyhedral.errors import ArgumentError, UserError
 from polyhedral.ir import dtypes as dt
 from polyhedral.ir import expr as ex
 
@@ -161,6 +161,11 @@ def abs(x: object) -> Expr:
     return as_handle(x).__abs__()
 
 
+def conj(x: object) -> Expr:
+    """The complex number with the other sign of its imaginary part; a real number itself."""
+    return as_handle(x).conj()
+
+
 def minimum(a: object, b: object) -> Expr:
     """The smaller of two values; a NaN wins, as in NumPy."""
     return Expr(binary("min", must_lift(a), must_lift(b)))
@@ -171,9 +176,17 @@ def maximum(a: object, b: object) -> Expr:
     return Expr(binary("max", must_lift(a), must_lift(b)))
 
 
-def clip(x: object, lo: object, hi: object) -> Expr:
-    """The value, held between `lo` and `hi`."""
-    return minimum(maximum(x, lo), hi)
+def clip(x: object, lo: object = None, hi: object = None) -> Expr:
+    """The value, held between `lo` and `hi`, or on one side: `ph.clip(X, 0)`, `ph.clip(X, hi=1)`."""
+    if lo is None and hi is None:
+        raise ArgumentError(
+            "PH045",
+            "ph.clip misses a bound",
+            hints=("ph.clip(X, 0, 1) at each point of the dimensions, or one side: ph.clip(X, hi=1)",),
+            location=here(),
+        )
+    above = x if lo is None else maximum(x, lo)
+    return wrap(must_lift(above)) if hi is None else minimum(above, hi)
 
 
 def relu(x: object) -> Expr:
@@ -235,5 +248,7 @@ def scan(op: str, x: object, along: Dim | str) -> Expr:
             location=here(),
         )
     reduce.check_reduced(value, f"scan {op}", (dim,))
+    if op in ("max", "min"):
+        require_real(op, value.dtype)
     wide = reduce.widened(recorder, op, value, None)
     return Expr(running(recorder, op, ex.REDUCTIONS[op], wide, dim, wide.dtype))

@@ -72,8 +72,12 @@ def differentiated(
 def vjp(outputs: Expr | Several, wrt: Expr | Several, cotangents: object) -> Tensor | tuple[Tensor, ...]:
     """The derivative by each of `wrt` of the sum of outputs times cotangents, which have the dims of the outputs."""
     recorder = current("ph.vjp")
-    several = [outputs] if isinstance(outputs, Expr) else list(outputs)
-    weights = [cotangents] if isinstance(outputs, Expr) else list(cast("Sequence[object]", cotangents))
+    several = _sequence(outputs, "ph.vjp(Y, W, dY)", "outputs")
+    weights = (
+        [cotangents]
+        if isinstance(outputs, Expr)
+        else _sequence(cotangents, "ph.vjp((Y, Z), W, (dY, dZ))", "cotangents")
+    )
     if len(several) != len(weights):
         raise ArgumentError(
             "PH045",
@@ -88,8 +92,8 @@ def vjp(outputs: Expr | Several, wrt: Expr | Several, cotangents: object) -> Ten
 def jvp(outputs: Expr | Several, wrt: Expr | Several, tangents: object) -> Tensor | tuple[Tensor, ...]:
     """How the outputs change along tangents, which have the dims of `wrt`: tensors with the dims of the outputs."""
     recorder = current("ph.jvp")
-    several = [outputs] if isinstance(outputs, Expr) else list(outputs)
-    moved = [tangents] if isinstance(wrt, Expr) else list(cast("Sequence[object]", tangents))
+    several = _sequence(outputs, "ph.jvp(Y, W, tW)", "outputs")
+    moved = [tangents] if isinstance(wrt, Expr) else _sequence(tangents, "ph.jvp(Y, (W, b), (tW, tb))", "tangents")
     by = _listed(wrt)
     if len(by) != len(moved):
         raise ArgumentError(
@@ -106,6 +110,20 @@ def jvp(outputs: Expr | Several, wrt: Expr | Several, tangents: object) -> Tenso
         along = tuple((w.name, _weight(recorder, w, v, "tangent").name) for w, v in zip(by, moved, strict=True))
         made = _changes(recorder, outs, along)
     return made[0] if isinstance(outputs, Expr) else made
+
+
+def _sequence(given: object, usage: str, what: str) -> list[object]:
+    """One tensor, or several; PH045 for anything else."""
+    if isinstance(given, Expr):
+        return [given]
+    if not isinstance(given, tuple | list):
+        raise ArgumentError(
+            "PH045",
+            f"the {what} {given!r} are no tensors of this program",
+            hints=(f"{usage}: one tensor, or a tuple of them, each over its own dims",),
+            location=here(),
+        )
+    return list(cast("Sequence[object]", given))
 
 
 def _changes(recorder: Recorder, outs: Sequence[Tensor], along: tuple[tuple[str, str], ...]) -> tuple[Tensor, ...]:

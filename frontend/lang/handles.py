@@ -18,6 +18,7 @@ from frontend.lang.assign import Update, assign
 from frontend.lang.location import here, mark
 from frontend.lang.naming import check_name, dim_names, name_of, span_of
 from frontend.lang.operators import Operators
+from frontend.lang.owner import Owner
 from frontend.lang.recorder import current
 from frontend.lang.value import (
     Handle,
@@ -168,13 +169,14 @@ class Expr(Operators):
         if dim is None:
             raise foreign.no_dim(self.value, "size")
         recorder, name = current(f"{self}.size"), name_of(dim)
+        recorder.require(self.value)
         access.check_dim(self.value, name, f"{self}.size({access.spoken(name)})")
         node = self.value.node
         array = recorder.arrays.get(node.array) if isinstance(node, ex.Load) else None
         if isinstance(node, ex.Load) and array is not None and (name, aff.var(name)) in node.index:
-            return Size(of_affine(array.extent(name)))
+            return Size(of_affine(array.extent(name), owner=recorder.owner))
         hi = next(h for d, _, h in recorder.ranges(self.value).ranges if d == name)
-        return Size(of_affine(hi))
+        return Size(of_affine(hi, owner=recorder.owner))
 
     # changing -------------------------------------------------------------------------------------------------------
 
@@ -182,16 +184,22 @@ class Expr(Operators):
         """The value converted to another type, as C converts: `X.astype(ph.i32)` cuts off what is behind the point."""
         return Expr(astype(self.value, dtype_of(dtype, f"{self}.astype")))
 
-    def over(self, **ranges: object) -> Expr:
+    def over(self, *positions: object, **ranges: object) -> Expr:
         """The value restricted to ranges: `e.over(x=(1, X.size(x) - 1))`."""
+        if positions:
+            raise foreign.unnamed(self.value, "over", positions)
         spans = {d: span_of(d, r) for d, r in ranges.items()}
         for dim in spans:
             access.check_dim(self.value, dim, f"{self}.over({dim}=...)")
-        return Expr(replace(self.value, spans=merge(self.value.spans, spans)))
+        owner = self.value.owner or next((s.owner for s in spans.values() if s.owner), None)
+        return Expr(replace(self.value, spans=merge(self.value.spans, spans), owner=owner))
 
     def pad(self, value: object = 0, mode: str = "constant", **widths: object) -> Expr:
         """Readable beyond its edges, coordinates kept: `X.pad(y=1, x=(1, 2))`, or dim by dim, each in its own mode."""
         recorder = current(f"{self}.pad")
+        if not widths and value != 0:
+            raise foreign.unnamed(self.value, "pad", (value,))
+        recorder.require(self.value)
         within = access.padding_of(recorder, self.value)
         if within is not None:
             return Expr(access.pad(recorder, recorder.arrays[within.array], value, widths, mode, within))
@@ -351,25 +359,31 @@ class Size(Index):
 
 
 class Dim(Index):
-    """A named dimension, and the index value along it.  Interned by name and size."""
+    """A named dimension, and the index value along it.  Interned by name and size.
+
+    A private dim, and one with the size of a tensor, belong to the `owner` that knows these.
+    """
 
     __slots__ = ("name", "span")
-    _interned: ClassVar[WeakValueDictionary[tuple[str, Span | None], Dim]] = WeakValueDictionary()
+    _interned: ClassVar[WeakValueDictionary[tuple[str, Span | None, Owner | None], Dim]] = WeakValueDictionary()
     name: str
     span: Span | None
 
-    def __new__(cls, name: str, size: object = None) -> Dim:
+    def __new__(cls, name: str, size: object = None, owner: Owner | None = None) -> Dim:
+        if not isinstance(cast("object", name), str):
+            check_name(name)
         span = None if size is None else span_of(name, size, fixed=True)
-        made = cls._interned.get((name, span))
+        owner = owner if span is None else span.owner
+        made = cls._interned.get((name, span, owner))
         if made is None:
             check_name(name)
             made = super().__new__(cls)
             made.name, made.span, made.update, made.origin = name, span, None, None
-            made.value = of_affine(aff.var(name), {} if span is None else {name: span})
-            cls._interned[name, span] = made
+            made.value = of_affine(aff.var(name), {} if span is None else {name: span}, owner)
+            cls._interned[name, span, owner] = made
         return made
 
-    def __init__(self, name: str, size: object = None) -> None:
+    def __init__(self, name: str, size: object = None, owner: Owner | None = None) -> None:
         """Everything is done where the dim is interned."""
 
     def __hash__(self) -> int:
@@ -418,8 +432,9 @@ class Ordered:
     __slots__ = ("dims", "tensor")
 
     def __init__(self, tensor: Expr, dims: tuple[str, ...]) -> None:
-        own, node = tensor.value.dims, tensor.value.node
-        added = current("order").lifted
+        own, node, recorder = tensor.value.dims, tensor.value.node, current("order")
+        recorder.require(tensor.value)
+        added = recorder.lifted
         lifted = added.get(node.array, frozenset[str]()) if isinstance(node, ex.Load) else frozenset[str]()
         if len(set(dims)) != len(dims) or not own - lifted <= set(dims) <= own:
             raise OrderError(

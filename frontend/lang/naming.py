@@ -11,14 +11,15 @@ from typing import cast
 
 from frontend.lang.access import spoken
 from frontend.lang.location import here
-from frontend.lang.value import Handle, Span, Value, as_affine, as_tuple, lift
+from frontend.lang.value import Handle, Span, Value, as_affine, as_tuple, joint, lift
 from polyhedral.errors import DimError
 from polyhedral.ir.affine import Affine
 
 
 def name_of(dim: object) -> str:
     if isinstance(dim, Handle):
-        index = as_affine(dim.value)
+        value = lift(dim)
+        index = None if value is None else as_affine(value)
         name = None if index is None else index.as_var()
         if name is not None:
             return name
@@ -47,7 +48,8 @@ def span_of(dim: str, given: object, fixed: bool = False) -> Span:
     else:
         listed = as_tuple(given)
         pair = listed if isinstance(given, tuple) else (0, *listed)
-    bounds = [as_affine(v) for v in map(_lift_bound, pair) if v is not None]
+    values = [v for v in map(_lift_bound, pair) if v is not None]
+    bounds = [as_affine(v) for v in values]
     if not isinstance(given, tuple | range) and len(bounds) == 2 and _negative(bounds[1]):
         raise DimError(
             "PH047",
@@ -57,7 +59,7 @@ def span_of(dim: str, given: object, fixed: bool = False) -> Span:
             location=here(),
         )
     if len(pair) == 2 and len(bounds) == 2 and bounds[0] is not None and bounds[1] is not None:
-        return Span(bounds[0], bounds[1], fixed)
+        return Span(bounds[0], bounds[1], fixed, joint(values))
     raise DimError(
         "PH030",
         f"{spoken(dim)}={given!r} is not a range of dimension {spoken(dim)}",

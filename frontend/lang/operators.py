@@ -14,10 +14,10 @@ import numpy as np
 
 from frontend.lang import foreign
 from frontend.lang.access import braces, spoken
-from frontend.lang.arithmetic import binary, call, invert, negative, rounded, select
+from frontend.lang.arithmetic import absolute, binary, call, conjugate, invert, negative, part, rounded, select
 from frontend.lang.location import here
 from frontend.lang.ufuncs import CALLS, DERIVED, METHODS, OPERATORS, POINTWISE, ROUNDINGS
-from frontend.lang.value import Handle, Value, derive, lift
+from frontend.lang.value import Handle, Value, lift
 from polyhedral.errors import DtypeError, OrderError
 from polyhedral.ir import expr as ex
 
@@ -61,6 +61,8 @@ class Operators(Handle):
         match name:
             case "where":
                 return self._wrap(select(*values))
+            case "real" | "imag":
+                return self._wrap(part(name, values[0]))
             case "clip":
                 x, lo, hi = values
                 return self._wrap(binary("min", binary("max", x, lo), hi))
@@ -227,7 +229,21 @@ class Operators(Handle):
         return self._wrap(invert(self.value))
 
     def __abs__(self) -> Any:
-        return self._wrap(derive(ex.Unary("abs", self.value.node), (self.value,), self.value.weak))
+        return self._wrap(absolute(self.value))
+
+    @property
+    def real(self) -> Any:
+        """The real part, a float half as wide: that of a real number is itself."""
+        return self._wrap(part("real", self.value))
+
+    @property
+    def imag(self) -> Any:
+        """The imaginary part of a complex number, a float half as wide; PH301 for real ones."""
+        return self._wrap(part("imag", self.value))
+
+    def conj(self) -> Any:
+        """The number with the other sign of its imaginary part: that of a real number is itself."""
+        return self._wrap(conjugate(self.value))
 
     def __round__(self, digits: None = None) -> Any:
         if digits is not None:

@@ -15,9 +15,10 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 from typing import Literal, Self, cast
 
-from frontend.lang.location import here
-from frontend.lang.value import Span, Value, Weak
-from frontend.recorded import Definition, Loop, Promise, Recorded, Recording, Reduction, Rule, Settled, unsided
+from frontend.lang.location import Mark, here
+from frontend.lang.owner import Owner, recording
+from frontend.lang.value import Span, Value, Weak, require
+from frontend.recorded import Definition, Loop, Promise, Recorded, Recording, Rule, Settled, unsided
 from polyhedral.errors import InternalError, Location, UserError
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
@@ -75,8 +76,9 @@ class Named:
 class Recorder:
     """What has been recorded so far, and the blocks that are open."""
 
-    def __init__(self, name: str, settle: Settle) -> None:
+    def __init__(self, name: str, settle: Settle, mark: Mark | None = None) -> None:
         self.name = name
+        self.owner = Owner(name, mark)
         self.settle = settle
         self.arrays: dict[str, Array] = {}
         self.definitions: dict[str, Definition] = {}
@@ -99,7 +101,7 @@ class Recorder:
         self.loops: list[Stepped] = []
         self.over: list[Mapping[str, Span]] = []
         self.when: list[Value] = []
-        self._token: Token[Recorder | None] | None = None
+        self._tokens: tuple[Token[Recorder | None], Token[Owner | None]] | None = None
         self._prefix: tuple[int | str, ...] = ()
         self._count = [0]
         self._names: set[str] = set()
@@ -107,15 +109,16 @@ class Recorder:
         self._lines: Counter[tuple[str, int]] = Counter()
 
     def __enter__(self) -> Self:
-        if self._token is not None:
+        if self._tokens is not None:
             raise InternalError("PH999", f"trace {self.name} is entered twice", hints=("one trace a function call",))
-        self._token = _current.set(self)
+        self._tokens = _current.set(self), recording.set(self.owner)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._token is not None:
-            _current.reset(self._token)
-            self._token = None
+        if self._tokens is not None:
+            _current.reset(self._tokens[0])
+            recording.reset(self._tokens[1])
+            self._tokens = None
 
     # names ----------------------------------------------------------------------------------------------------------
 
@@ -152,24 +155,18 @@ class Recorder:
         array = self.arrays[name]
         index = tuple((d, aff.var(d)) for d in array.dim_names)
         node = ex.Load(name, index, array.dtype)
-        return Value(node, frozenset(array.dim_names), self.weak.get(name, Weak.STRONG))
+        return Value(node, frozenset(array.dim_names), self.weak.get(name, Weak.STRONG), owner=self.owner)
 
     def define(self, definition: Definition) -> None:
-        if isinstance(definition, Reduction):
-            self._refuse_foreign(definition.body)
         self.definitions[definition.name] = definition
+        self.owner.places[definition.name] = definition.location
+        self.owner.unnamed.add(definition.name)
         self._note_line(definition.location)
 
-    def _refuse_foreign(self, value: ex.Expr) -> None:
-        """Tensors belong to the trace that made them."""
-        for load in ex.loads(value):
-            if load.array not in self.arrays and load.array not in self.definitions:
-                raise UserError(
-                    "PH020",
-                    f"{load.array} belongs to another program, whose recording has ended",
-                    hints=(f"pass it as an argument with dimensions {', '.join(d for d, _ in load.index)}",),
-                    location=here(),
-                )
+    def require(self, *values: Value) -> None:
+        """PH020 for a value of another recording."""
+        for v in values:
+            require(v, self.owner)
 
     def snapshot(self) -> Recording:
         return Recording(
@@ -238,7 +235,7 @@ class Recorder:
         over: Mapping[str, Span] | None = None,
     ) -> Recorded:
         """A statement as written, under the open blocks; not yet recorded."""
-        self._refuse_foreign(value.node)
+        self.require(value)
         steps = self.stepped()
         spans = dict(value.spans)
         for restriction in (*self.over, over or {}):
@@ -287,6 +284,7 @@ class Recorder:
         written = self.statement("let", name, name, value, over=over)
         written = written if at is None else replace(written, location=at)
         self.weak[name] = value.weak
+        self.owner.places[name] = written.location
         if not (self.loops or self.over or self.when):
             self.named[name] = Named(value, dict(over), written.location)
         dtype = value.dtype

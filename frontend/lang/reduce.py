@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from frontend.lang.access import braces, spoken, substitute, title
-from frontend.lang.arithmetic import binary, call, select, truth
+from frontend.lang.arithmetic import binary, call, require_real, select, truth
 from frontend.lang.location import here
 from frontend.lang.recorder import Recorder
 from frontend.lang.value import (
@@ -79,6 +79,8 @@ def reduce(
 ) -> Value:
     """`op` of `v` over `dims`, as a function of the other dims."""
     dims = check_reduced(v, op, dims)
+    if op in ("max", "min"):
+        require_real(op, v.dtype)
     affine, mask = split(where)
     body = truth(v, f"the argument of .{op}") if op in ("any", "all") else widened(recorder, op, v, acc)
     known = as_condition(affine)
@@ -87,7 +89,23 @@ def reduce(
     if mask is not None:
         unit = Value(ex.identity(op, body.dtype), weak=body.weak)
         body = select(mask, body, unit)
-    return _hoist(recorder, op, body, affine, dims, strict)
+    inner, rows = _rows(affine, dims)
+    result = _hoist(recorder, op, body, inner, dims, strict)
+    if rows is None:
+        return result
+    return select(rows, result, Value(ex.identity(op, body.dtype), weak=body.weak))
+
+
+def _rows(where: Value, dims: tuple[str, ...]) -> tuple[Value, Value | None]:
+    """An affine predicate without the conjuncts that mention no reduced dim, and these: they decide whole rows, which
+    are empty where they fail.
+    """
+    parts = aff.conjuncts(as_condition(where) or aff.TRUE)
+    rows = [c for c in parts if c != aff.FALSE and not aff.condition_dims(c) & set(dims)]
+    if not rows:
+        return where, None
+    inner = aff.both(*(c for c in parts if c not in rows))
+    return of_condition(inner, where.spans, where.owner), of_condition(aff.both(*rows), where.spans, where.owner)
 
 
 def split(where: Value | None) -> tuple[Value, Value | None]:
@@ -99,7 +117,7 @@ def split(where: Value | None) -> tuple[Value, Value | None]:
         if isinstance(part.node, ex.Binary) and part.node.op == "and":
             stack += [replace(part, node=part.node.rhs), replace(part, node=part.node.lhs)]
         elif as_condition(part) is not None:
-            affine = binary("&", affine, of_condition(as_condition(part) or aff.FALSE, part.spans))
+            affine = binary("&", affine, of_condition(as_condition(part) or aff.FALSE, part.spans, part.owner))
         else:
             mask = part if mask is None else binary("&", mask, part)
     if mask is not None:
@@ -122,6 +140,7 @@ def under(node: ex.Expr, known: Condition) -> ex.Expr:
 
 
 def _hoist(recorder: Recorder, op: str, body: Value, where: Value, dims: tuple[str, ...], strict: bool) -> Value:
+    recorder.require(body, where)
     fresh = {d: recorder.fresh(d) for d in dims}
     rename = {d: of_affine(aff.var(f)) for d, f in fresh.items()}
     inner, guard = substitute(body, rename), substitute(where, rename)
@@ -145,7 +164,8 @@ def _hoist(recorder: Recorder, op: str, body: Value, where: Value, dims: tuple[s
         )
     )
     node = ex.Load(name, tuple((d, aff.var(d)) for d in free), body.dtype)
-    return Value(node, frozenset(free), body.weak, {d: s for d, s in spans.items() if d in free})
+    kept = {d: s for d, s in spans.items() if d in free}
+    return Value(node, frozenset(free), body.weak, kept, owner=recorder.owner)
 
 
 # --- R19: accumulators -----------------------------------------------------------------------------------------------
@@ -199,7 +219,7 @@ class _Widening:
                 return replace(node, arg=self.go(arg))
             case ex.Binary(op, lhs, rhs) if op in TRANSPARENT and _carries(dtype, acc):
                 return replace(node, lhs=self.go(lhs), rhs=self.go(rhs))
-            case ex.Call(_, args) if dtype.is_float and _carries(dtype, acc):
+            case ex.Call(fn, args) if fn not in ex.PARTS and dtype.is_float and _carries(dtype, acc):
                 return replace(node, args=tuple(map(self.go, args)))
             case ex.Select(_, then, other):
                 return replace(node, then=self.go(then), other=self.go(other))

@@ -47,7 +47,8 @@ def dims(names: str = "", /, **sizes: object) -> Dim | tuple[Dim, ...]:
 
 def fresh(name: str) -> Dim:
     """A private dim for library code: prints as `t'`, never captures a caller's `t`."""
-    return Dim(current("ph.fresh").fresh(name))
+    recorder = current("ph.fresh")
+    return Dim(recorder.fresh(name), owner=recorder.owner)
 
 
 def let(value: object, label: str | None = None, **ranges: object) -> Tensor:
@@ -72,12 +73,13 @@ def var(label: str | None = None, like: Expr | None = None, dtype: DType | None 
     if like is not None:
         extents = {d: _extent(d, like.size(d)) for d in like.dim_order()}
     extents |= {d: _extent(d, s) for d, s in sizes.items()}
-    name = recorder.unique(label) if label else recorder.unique("v", number=True)
+    name = recorder.unique("v", number=True) if label is None else recorder.unique(label)
     if dtype is None and like is None:
         dtype = default_float(recorder) or dt.f32
         recorder.assumed.add(name)
     held = dtype if dtype is not None else as_handle(like).dtype
     recorder.variables.add(name)
+    recorder.owner.places[name] = here()
     return Tensor(recorder.add_array(Array(name, tuple(extents.items()), held, Role.TEMPORARY)))
 
 
@@ -111,6 +113,13 @@ def constant(recorder: Recorder, name: str, array: object, names: str, number: b
             hints=("give nested lists of equal lengths, or a NumPy array",),
             location=here(),
         ) from None
+    if not isinstance(cast("object", names), str):
+        raise ArgumentError(
+            "PH040",
+            f"ph.const(..., {names!r}): the names of the axes are a string",
+            hints=(f"ph.const(array, '{' '.join('ijklmnpq'[: data.ndim])}')",),
+            location=here(),
+        )
     axes = names.split()
     dtype = dt.from_numpy(data.dtype)
     if dtype is None:
@@ -130,6 +139,7 @@ def constant(recorder: Recorder, name: str, array: object, names: str, number: b
     extents = tuple((Dim(n).name, aff.const(s)) for n, s in zip(axes, data.shape, strict=True))
     values = tuple(data.reshape(-1).tolist())
     made = Array(recorder.unique(name, number), extents, dtype, Role.CONSTANT, values)
+    recorder.owner.places[made.name] = here()
     return Tensor(recorder.add_array(made))
 
 

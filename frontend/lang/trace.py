@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import cast
 
 from frontend.lang.handles import Dim, Expr, Size, Tensor
-from frontend.lang.location import here, locate
+from frontend.lang.location import Mark, here, locate
 from frontend.lang.recorder import Recorder, Settle
 from frontend.lang.statements import constant
 from frontend.lang.value import Value, lift, of_affine
@@ -32,8 +32,8 @@ class Trace(Recorder):
     `returned` afterwards mirrors the function's result.
     """
 
-    def __init__(self, name: str, *, settle: Settle) -> None:
-        super().__init__(name, settle)
+    def __init__(self, name: str, *, settle: Settle, mark: Mark | None = None) -> None:
+        super().__init__(name, settle, mark)
         self.returned: Returned = None
 
     # arguments ------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ class Trace(Recorder):
     def size_argument(self, name: str) -> Size:
         """An argument annotated `ph.Size`."""
         self.sizes.append(self.unique(name))
-        return Size(of_affine(aff.size(name)))
+        return Size(of_affine(aff.size(name), owner=self.owner))
 
     def scalar_argument(self, name: str, dtype: DType) -> Tensor:
         """An argument annotated `ph.Scalar[...]`: an input array without dims."""

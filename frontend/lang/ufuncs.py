@@ -25,8 +25,9 @@ CALLS: Mapping[str, str] = {
 ROUNDINGS: Mapping[str, str] = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "round"}
 METHODS: Mapping[str, str] = {
     "negative": "__neg__", "positive": "__pos__", "absolute": "__abs__", "fabs": "__abs__", "invert": "__invert__",
+    "conjugate": "conj",
 }  # fmt: skip
-"""Those of one value that Python has an operator for."""
+"""Those of one value that are a method of it."""
 DERIVED: Mapping[str, Callable[..., Any]] = {
     "square": lambda *x: x[0] * x[0],
     "reciprocal": lambda *x: 1 / x[0],
@@ -37,5 +38,5 @@ DERIVED: Mapping[str, Callable[..., Any]] = {
     "isfinite": lambda *x: abs(x[0]) < inf,
 }
 """Those that are a formula of others."""
-POINTWISE: Mapping[str, int] = {"where": 3, "clip": 3, "round": 1, "around": 1, "fix": 1}
+POINTWISE: Mapping[str, int] = {"where": 3, "clip": 3, "round": 1, "around": 1, "fix": 1, "real": 1, "imag": 1}
 """Functions of whole arrays that compute each point by itself, with the number of their arguments."""

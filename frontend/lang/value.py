@@ -7,7 +7,7 @@ trace to the files above.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import cast
@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 
 from frontend.lang.location import here
+from frontend.lang.owner import Owner, foreign, recording
 from polyhedral.errors import ArgumentError, DimError, DtypeError, Unsupported
 from polyhedral.ir import affine as aff
 from polyhedral.ir import dtypes as dt
@@ -41,17 +42,22 @@ class Span:
     lo: Affine
     hi: Affine
     fixed: bool = True
+    owner: Owner | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A scalar at each point of `dims`; `depth` bounds how deeply the expression is nested."""
+    """A scalar at each point of `dims`; `depth` bounds how deeply the expression is nested.
+
+    `owner` is the recording whose tensors, sizes or private dims it is made of, None without any.
+    """
 
     node: ex.Expr
     dims: frozenset[str] = frozenset()
     weak: Weak = Weak.STRONG
     spans: Mapping[str, Span] = field(default_factory=dict[str, Span])
     depth: int = 0
+    owner: Owner | None = None
 
     @property
     def dtype(self) -> DType:
@@ -69,9 +75,15 @@ class Handle:
 
 
 def lift(obj: object) -> Value | None:
-    """The value of a user's object or Python number; None for what cannot stand in an expression."""
+    """The value of a user's object or Python number; None for what cannot stand in an expression.
+
+    PH020 for an object of another recording than the one that goes on.
+    """
     if isinstance(obj, Handle):
-        return obj.value
+        value = obj.value
+        if value.owner is not None and (now := recording.get()) is not None:
+            require(value, now)
+        return value
     if isinstance(obj, np.bool_ | np.number):
         return lift(cast(object, obj.item()))
     if isinstance(obj, bool):
@@ -97,6 +109,40 @@ def lift(obj: object) -> Value | None:
     return None
 
 
+def require(v: Value, owner: Owner) -> None:
+    """PH020 unless the value may stand in this recording."""
+    if v.owner is not None and v.owner is not owner:
+        raise foreign(_called(v), v.owner, owner)
+
+
+def joint(parts: Sequence[Value]) -> Owner | None:
+    """The recording that values belong to together; PH020 where they are of two."""
+    found: Owner | None = None
+    for v in parts:
+        if v.owner is not found and v.owner is not None:
+            if found is not None:
+                now = recording.get()
+                stays = found if now is None else now
+                for part in parts:
+                    require(part, stays)
+            found = v.owner
+    return found
+
+
+def _called(v: Value) -> str:
+    """The first name in a value that only its recording knows."""
+    for node in ex.walk(v.node):
+        match node:
+            case ex.Load(array):
+                return array
+            case ex.Index(index):
+                if names := sorted(aff.sizes_of(index)) or sorted(aff.dims_of(index)):
+                    return names[0].partition("'")[0] + ("'" if "'" in names[0] else "")
+            case _:
+                continue
+    return "this value"
+
+
 def must_lift(obj: object, what: str = "this") -> Value:
     value = lift(obj)
     if value is None:
@@ -114,16 +160,16 @@ def as_tuple(key: object) -> tuple[object, ...]:
     return cast("tuple[object, ...]", key) if isinstance(key, tuple) else (key,)
 
 
-def of_affine(index: Affine, spans: Mapping[str, Span] | None = None) -> Value:
-    return Value(ex.Index(index, dt.i64), aff.dims_of(index), Weak.INDEX, spans or {})
+def of_affine(index: Affine, spans: Mapping[str, Span] | None = None, owner: Owner | None = None) -> Value:
+    return Value(ex.Index(index, dt.i64), aff.dims_of(index), Weak.INDEX, spans or {}, owner=owner)
 
 
-def of_condition(condition: Condition, spans: Mapping[str, Span] | None = None) -> Value:
-    return Value(ex.Test(condition), aff.condition_dims(condition), Weak.STRONG, spans or {})
+def of_condition(condition: Condition, spans: Mapping[str, Span] | None = None, owner: Owner | None = None) -> Value:
+    return Value(ex.Test(condition), aff.condition_dims(condition), Weak.STRONG, spans or {}, owner=owner)
 
 
 def derive(node: ex.Expr, parts: Iterable[Value], weak: Weak = Weak.STRONG) -> Value:
-    """A value computed from others: their dims and spans together."""
+    """A value computed from others: their dims and spans together.  PH020 where they are of two recordings."""
     parts = tuple(parts)
     dims = frozenset[str]().union(*(p.dims for p in parts))
     depth = 1 + max((p.depth for p in parts), default=0)
@@ -134,7 +180,7 @@ def derive(node: ex.Expr, parts: Iterable[Value], weak: Weak = Weak.STRONG) -> V
             hints=("name the value every so often, h = ph.let(h); or reduce over a dimension: X.sum(k)",),
             location=here(),
         )
-    return Value(node, dims, weak, merge(*(p.spans for p in parts)), depth)
+    return Value(node, dims, weak, merge(*(p.spans for p in parts)), depth, joint(parts))
 
 
 def merge(*spans: Mapping[str, Span]) -> Mapping[str, Span]:
@@ -246,7 +292,7 @@ def _no_common_type(op: str, dtype: DType, other: Value) -> DtypeError:
 
 
 def coerce(v: Value, dtype: DType) -> Value:
-    """The same value as `dtype`; literals are retyped, everything else gets a Cast."""
+    """The same value as `dtype`; literals are retyped, everything else gets a Cast.  PH301 for complex as real."""
     if v.dtype == dtype:
         return v
     match v.node:
@@ -258,6 +304,16 @@ def coerce(v: Value, dtype: DType) -> Value:
             return replace(v, node=ex.Const(float(c), dtype))
         case ex.Const(c) if dtype.kind == "c":
             return replace(v, node=ex.Const(complex(c), dtype))
+        case _ if v.dtype.kind == "c" and dtype.kind not in "cb":
+            raise DtypeError(
+                "PH301",
+                f"a value of type {v.dtype} as {dtype} would lose its imaginary part",
+                hints=(
+                    f"say which is meant: .real, .imag or ph.abs(...), then .astype(ph.{dtype})",
+                    f"the value is one over {{{', '.join(sorted(v.dims))}}}",
+                ),
+                location=here(),
+            )
         case _:
             return replace(v, node=ex.Cast(dtype, v.node))
 

@@ -17,14 +17,14 @@ from polyhedral.errors import OrderError, Remark
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine, Condition
-from polyhedral.ir.program import Access, Program, Role, Statement
+from polyhedral.ir.program import Access, Program, Role, Statement, require_program
 from polyhedral.sets.instances import guarded_loads
 from polyhedral.sets.isl import NamedSet, named
 
 __all__ = ["Checked", "Precondition", "Proof", "check", "violation"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checked:
     """A program that is right for all sizes that satisfy its assumptions and these preconditions."""
 
@@ -33,9 +33,14 @@ class Checked:
     remarks: tuple[Remark, ...]
     proofs: tuple[Proof, ...]
 
+    def __repr__(self) -> str:
+        known = f"{len(self.proofs)} proofs, {len(self.preconditions)} preconditions, {len(self.remarks)} remarks"
+        return f"<Checked {self.program.name}: {known}>"
+
 
 def check(program: Program) -> Checked:
     """Raise the first error of the program, or say under which conditions on its sizes there is none."""
+    require_program(program, "ph.check")
     require_wellformed(program)
     proofs, preconditions = verdicts(program)
     context = aff.both(*program.assumptions, *(c.condition for c in preconditions))

@@ -232,32 +232,13 @@ def _ill_typed(e: ex.Expr) -> Iterator[str]:
             pass
 
 
-_REAL = frozenset(
-    (
-        "floor",
-        "ceil",
-        "round",
-        "trunc",
-        "atan2",
-        "hypot",
-        "erf",
-        "exp2",
-        "expm1",
-        "log2",
-        "log1p",
-        "isnan",
-        "isinf",
-        "muladd",
-    )
-)
-"""Functions without a meaning, or without a C function, for complex numbers."""
-
-
 def _call(fn: str, kinds: list[DType], count: int) -> Iterator[str]:
     if fn not in ex.CALLS or count != ex.ARITY.get(fn, 1):
         yield f"no function {fn} takes {count} arguments"
-    elif kinds[0].kind == "c" and fn in _REAL:
+    elif kinds[0].kind == "c" and fn in ex.REAL:
         yield f"{fn} takes real numbers, not {kinds[0]}"
+    elif fn in (*ex.PARTS, "conj") and kinds[0].kind != "c":
+        yield f"{fn} takes complex numbers, not {kinds[0]}"
     elif any(not t.is_float for t in kinds) or len(set(kinds)) != 1:
         yield f"{fn} takes floats of one type, not {', '.join(map(str, kinds))}"
 
@@ -273,8 +254,10 @@ def _single(op: str, t: DType) -> bool:
 def _operand(op: str, kind: str) -> bool:
     if op in ex.LOGIC:
         return kind == "b"
-    if op in ("/", "**"):
+    if op == "/":
         return kind in "fc"
+    if op == "**":
+        return kind in "iufc"
     if op in ("&", "|", "^"):
         return kind in "biu"
     if op in ("<<", ">>"):

@@ -27,8 +27,16 @@ def _muladd(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return a * b + c
 
 
+def _power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of integers, those to negative exponents are cut off at the point, where NumPy has none."""
+    if b.dtype.kind != "i":
+        return np.power(a, b)
+    left = np.where(a == 1, 1, np.where(a == -1, 1 - 2 * (b & 1), 0)).astype(a.dtype)
+    return np.where(b < 0, left, np.power(a, np.maximum(b, 0)))
+
+
 _FUNCTIONS: Mapping[str, Callable[..., np.ndarray]] = {
-    "+": np.add, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.remainder, "**": np.power,
+    "+": np.add, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.remainder, "**": _power,
     "min": np.minimum, "max": np.maximum, "<": np.less, "<=": np.less_equal, "==": np.equal, "!=": np.not_equal,
     ">": np.greater, ">=": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "&": np.bitwise_and,
     "|": np.bitwise_or, "^": np.bitwise_xor, "<<": np.left_shift, ">>": np.right_shift, "abs": np.abs,
@@ -45,4 +53,4 @@ def apply(op: str, *args: np.ndarray) -> np.ndarray:
         result = f(*(a.astype(np.float32) for a in args))
         return result if result.dtype == bool else result.astype(dtype)
     result = f(*args)
-    return result if result.dtype == bool or op in ("abs",) else result.astype(dtype, copy=False)
+    return result if result.dtype == bool or op in ("abs", "real", "imag") else result.astype(dtype, copy=False)

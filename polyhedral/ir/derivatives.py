@@ -59,6 +59,22 @@ def gradients(value: Expr, seed: Expr) -> dict[ex.Load, Terms]:
     return {n: _joined(terms[n]) for n in order if isinstance(n, ex.Load) and n in terms}
 
 
+def complex_reads(value: Expr) -> Iterator[ex.Load]:
+    """The loads that a real value depends on smoothly through complex numbers, which have no derivative here."""
+    seen: set[Expr] = set()
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        dtype = ex.dtype_of(node)
+        if dtype.kind == "c":
+            yield from ex.loads(node)
+        elif is_smooth(dtype):
+            waiting += [operand for operand, _, _ in pullback(node, node)]
+
+
 def _joined(terms: dict[tuple[Branch, ...], Expr]) -> Terms:
     """Terms that are the same on both sides of a branch count everywhere."""
     for path, value in list(terms.items()):
@@ -116,6 +132,8 @@ def pullback(e: Expr, s: Expr) -> Iterator[Share]:
         case ex.Cast(_, arg):
             if is_smooth(ex.dtype_of(arg)):
                 yield arg, cast(s, ex.dtype_of(arg)), None
+            elif ex.dtype_of(arg).kind == "c":
+                yield arg, s, None
         case ex.Const() | ex.Index() | ex.Test() | ex.Load():
             return
         case _:
@@ -140,6 +158,8 @@ def _call(e: Expr, fn: str, args: tuple[Expr, ...], s: Expr) -> Iterator[Share]:
             square = add(times(x, x), times(y, y))
             yield y, over(times(s, x), square), None
             yield x, negated(over(times(s, y), square)), None
+        case "real" | "imag", (z,):
+            yield z, s, None  # no derivative by complex numbers: who asks for one is told so
         case "hypot", (x, y):
             yield x, over(times(s, x), e), None
             yield y, over(times(s, y), e), None

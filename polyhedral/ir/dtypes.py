@@ -120,6 +120,11 @@ def accumulator(t: DType) -> DType:
     return t
 
 
+def part(t: DType) -> DType:
+    """The type of the real and the imaginary part of a complex number; of others, their own."""
+    return {c64: f32, c128: f64}.get(t, t)
+
+
 def division(t: DType) -> DType:
     """The type in which `/` is carried out: itself for floats, f64 for i64/u64/i32/u32 and f32 below."""
     if t.is_float:

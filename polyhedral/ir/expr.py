@@ -16,10 +16,11 @@ from typing import Any, TypeVar, assert_never, cast, dataclass_transform
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import Affine, Condition
-from polyhedral.ir.dtypes import DType, bool_
+from polyhedral.ir.dtypes import DType, bool_, part
 
 ARITHMETIC = ("+", "-", "*", "/", "//", "%", "**", "min", "max")
-"""`/` on floats only; `//` and `%` as in Python; `**` on floats; min and max propagate NaN, as NumPy's do."""
+"""`/` on floats only; `//` and `%` as in Python; `**` of integers wraps, and has no fractions; min and
+max propagate NaN, as NumPy's do."""
 COMPARISONS = ("<", "<=", "==", "!=", ">", ">=")
 LOGIC = ("and", "or")
 BITWISE = ("&", "|", "^", "<<", ">>")
@@ -27,10 +28,18 @@ UNARY = ("-", "abs", "not", "~")
 CALLS = (
     "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin",
     "acos", "atan", "erf", "floor", "ceil", "round", "trunc", "isnan", "isinf", "atan2", "hypot",
-    "muladd",
+    "muladd", "real", "imag", "conj",
 )  # fmt: skip
 """Elementary functions on floats; round is half-to-even; isnan and isinf give bool; muladd(a, b, c) is a * b + c,
-rounded once or twice."""
+rounded once or twice; real, imag and conj take complex numbers."""
+REAL = (
+    "floor", "ceil", "round", "trunc", "atan2", "hypot", "erf", "exp2", "expm1", "log2", "log1p", "isnan", "isinf",
+    "muladd",
+)  # fmt: skip
+"""Functions without a meaning, or without a C function, for complex numbers."""
+TESTS = ("isnan", "isinf")
+PARTS = ("real", "imag")
+"""Functions whose result is not of their argument's type: a bool; a float half as wide."""
 ARITY: Mapping[str, int] = {"atan2": 2, "hypot": 2, "muladd": 3}
 """Arguments of the functions that take several."""
 
@@ -148,7 +157,8 @@ def dtype_of(e: Expr) -> DType:
         case Binary(op, lhs, _):
             return bool_ if op in COMPARISONS or op in LOGIC else dtype_of(lhs)
         case Call(fn, args):
-            return bool_ if fn in ("isnan", "isinf") else dtype_of(args[0])
+            t = dtype_of(args[0])
+            return bool_ if fn in TESTS else part(t) if fn in PARTS else t
         case Select(_, then, _):
             return dtype_of(then)
         case Test():

@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
-from polyhedral.errors import DomainError
+from polyhedral.errors import ArgumentError, DomainError
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.evaluate import Cell, Evaluator, Rows, column, combiner, rows
 from polyhedral.ir.memory import Memory, canonical_axes, infer_sizes, memory_of, ordered_axes
-from polyhedral.ir.program import Domain, Program, Role, Statement, reads
+from polyhedral.ir.program import Domain, Program, Role, Statement, reads, require_program
 
 Trace = Callable[[str, dict[str, int], tuple[Cell, ...], Cell], None]
 """Receives (statement, point, cells read, cell written) for each instance, in the order of execution."""
@@ -40,6 +41,14 @@ def run(
     and rounded after each operation; integers wrap; `//` and `%` are floored.  With `accumulate`, the read of the
     written cell itself is not listed in the trace.
     """
+    require_program(program, "ph.interpret")
+    if not isinstance(cast("object", inputs), Mapping):
+        names = ", ".join(f"'{a.name}': ..." for a in program.with_role(Role.INPUT, Role.INOUT))
+        raise ArgumentError(
+            "PH045",
+            f"ph.interpret wants the arguments by name, not a {type(inputs).__name__}",
+            hints=(f"ph.interpret(program, {{{names}}})",),
+        )
     order = dict(dim_order or {})
     given = {
         a.name: canonical_axes(a, np.asarray(inputs[a.name]), order.get(a.name))

@@ -17,8 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from importlib import import_module
+from typing import Never
 
-from polyhedral.errors import Location
+from polyhedral.errors import ArgumentError, Location
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import TRUE, Affine, Condition
@@ -35,7 +37,7 @@ class Role(Enum):
     CONSTANT = "constant"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Array:
     """A function from a named index to stored values.  `dims` is unordered in meaning; the order only fixes printing.
 
@@ -50,6 +52,10 @@ class Array:
     role: Role
     data: tuple[bool | int | float | complex, ...] | None = None
     planes: tuple[tuple[str, int], ...] = ()
+
+    def __repr__(self) -> str:
+        extents = ", ".join(d if str(e) == f"{self.name}.{d}" else f"{d}: {e}" for d, e in self.dims)
+        return f"<{self.role.value} {self.name}: {self.dtype}[{extents}]>"
 
     @property
     def stored(self) -> tuple[tuple[str, Affine], ...]:
@@ -106,7 +112,7 @@ class Access:
         return f"{self.array}({shown})" if shown else self.array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Statement:
     """`write = value` over `domain`, or `write = op over the unseen dims of value` when `op` names a reduction.
 
@@ -123,6 +129,11 @@ class Statement:
     strict: bool = False
     position: tuple[int | str, ...] = (0,)
     location: Location | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        ranges = ", ".join(map(str, self.domain.ranges))
+        where = f" for {ranges}" if ranges else ""
+        return f"<statement {self.name}: {self.op or 'value'} into {self.write}{where}>"
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -158,9 +169,12 @@ class Statement:
         return tuple(p for p in self.position if isinstance(p, str))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program:
-    """A whole computation.  `sizes` are its parameters; `assumptions` restrict them (checked once at each call)."""
+    """A whole computation.  `sizes` are its parameters; `assumptions` restrict them (checked once at each call).
+
+    `print(program)` shows its canonical text, which `ph.parse` reads back.
+    """
 
     name: str
     sizes: tuple[str, ...]
@@ -168,11 +182,28 @@ class Program:
     statements: tuple[Statement, ...]
     assumptions: tuple[Condition, ...] = ()
 
+    def __repr__(self) -> str:
+        arrays = (f"{a.name}{{{','.join(a.dim_names)}}}" for a in self.arrays if a.role is not Role.TEMPORARY)
+        return f"<ph.Program {self.name}({', '.join(arrays)}); {', '.join(s.name for s in self.statements)}>"
+
+    def __str__(self) -> str:
+        """The canonical text: how it is spelled is the printer's, which stands above this file and is asked by name."""
+        return str(import_module("polyhedral.text.printer").to_text(self)).rstrip("\n")
+
     def array(self, name: str) -> Array:
-        return self._arrays[name]
+        """The array of this name; PH045 where there is none."""
+        found = self._arrays.get(name)
+        return self._unknown("array", name, self._arrays) if found is None else found
 
     def statement(self, name: str) -> Statement:
-        return self._statements[name]
+        """The statement of this name; PH045 where there is none."""
+        found = self._statements.get(name)
+        return self._unknown("statement", name, self._statements) if found is None else found
+
+    def _unknown(self, what: str, name: object, known: Mapping[str, object]) -> Never:
+        raise ArgumentError(
+            "PH045", f"program {self.name} has no {what} {name!r}", hints=(f"it has {', '.join(sorted(known))}",)
+        )
 
     @cached_property
     def _arrays(self) -> Mapping[str, Array]:
@@ -255,3 +286,21 @@ def fresh(base: str, taken: set[str]) -> str:
         name += "_"
     taken.add(name)
     return name
+
+
+def require_program(given: object, what: str) -> None:
+    """PH045 for what is no program where one is wanted; `what` names who wants it."""
+    if not isinstance(given, Program):
+        raise ArgumentError(
+            "PH045",
+            f"{what} wants a program, not {_article(given)}",
+            hints=(
+                "of a function, f.trace(X='f32[c, y, x]').program; of text, ph.parse(text)",
+                "programs of statements and arrays are built by ph.build",
+            ),
+        )
+
+
+def _article(given: object) -> str:
+    name = "None" if given is None else type(given).__name__
+    return name if given is None else f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"

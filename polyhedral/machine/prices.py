@@ -50,6 +50,8 @@ def _weight(n: ex.Expr) -> float:
             return LOAD
         case ex.Binary(op, _, _):
             return SLOW.get(op, 1.0)
+        case ex.Call(fn, _) if fn in (*ex.PARTS, "conj"):
+            return 1.0
         case ex.Call(fn, _):
             return SLOW.get(fn, CALL)
         case ex.Unary() | ex.Select() | ex.Cast():

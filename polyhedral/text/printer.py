@@ -23,7 +23,7 @@ from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine, And, Compare, Condition, Floor, Not, Or, Size, Var
 from polyhedral.ir.dtypes import BY_NAME, DType, i64
-from polyhedral.ir.program import Access, Array, Program, Range, Statement
+from polyhedral.ir.program import Access, Array, Program, Range, Statement, require_program
 
 ROLES = ("input", "output", "inout", "temporary", "constant")
 RESERVED = frozenset(
@@ -45,6 +45,7 @@ ACCUMULATE = {"sum": "+=", "prod": "*=", "max": "max=", "min": "min=", "any": "a
 
 def to_text(program: Program) -> str:
     """The program as text, ending in a newline."""
+    require_program(program, "ph.to_text")
     arrays = frozenset(a.name for a in program.arrays)
     lines = [f"program {name(program.name)}"]
     if program.sizes != tuple(dict.fromkeys(sizes_in_extents(program.arrays))):
@@ -100,7 +101,7 @@ def natural_type(e: ex.Expr) -> DType | None:
             return natural_type(arg)
         case ex.Binary(op, lhs, rhs) if op not in ex.COMPARISONS and op not in ex.LOGIC:
             return natural_type(lhs) or natural_type(rhs)
-        case ex.Call(fn, args) if fn not in ("isnan", "isinf"):
+        case ex.Call(fn, args) if fn not in (*ex.TESTS, *ex.PARTS):
             return next((t for t in map(natural_type, args) if t), None)
         case ex.Select(_, then, other):
             return natural_type(then) or natural_type(other)
@@ -123,7 +124,7 @@ def expected_types(e: ex.Expr, expected: DType | None) -> tuple[DType | None, ..
             return (bool_ if op == "not" else natural_type(arg) or expected,)
         case ex.Call(fn, args):
             known = next((t for t in map(natural_type, args) if t), None)
-            return (known or (None if fn in ("isnan", "isinf") else expected),) * len(args)
+            return (known or (None if fn in (*ex.TESTS, *ex.PARTS) else expected),) * len(args)
         case ex.Load():
             return (i64,) * len(ex.children(e))
         case _:

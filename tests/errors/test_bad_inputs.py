@@ -184,7 +184,7 @@ WRONG = [
     ("DtypeError PH301", lambda s: ph.where(s.X, 1, 2)),
     ("DtypeError PH301", lambda s: ph.where(x, 1, 2)),
     ("DtypeError PH301", lambda s: ph.where(s.X > 0, "a", 1)),
-    ("DtypeError PH301", lambda s: ph.clip(s.X, None, 1)),
+    ("ArgumentError PH045", lambda s: ph.clip(s.X, None, None)),
     ("ArgumentError PH040", lambda s: ph.const(np.eye(2), "i")),
     ("ArgumentError PH040", lambda s: ph.const(np.eye(2), "i i")),
     ("DimError PH006", lambda s: ph.const(np.eye(2), "i lambda")),

@@ -91,6 +91,29 @@ def test_what_the_call_has_overwritten_is_not_consulted():
     assert error.details == ("at.x is in [0, 3)",)
 
 
+def test_what_the_call_has_updated_is_read_as_it_left_it():
+    @ph.function(A="x", at="j", inout="at", returns="j")
+    def shifted(A, at):
+        at[...] += 1
+        twice = ph.let(at * 2, "twice")
+        return A(x=twice)
+
+    error = refused(shifted, np.arange(6.0), np.array([0, 1, 2]))
+    assert error.details[0] == "A.x = twice = 6, but A.x is in [0, 6)"
+    assert error.point == {"j": 2}
+
+
+def test_an_index_that_was_overwritten_since_is_not_guessed():
+    @ph.function(A="x", at="j", inout="at", returns="j")
+    def before(A, at):
+        taken = ph.let(A(x=at), "taken")
+        at[...] = at * 0
+        return taken
+
+    error = refused(before, np.arange(6.0), np.array([0, 9, 2]))
+    assert error.details == ("A.x is in [0, 6)",)
+
+
 def test_large_calls_are_not_computed_again(monkeypatch):
     monkeypatch.setattr("frontend.faults.MOST", 2)
     error = refused(taken, np.ones((3, 2)), np.array([0, 4, -2]))
