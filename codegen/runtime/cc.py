@@ -41,11 +41,11 @@ FLAGS = (
 Kind = Literal["gcc", "clang"]
 
 # Unknown to the other kind.  For correctness: gcc 12 delays the stores of a loop by some iterations, and writes cells
-# of the neighbouring thread back as it had read them; where it knows ranges of values, it mixes rows of masked sums up
-# (tests/issues/test_masked_rows.py).  For time: it threads jumps through unrolled loops one by one,
-# which took most of a minute for a small gradient.
+# of the neighbouring thread back as it had read them; what it moves out of loops, it moves from one row of a masked sum
+# to another, once it loads several rows at once under one mask (tests/issues/test_masked_rows.py).  For time: it
+# threads jumps through unrolled loops one by one, which took most of a minute for a small gradient.
 OWN_FLAGS: Mapping[Kind, tuple[str, ...]] = {
-    "gcc": ("-fno-predictive-commoning", "-fno-thread-jumps", "-fno-tree-vrp"),
+    "gcc": ("-fno-predictive-commoning", "-fno-thread-jumps", "-fno-tree-loop-im"),
     "clang": (),
 }
 MEMORY_LIMIT = 8 << 30

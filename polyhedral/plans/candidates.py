@@ -155,7 +155,8 @@ def _good(q: Setting, s: Statement) -> list[_Forms]:
         least = min((t.cycles for t in tiles), default=inf)
     tiles.sort(key=lambda x: x.cycles)
     near = [t for t in tiles if t.cycles <= CLOSE * least]
-    kept = first(near, 2 * FINALISTS, FULL) if least > BRIEF * magnitude(q.program) else first(near, FEW, 0)
+    brief = least <= BRIEF * magnitude(q.program) and q.within == ALONE  # a block is done many times
+    kept = first(near, FEW, 0) if brief else first(near, 2 * FINALISTS, FULL)
     return [_Forms(q, t) for t in sorted(kept, key=lambda x: x.cycles)]
 
 
