@@ -289,13 +289,13 @@ class Staging(Emitter):
         width = self._width(a, box, order)
         total = prod(sizes.values()) // width
         names = {d: self._named(f"{self.spell(d)}_at") for d in order}
+        turns = -(-total // threads)
         lines: list[cgen.Generable] = []
         below = 1
         for d in reversed(order):
             n = sizes[d] // width if d == order[-1] else sizes[d]
-            text = "cell" if below == 1 else f"cell / {below}"
-            text += f" % {n}" if below * n < total else ""
-            text = f"{text} * {width}" if d == order[-1] and width > 1 else text
+            text = self._digit(turns, below, n, total)
+            text = f"({text}) * {width}" if d == order[-1] and width > 1 else text
             lines.append(cgen.Initializer(cgen.Value(f"const {self.index}", names[d]), text))
             below *= n
             self.trips[names[d]] = (0, sizes[d] - 1)
@@ -303,10 +303,34 @@ class Staging(Emitter):
         index = [(d, box.first[d] + at[d]) for d in a.dim_names]
         tests = self._inside(a, box, index)
         source = self.cell(a.name, index)
-        text = block([*lines, *self._move(a, box, names, source, tests, width)])
-        made = loop(f"int cell = {self._thread()}", f"cell < {total}", f"cell += {threads}", text)
-        short = -(-total // threads) <= _FEW
-        return [cgen.Line("#pragma unroll"), made] if short else [made]
+        body = [*lines, *self._move(a, box, names, source, tests, width)]
+        whole, rest = divmod(total, threads)
+        if rest:
+            kept = f"{self._thread()} < {rest}"
+            body = [branch(f"turn < {whole} || {kept}" if whole else kept, block(body), None)]
+        if turns == 1:
+            return [block(body)]
+        made = loop("int turn = 0", f"turn < {turns}", "++turn", block(body))
+        return [cgen.Line("#pragma unroll"), made] if turns <= _FEW else [made]
+
+    def _digit(self, turns: int, below: int, n: int, total: int) -> str:
+        """A digit of what a thread copies in a turn: one of `n`, and `below` is how many the digits after it tell apart.
+
+        A digit is split into what the thread says and what the turn says where threads are whole multiples of what is
+        below, so that unrolled turns differ by constants: compilers do not find that in a quotient of the sum.
+        """
+        assert self.nest is not None
+        threads, thread = self.nest.plan.threads, self._thread()
+        own = thread if below == 1 else f"{thread} / {below}"
+        highest = below * n >= total
+        if turns == 1 or threads % (below * n) == 0:
+            return own if highest else f"{own} % {n}"
+        if threads % below:
+            text = f"({thread} + {threads} * turn) / {below}"
+        else:
+            text = f"{own} + {threads // below} * turn"
+            text = text if highest else f"({text})"
+        return text if highest else f"{text} % {n}"
 
     def _move(
         self, a: Array, box: Box, names: Mapping[str, str], source: str, tests: Condition, width: int
