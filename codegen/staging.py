@@ -20,6 +20,7 @@ from codegen.dialect import CUDA, Dialect
 from codegen.scalar import STORAGE, Scalar
 from codegen.spelling import Index
 from codegen.swizzled import swizzled
+from codegen.turns import digit
 from polyhedral.devices import banks
 from polyhedral.devices.banks import strides_of
 from polyhedral.devices.plan import BlockNest
@@ -294,7 +295,7 @@ class Staging(Emitter):
         below = 1
         for d in reversed(order):
             n = sizes[d] // width if d == order[-1] else sizes[d]
-            text = self._digit(turns, below, n, total)
+            text = digit(self._thread(), threads, below, n, total)
             text = f"({text}) * {width}" if d == order[-1] and width > 1 else text
             lines.append(cgen.Initializer(cgen.Value(f"const {self.index}", names[d]), text))
             below *= n
@@ -312,25 +313,6 @@ class Staging(Emitter):
             return [block(body)]
         made = loop("int turn = 0", f"turn < {turns}", "++turn", block(body))
         return [cgen.Line("#pragma unroll"), made] if turns <= _FEW else [made]
-
-    def _digit(self, turns: int, below: int, n: int, total: int) -> str:
-        """A digit of what a thread copies in a turn: one of `n`, and `below` is how many the digits after it tell apart.
-
-        A digit is split into what the thread says and what the turn says where threads are whole multiples of what is
-        below, so that unrolled turns differ by constants: compilers do not find that in a quotient of the sum.
-        """
-        assert self.nest is not None
-        threads, thread = self.nest.plan.threads, self._thread()
-        own = thread if below == 1 else f"{thread} / {below}"
-        highest = below * n >= total
-        if turns == 1 or threads % (below * n) == 0:
-            return own if highest else f"{own} % {n}"
-        if threads % below:
-            text = f"({thread} + {threads} * turn) / {below}"
-        else:
-            text = f"{own} + {threads // below} * turn"
-            text = text if highest else f"({text})"
-        return text if highest else f"{text} % {n}"
 
     def _move(
         self, a: Array, box: Box, names: Mapping[str, str], source: str, tests: Condition, width: int

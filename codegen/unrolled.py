@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """How often serial loops of a kernel are unrolled: as far as the text stays short.
 
-A multiply-add of a register tile is one instruction, and so is each test, sum and jump of the loop around it.  Compilers
-do not unroll loops whose bodies they have unrolled already, which is every loop around a register tile.
+A multiply-add of a register tile is one instruction, and so is each test, sum and jump of the loop around it.
+Compilers do not unroll loops whose bodies they have unrolled already, which is every loop around a register tile.
 """
 
 from __future__ import annotations
