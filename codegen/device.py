@@ -15,6 +15,7 @@ from math import prod
 import cgen
 
 from codegen import loops as lp
+from codegen import unrolled
 from codegen.blocks import block, braced, branch, loop
 from codegen.c import cut
 from codegen.scalar import STORAGE, bare
@@ -29,7 +30,7 @@ from polyhedral.ir.tree import Run
 from polyhedral.sets.instances import Kind
 
 OWN = (
-    "fault", "cell", "span", "other", "moved",
+    "fault", "cell", "turn", "span", "other", "moved",
     *(f"{what}_{a}" for what in ("thread", "threads", "block", "blocks") for a in "xyz"),
 )  # fmt: skip
 """Words that kernels declare themselves."""
@@ -165,7 +166,10 @@ class DeviceEmitter(Tiles):
             start = mine if start == "0" else f"{start} + {mine}" if n.step == 1 else f"{start} + {n.step} * {mine}"
             step = f"{name} += {all_of}" if n.step == 1 else f"{name} += {n.step} * {all_of}"
         made = loop(f"{self.index} {name} = {start}", end, step, body)
-        return [cgen.Line("#pragma unroll"), made] if n.run is Run.UNROLL else [made]
+        if n.run is Run.UNROLL:
+            return [cgen.Line("#pragma unroll"), made]
+        several = unrolled.times(n) if self.nest is not None and n.name not in self.strides else 1
+        return [cgen.Line(f"#pragma unroll {several}"), made] if several > 1 else [made]
 
     # --- shared memory -----------------------------------------------------------------------------------------------
 

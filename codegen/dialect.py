@@ -92,6 +92,18 @@ static inline int64_t gather(int64_t i, int64_t extent, int32_t site, {pointer} 
   return 0;
 }}"""
 
+_EXTREME = """\
+static inline float f{op}_f32(float a, float b) {{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  float r;
+  asm("{op}.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+#else
+  return a {sign} b || a != a ? a : b;
+#endif
+}}"""
+"""One instruction that keeps a NaN, where the device has it: comparisons and a choice are three."""
+
 CUDA = Dialect(
     "cuda",
     ("#include <stdint.h>", "#include <cuda_fp16.h>"),
@@ -114,6 +126,8 @@ CUDA = Dialect(
     "__shfl_down_sync(0xffffffffu, {value}, {span}, {group})",
     {
         SCALAR: f"static inline float {SCALAR}(float x) {{ return expf(x); }}",
+        "fmax_f32": _EXTREME.format(op="max", sign=">"),
+        "fmin_f32": _EXTREME.format(op="min", sign="<"),
         "gather": _GATHER.format(pointer="int32_t *", atomic="atomicExch(fault, site)"),
         "f16": """\
 static inline float f16_to_f32(uint16_t h) { return __half2float(__ushort_as_half(h)); }

@@ -20,6 +20,7 @@ from codegen.dialect import CUDA, Dialect
 from codegen.scalar import STORAGE, Scalar
 from codegen.spelling import Index
 from codegen.swizzled import swizzled
+from codegen.turns import digit
 from polyhedral.devices import banks
 from polyhedral.devices.banks import strides_of
 from polyhedral.devices.plan import BlockNest
@@ -289,13 +290,13 @@ class Staging(Emitter):
         width = self._width(a, box, order)
         total = prod(sizes.values()) // width
         names = {d: self._named(f"{self.spell(d)}_at") for d in order}
+        turns = -(-total // threads)
         lines: list[cgen.Generable] = []
         below = 1
         for d in reversed(order):
             n = sizes[d] // width if d == order[-1] else sizes[d]
-            text = "cell" if below == 1 else f"cell / {below}"
-            text += f" % {n}" if below * n < total else ""
-            text = f"{text} * {width}" if d == order[-1] and width > 1 else text
+            text = digit(self._thread(), threads, below, n, total)
+            text = f"({text}) * {width}" if d == order[-1] and width > 1 else text
             lines.append(cgen.Initializer(cgen.Value(f"const {self.index}", names[d]), text))
             below *= n
             self.trips[names[d]] = (0, sizes[d] - 1)
@@ -303,10 +304,15 @@ class Staging(Emitter):
         index = [(d, box.first[d] + at[d]) for d in a.dim_names]
         tests = self._inside(a, box, index)
         source = self.cell(a.name, index)
-        text = block([*lines, *self._move(a, box, names, source, tests, width)])
-        made = loop(f"int cell = {self._thread()}", f"cell < {total}", f"cell += {threads}", text)
-        short = -(-total // threads) <= _FEW
-        return [cgen.Line("#pragma unroll"), made] if short else [made]
+        body = [*lines, *self._move(a, box, names, source, tests, width)]
+        whole, rest = divmod(total, threads)
+        if rest:
+            kept = f"{self._thread()} < {rest}"
+            body = [branch(f"turn < {whole} || {kept}" if whole else kept, block(body), None)]
+        if turns == 1:
+            return [block(body)]
+        made = loop("int turn = 0", f"turn < {turns}", "++turn", block(body))
+        return [cgen.Line("#pragma unroll"), made] if turns <= _FEW else [made]
 
     def _move(
         self, a: Array, box: Box, names: Mapping[str, str], source: str, tests: Condition, width: int

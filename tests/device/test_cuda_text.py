@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import predicted
+from benchmarks.cases import case
 from codegen.dialect import CUDA
 from codegen.kernels import emit_device
 from codegen.runtime.cache import Cache
-from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
+from codegen.runtime.nvcc import Compiled, Nvcc, compile_cuda, find_nvcc, resources
 from frontend import driver
 from frontend.driver import Built
 from frontend.options import Options
@@ -98,6 +100,38 @@ def test_shared_memory_is_read_by_vectors(nvcc, tmp_path):
     text = compile_cuda(b.source.text, nvcc, "sm_90", Cache(tmp_path), "ptx").path.read_text()
     assert len(re.findall(r"ld\.shared\.v4\.f32", text)) >= 4
     assert "ld.local" not in text
+
+
+def of_case(name: str, nvcc: Nvcc, at: Path, kind: str = "ptx") -> Compiled:
+    """A measured case at its full size, compiled for an H100."""
+    source = predicted.lowered(case(name), "cuda:sm_90").built.source
+    return compile_cuda(source.text, nvcc, "sm_90", Cache(at), kind)
+
+
+def test_tiles_beside_copies_of_rows_that_are_no_power_of_two_spill_nothing(nvcc, tmp_path):
+    """Addresses of copies once took so many registers that nvcc spilled."""
+    said = of_case("CAP0-channels", nvcc, tmp_path, "cubin").said
+    assert "0 bytes spill stores, 0 bytes spill loads" in said
+    assert not re.search(r"[1-9]\d* bytes spill", said)
+
+
+def test_rows_are_loaded_once(nvcc, tmp_path):
+    """A thread has 32 cells of a row, for their maximum, for the sum and for the results: from registers."""
+    assert len(re.findall(r"ld\.global", of_case("SOFTMAX", nvcc, tmp_path).path.read_text())) == 32
+
+
+def test_a_maximum_is_one_instruction(nvcc, tmp_path):
+    text = of_case("TROP", nvcc, tmp_path).path.read_text()
+    assert len(re.findall(r"max\.NaN\.f32", text)) >= 512
+    assert "setp.nan" not in text
+    assert "setp.gt.f32" not in text
+
+
+def test_copies_are_written_out(nvcc, tmp_path):
+    """How many turns a copy has is known: no loop is left of them, nor what a compiler leaves for odd numbers."""
+    text = of_case("SGEMM2048", nvcc, tmp_path).path.read_text()
+    copies = re.findall(r"cp\.async\.cg\.shared", text)
+    assert len(copies) == 8  # four turns before the loop over portions, and four within
 
 
 @pytest.mark.parametrize("room", [6144, 12288, 24576])

@@ -21,49 +21,55 @@ ph_capsule_conv_0_S0(const double *__restrict__ P, const double *__restrict__ W,
   }
   for (int ci = 0; ci < 32; ++ci) {
     #pragma unroll
-    for (int cell = threadIdx.x; cell < 136; cell += 128) {
-      const int q_at = cell % 2 * 2;
-      const int p_at = cell / 2 % 4;
-      const int x_at = cell / 8;
-      __align__(16) double moved[2];
-      *(uint4 *)moved = 15 >= x_at ? *(const uint4 *)&P[4096 * ci + 4 * p_at + q_at + 16 * x_at + 512 * y] : uint4{};
-      P_block[0][0][0][q_at][x_at][p_at] = moved[0];
-      P_block[0][0][0][q_at + 1][x_at][p_at] = moved[1];
-    }
+    for (int turn = 0; turn < 2; ++turn)
+      if (turn < 1 || threadIdx.x < 8) {
+        const int q_at = (threadIdx.x % 2) * 2;
+        const int p_at = threadIdx.x / 2 % 4;
+        const int x_at = threadIdx.x / 8 + 16 * turn;
+        __align__(16) double moved[2];
+        *(uint4 *)moved = 15 >= x_at ? *(const uint4 *)&P[4096 * ci + 4 * p_at + q_at + 16 * x_at + 512 * y] : uint4{};
+        P_block[0][0][0][q_at][x_at][p_at] = moved[0];
+        P_block[0][0][0][q_at + 1][x_at][p_at] = moved[1];
+      }
     #pragma unroll
-    for (int cell = threadIdx.x; cell < 192; cell += 128) {
-      const int r_at = cell % 2 * 2;
-      const int q_at = cell / 2 % 4;
-      const int kx_at = cell / 8 % 3;
-      const int co_at = cell / 24;
-      __pipeline_memcpy_async(&W_block[0][0][0][kx_at][q_at][co_at][r_at], &W[4608 * ci + 144 * co_at + 1152 * co_block + 16 * kx_at + 4 * q_at + r_at], 16);
-    }
+    for (int turn = 0; turn < 2; ++turn)
+      if (turn < 1 || threadIdx.x < 64) {
+        const int r_at = (threadIdx.x % 2) * 2;
+        const int q_at = threadIdx.x / 2 % 4;
+        const int kx_at = (threadIdx.x / 8 + 16 * turn) % 3;
+        const int co_at = (threadIdx.x + 128 * turn) / 24;
+        __pipeline_memcpy_async(&W_block[0][0][0][kx_at][q_at][co_at][r_at], &W[4608 * ci + 144 * co_at + 1152 * co_block + 16 * kx_at + 4 * q_at + r_at], 16);
+      }
     __pipeline_commit();
     __pipeline_wait_prior(0);
     __syncthreads();
     for (int ky = 0; ky < 3; ++ky) {
       if (ky < 2) {
         #pragma unroll
-        for (int cell = threadIdx.x; cell < 136; cell += 128) {
-          const int q_at = cell % 2 * 2;
-          const int p_at = cell / 2 % 4;
-          const int x_at = cell / 8;
-          __align__(16) double moved[2];
-          *(uint4 *)moved = 15 >= x_at ? *(const uint4 *)&P[4096 * ci + 256 * ky + 4 * p_at + q_at + 16 * x_at + 512 * y + 256] : uint4{};
-          P_block[(ky + 1) % 2][0][0][q_at][x_at][p_at] = moved[0];
-          P_block[(ky + 1) % 2][0][0][q_at + 1][x_at][p_at] = moved[1];
-        }
+        for (int turn = 0; turn < 2; ++turn)
+          if (turn < 1 || threadIdx.x < 8) {
+            const int q_at = (threadIdx.x % 2) * 2;
+            const int p_at = threadIdx.x / 2 % 4;
+            const int x_at = threadIdx.x / 8 + 16 * turn;
+            __align__(16) double moved[2];
+            *(uint4 *)moved = 15 >= x_at ? *(const uint4 *)&P[4096 * ci + 256 * ky + 4 * p_at + q_at + 16 * x_at + 512 * y + 256] : uint4{};
+            P_block[(ky + 1) % 2][0][0][q_at][x_at][p_at] = moved[0];
+            P_block[(ky + 1) % 2][0][0][q_at + 1][x_at][p_at] = moved[1];
+          }
         #pragma unroll
-        for (int cell = threadIdx.x; cell < 192; cell += 128) {
-          const int r_at = cell % 2 * 2;
-          const int q_at = cell / 2 % 4;
-          const int kx_at = cell / 8 % 3;
-          const int co_at = cell / 24;
-          __pipeline_memcpy_async(&W_block[(ky + 1) % 2][0][0][kx_at][q_at][co_at][r_at], &W[4608 * ci + 144 * co_at + 1152 * co_block + 16 * kx_at + 48 * ky + 4 * q_at + r_at + 48], 16);
-        }
+        for (int turn = 0; turn < 2; ++turn)
+          if (turn < 1 || threadIdx.x < 64) {
+            const int r_at = (threadIdx.x % 2) * 2;
+            const int q_at = threadIdx.x / 2 % 4;
+            const int kx_at = (threadIdx.x / 8 + 16 * turn) % 3;
+            const int co_at = (threadIdx.x + 128 * turn) / 24;
+            __pipeline_memcpy_async(&W_block[(ky + 1) % 2][0][0][kx_at][q_at][co_at][r_at], &W[4608 * ci + 144 * co_at + 1152 * co_block + 16 * kx_at + 48 * ky + 4 * q_at + r_at + 48], 16);
+          }
         __pipeline_commit();
       }
-      for (int kx = 0; kx < 3; ++kx)
+      #pragma unroll 3
+      for (int kx = 0; kx < 3; ++kx) {
+        #pragma unroll 4
         for (int q = 0; q < 4; ++q) {
           #pragma unroll
           for (int p_row = 0; p_row < 2; ++p_row) {
@@ -72,6 +78,7 @@ ph_capsule_conv_0_S0(const double *__restrict__ P, const double *__restrict__ W,
               acc_out[p_row][r_row] = fma(P_block[ky % 2][0][0][q][kx + 2 * x_thread][p_row + 2 * p_thread], W_block[ky % 2][0][0][kx][q][co_thread][r_row], acc_out[p_row][r_row]);
           }
         }
+      }
       __pipeline_wait_prior(0);
       __syncthreads();
     }

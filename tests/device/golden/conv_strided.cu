@@ -20,40 +20,42 @@ ph_conv_strided_0_S0_blocks(const float *__restrict__ X, const float *__restrict
     for (int y_row = 0; y_row < 2; ++y_row)
       acc_S0_blocks[o_row][y_row] = 0.0f;
   }
-  #pragma unroll
-  for (int cell = threadIdx.x; cell < 81; cell += 128) {
-    const int x_at = cell % 9;
-    const int y_at = cell / 9;
+  if (threadIdx.x < 81) {
+    const int x_at = threadIdx.x % 9;
+    const int y_at = threadIdx.x / 9;
     __pipeline_memcpy_async(&X_block[0][0][x_at][y_at], &X[107648 * block + x_at + 8 * x_block + 58 * y_at + 464 * y_block], 4);
   }
   #pragma unroll
-  for (int cell = threadIdx.x; cell < 576; cell += 128) {
-    const int kx_at = cell % 3;
-    const int ky_at = cell / 3 % 3;
-    const int o_at = cell / 9;
-    __pipeline_memcpy_async(&W_block[0][0][ky_at][kx_at][o_at], &W[288 * block + kx_at + 3 * ky_at + 576 * o_at], 4);
-  }
+  for (int turn = 0; turn < 5; ++turn)
+    if (turn < 4 || threadIdx.x < 64) {
+      const int kx_at = (threadIdx.x + 128 * turn) % 3;
+      const int ky_at = (threadIdx.x + 128 * turn) / 3 % 3;
+      const int o_at = (threadIdx.x + 128 * turn) / 9;
+      __pipeline_memcpy_async(&W_block[0][0][ky_at][kx_at][o_at], &W[288 * block + kx_at + 3 * ky_at + 576 * o_at], 4);
+    }
   __pipeline_commit();
   __pipeline_wait_prior(0);
   __syncthreads();
   for (int c = 0; c < 32; ++c) {
     if (c < 31) {
-      #pragma unroll
-      for (int cell = threadIdx.x; cell < 81; cell += 128) {
-        const int x_at = cell % 9;
-        const int y_at = cell / 9;
+      if (threadIdx.x < 81) {
+        const int x_at = threadIdx.x % 9;
+        const int y_at = threadIdx.x / 9;
         __pipeline_memcpy_async(&X_block[(c + 1) % 2][0][x_at][y_at], &X[107648 * block + 3364 * c + x_at + 8 * x_block + 58 * y_at + 464 * y_block + 3364], 4);
       }
       #pragma unroll
-      for (int cell = threadIdx.x; cell < 576; cell += 128) {
-        const int kx_at = cell % 3;
-        const int ky_at = cell / 3 % 3;
-        const int o_at = cell / 9;
-        __pipeline_memcpy_async(&W_block[(c + 1) % 2][0][ky_at][kx_at][o_at], &W[288 * block + 9 * c + kx_at + 3 * ky_at + 576 * o_at + 9], 4);
-      }
+      for (int turn = 0; turn < 5; ++turn)
+        if (turn < 4 || threadIdx.x < 64) {
+          const int kx_at = (threadIdx.x + 128 * turn) % 3;
+          const int ky_at = (threadIdx.x + 128 * turn) / 3 % 3;
+          const int o_at = (threadIdx.x + 128 * turn) / 9;
+          __pipeline_memcpy_async(&W_block[(c + 1) % 2][0][ky_at][kx_at][o_at], &W[288 * block + 9 * c + kx_at + 3 * ky_at + 576 * o_at + 9], 4);
+        }
       __pipeline_commit();
     }
-    for (int ky = 0; ky < 3; ++ky)
+    #pragma unroll 3
+    for (int ky = 0; ky < 3; ++ky) {
+      #pragma unroll 3
       for (int kx = 0; kx < 3; ++kx) {
         #pragma unroll
         for (int o_row = 0; o_row < 4; ++o_row) {
@@ -62,6 +64,7 @@ ph_conv_strided_0_S0_blocks(const float *__restrict__ X, const float *__restrict
             acc_S0_blocks[o_row][y_row] = fmaf(X_block[c % 2][0][kx + 2 * x_thread][ky + 2 * y_row + 4 * y_thread], W_block[c % 2][0][ky][kx][o_row + 4 * o_thread], acc_S0_blocks[o_row][y_row]);
         }
       }
+    }
     __pipeline_wait_prior(0);
     __syncthreads();
   }
@@ -83,6 +86,7 @@ ph_conv_strided_1_S0(float *__restrict__ out, const float *__restrict__ S0_block
     if (x_thread >= 0 && 27 >= x_thread) {
       float acc_out;
       acc_out = 0.0f;
+      #pragma unroll 2
       for (int block = 0; block < 2; ++block)
         acc_out += S0_blocks[50176 * block + 784 * o + x_thread + 224 * y_block + 28 * y_thread];
       out[784 * o + x_thread + 224 * y_block + 28 * y_thread] = acc_out;

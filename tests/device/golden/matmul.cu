@@ -25,9 +25,9 @@ ph_matmul_0_S0(const float *__restrict__ A, const float *__restrict__ B, float *
     }
   }
   #pragma unroll
-  for (int cell = threadIdx.x; cell < 256; cell += 128) {
-    const int k_at = cell % 4 * 4;
-    const int i_at = cell / 4;
+  for (int turn = 0; turn < 2; ++turn) {
+    const int k_at = (threadIdx.x % 4) * 4;
+    const int i_at = threadIdx.x / 4 + 32 * turn;
     __align__(16) float moved[4];
     *(uint4 *)moved = 999 >= i_at + 64 * i_block ? *(const uint4 *)&A[1024 * i_at + 65536 * i_block + k_at] : uint4{};
     A_block[0][k_at][i_at] = moved[0];
@@ -36,9 +36,9 @@ ph_matmul_0_S0(const float *__restrict__ A, const float *__restrict__ B, float *
     A_block[0][k_at + 3][i_at] = moved[3];
   }
   #pragma unroll
-  for (int cell = threadIdx.x; cell < 512; cell += 128) {
-    const int j_at = cell % 32 * 4;
-    const int k_at = cell / 32;
+  for (int turn = 0; turn < 4; ++turn) {
+    const int j_at = (threadIdx.x % 32) * 4;
+    const int k_at = threadIdx.x / 32 + 4 * turn;
     if (999 >= j_at + 128 * j_block)
       __pipeline_memcpy_async(&B_block[0][k_at][j_at], &B[j_at + 128 * j_block + 1000 * k_at], 16);
     else
@@ -50,9 +50,9 @@ ph_matmul_0_S0(const float *__restrict__ A, const float *__restrict__ B, float *
   for (int k_part = 0; k_part < 64; ++k_part) {
     if (k_part < 63) {
       #pragma unroll
-      for (int cell = threadIdx.x; cell < 256; cell += 128) {
-        const int k_at = cell % 4 * 4;
-        const int i_at = cell / 4;
+      for (int turn = 0; turn < 2; ++turn) {
+        const int k_at = (threadIdx.x % 4) * 4;
+        const int i_at = threadIdx.x / 4 + 32 * turn;
         __align__(16) float moved[4];
         *(uint4 *)moved = 999 >= i_at + 64 * i_block ? *(const uint4 *)&A[1024 * i_at + 65536 * i_block + k_at + 16 * k_part + 16] : uint4{};
         A_block[(k_part + 1) % 2][k_at][i_at] = moved[0];
@@ -61,9 +61,9 @@ ph_matmul_0_S0(const float *__restrict__ A, const float *__restrict__ B, float *
         A_block[(k_part + 1) % 2][k_at + 3][i_at] = moved[3];
       }
       #pragma unroll
-      for (int cell = threadIdx.x; cell < 512; cell += 128) {
-        const int j_at = cell % 32 * 4;
-        const int k_at = cell / 32;
+      for (int turn = 0; turn < 4; ++turn) {
+        const int j_at = (threadIdx.x % 32) * 4;
+        const int k_at = threadIdx.x / 32 + 4 * turn;
         if (999 >= j_at + 128 * j_block)
           __pipeline_memcpy_async(&B_block[(k_part + 1) % 2][k_at][j_at], &B[j_at + 128 * j_block + 1000 * k_at + 16000 * k_part + 16000], 16);
         else
@@ -71,6 +71,7 @@ ph_matmul_0_S0(const float *__restrict__ A, const float *__restrict__ B, float *
       }
       __pipeline_commit();
     }
+    #pragma unroll 8
     for (int k_in = 0; k_in < 16; ++k_in) {
       #pragma unroll
       for (int i_run = 0; i_run < 2; ++i_run) {
