@@ -1,56 +1,59 @@
 # SPDX-License-Identifier: MIT
-"""Copies in turns: the digits of what threads copy, and how often loops are written out."""
+"""How many steps of a register tile's inner loop lie between two of its branches; lengths that they do not divide."""
 
 from __future__ import annotations
 
-from math import prod
+import re
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from codegen import loops as lp
-from codegen.turns import digit
-from codegen.unrolled import times, trips, written
-from polyhedral.ir import affine as aff
-from polyhedral.ir.tree import Run
+from frontend import driver, session
+from frontend.options import Options
+from polyhedral.ir.interpreter import run
+from polyhedral.ir.layout import row_major
+from polyhedral.ir.program import Program, Role
+from polyhedral.machine import target
+from polyhedral.text.reader import parse
+from tests.running import agree, run_c
+from tests.strategies import inputs_for
 
-
-@given(st.lists(st.integers(2, 9), min_size=1, max_size=4), st.sampled_from([32, 48, 64, 96, 128, 256]))
-def test_turns_reach_every_cell_once(sizes: list[int], threads: int):
-    total, below, texts = prod(sizes), 1, list[str]()
-    for n in reversed(sizes):
-        texts.append(digit("thread", threads, below, n, total).replace("/", "//"))
-        below *= n
-    found = [
-        tuple(eval(t, {"thread": cell % threads, "turn": cell // threads}) for t in reversed(texts))
-        for cell in range(total)
-    ]
-    assert len(set(found)) == total
-    assert all(0 <= k < n for at in found for k, n in zip(at, sizes, strict=True))
+PRODUCT = """
+program product
+  input A: f32[i: {i}, k: {k}]
+  input B: f32[k: {k}, j: {j}]
+  output C: f32[i: {i}, j: {j}]
+  S0: for i < {i}, j < {j}:
+    C = sum[k < {k}] A * B
+"""
+OPTIONS = Options(threads=1, plan_above=1)
 
 
-def test_a_digit_is_apart_from_the_turn_where_threads_are_whole_rows():
-    assert digit("thread", 256, 1, 64, 1024) == "thread % 64"
-    assert digit("thread", 256, 64, 16, 1024) == "thread / 64 + 4 * turn"
-    assert "turn" not in digit("thread", 256, 4, 64, 256)
+@pytest.fixture(autouse=True)
+def sixteen_registers(monkeypatch: pytest.MonkeyPatch):
+    """The same tiles on any machine."""
+    found = replace(target.host(1), vector=16, registers=16, masked=False)
+    monkeypatch.setattr(session, "_target", lambda root, cores: found)
 
 
-def serial(many: int, body: lp.Node, run: Run = Run.SERIAL) -> lp.For:
-    return lp.For("k", aff.const(0), aff.const(many - 1), 1, run, body)
+def product(i: int, j: int, k: int) -> Program:
+    return parse(PRODUCT.format(i=i, j=j, k=k))
 
 
-@pytest.mark.parametrize(
-    ("many", "results", "expected"),
-    [(16, 64, 8), (128, 64, 8), (7, 64, 7), (11, 64, 1), (16, 1024, 1), (32, 1, 32), (33, 1, 1)],
-)
-def test_loops_are_written_out_as_long_as_they_are_short(many: int, results: int, expected: int):
-    tile = serial(results, lp.Exec("s", ()), Run.UNROLL)
-    assert trips(serial(many, tile)) == many
-    assert times(serial(many, tile)) == expected
+def steps(p: Program) -> list[int]:
+    """What is asked of the compiler for loops over `k`."""
+    given = {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}
+    text = driver.lower(p, given, OPTIONS).source.text
+    return [int(n) for n in re.findall(r"#pragma GCC unroll (\d+)\n\s*for \(int64_t k = ", text)]
 
 
-<<<<<<< HEAD
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 9, 15, 67])
+def test_compiled_is_interpreted(k: int):
+    p = product(13, 21, k)
+    inputs = inputs_for(p, {})
+    agree(p, run_c(p, inputs, {}, OPTIONS), run(p, inputs), inputs)
+
+
 def test_a_long_loop_of_a_small_tile_does_four_steps_at_a_time():
     assert set(steps(product(48, 48, 48))) == {4}
 
@@ -86,10 +89,3 @@ def test_more_registers_than_one_piece_of_assembly_takes_are_left_to_the_compile
     text = driver.lower(p, given, OPTIONS).source.text
     assert len(set(re.findall(r"acc_C_\w+", text))) > 15
     assert kept(p) == []
-=======
-def test_a_loop_around_one_that_stays_is_not_written_out():
-    inner = serial(16, serial(64, lp.Exec("s", ()), Run.UNROLL))
-    assert written(inner) is None
-    assert times(serial(2, inner)) == 1
-    assert times(lp.For("k", aff.const(0), aff.size("n"), 1, Run.SERIAL, lp.Exec("s", ()))) == 1
->>>>>>> s19-gpu
