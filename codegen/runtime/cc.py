@@ -41,13 +41,9 @@ FLAGS = (
 Kind = Literal["gcc", "clang"]
 
 # Unknown to the other kind.  For correctness: gcc 12 delays the stores of a loop by some iterations, and writes cells
-# of the neighbouring thread back as it had read them; what it moves out of loops, it moves from one row of a masked sum
-# to another, once it loads several rows at once under one mask (tests/issues/test_masked_rows.py).  For time: it
-# threads jumps through unrolled loops one by one, which took most of a minute for a small gradient.
-OWN_FLAGS: Mapping[Kind, tuple[str, ...]] = {
-    "gcc": ("-fno-predictive-commoning", "-fno-thread-jumps", "-fno-tree-loop-im"),
-    "clang": (),
-}
+# of the neighbouring thread back as it had read them.  For time: it threads jumps through unrolled loops one by one,
+# which took most of a minute for a small gradient.
+OWN_FLAGS: Mapping[Kind, tuple[str, ...]] = {"gcc": ("-fno-predictive-commoning", "-fno-thread-jumps"), "clang": ()}
 MEMORY_LIMIT = 8 << 30
 
 _LETTERS_A_SECOND = 2000

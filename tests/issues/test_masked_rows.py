@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """gcc 12 computed other rows than it was given, where sums of masked products of a few rows follow one another: the
-gradient of routing by agreement over examples of several lengths was wrong.  `-fno-tree-loop-im` keeps it from that.
+gradient of routing by agreement over examples of several lengths was wrong.  It took what data mask for loads under a
+mask; what is masked is computed before it is chosen now.
 
 The program was right all along, as the interpreter says; the C was compiled wrongly with -O3 and rightly with -O2.
 """
