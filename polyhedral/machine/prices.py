@@ -18,6 +18,8 @@ LOAD = 0.25
 """Multiply-adds that go by while an operand is loaded, about: registers and tiles share them."""
 TRANSPOSE, WOVEN = 2.5, 1.0
 """Cycles to move one cell of an array to another order: one by one, and in squares of vectors through registers."""
+UNEVEN = 10.0
+"""Cycles to move a cell whose place a division tells."""
 KEPT = (0.5, 0.3)
 """The part of the second and of the last cache that one array may take and be found there by the next statement: other
 arrays are touched between, and the last is shared with whatever else the machine does.

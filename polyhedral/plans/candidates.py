@@ -312,7 +312,7 @@ class _Forms:
             yield (), self.here[o], 0.0
         if made is not None:
             free = o.load.array in self.q.constants
-            cost = 0.0 if free else copying(self.q, o, made, dims[0], plan.tile(dims[0]))
+            cost = 0.0 if free else copying(self.q, o, made, dims[0], self.extents[dims[0]], plan.tile(dims[0]))
             yield ((o, dims[0], plan.tile(dims[0])),), _copied(made, dims[0], plan, o.itemsize), cost
 
 

@@ -32,7 +32,7 @@ UNROLLED = 4
 """Steps of an innermost loop that are written one after the other."""
 SLOWER = 1.15
 """What a line of the second cache takes between arithmetic, over what a stream of loads alone takes for it."""
-FULL = (0.8, 0.8, 0.15)
+CACHED = (0.8, 0.8, 0.15)
 """The part of each cache that a nest can count on; the last is shared with whatever else the machine does."""
 ALIGNED, CONFLICT = 4096, 6.0
 """Bytes apart at which addresses fall into one set of the first cache; what a scattered store then costs more."""
@@ -354,7 +354,7 @@ def _delivered(nest: Nest, streams: Sequence[Stream], counted: int) -> list[floa
 def _level(pieces: Pieces, lines: float, target: Target) -> int:
     """The first cache (0, 1, 2) that holds so many lines of a box and, in its sets, the operand's own; else 3."""
     for level, size in enumerate((target.l1, target.l2, target.l3)):
-        if lines * target.line <= FULL[level] * size and fits(pieces, size, target.line):
+        if lines * target.line <= CACHED[level] * size and fits(pieces, size, target.line):
             return level
     return 3
 

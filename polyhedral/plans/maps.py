@@ -98,21 +98,21 @@ def _nest(s: Statement, tile: Tile, lanes: int, out: Layout, target: Target) -> 
 
 
 def parts(
-    s: Statement, plan: RegisterPlan, named: Callable[[str], str]
+    s: Statement, plan: RegisterPlan, lanes: int, named: Callable[[str], str]
 ) -> Iterator[tuple[Statement, RegisterPlan | None]]:
-    """The statement over whole tiles, and what is left over in smaller ones; without a plan where most of a vector is
-    left out.
+    """The statement over whole tiles, and what is left over in smaller ones; without a plan where most of a vector, or
+    of a square, is left out.
     """
     for d in (plan.vector, *(d for d, _ in plan.rows)):
         r = next(r for r in s.domain.ranges if r.dim == d)
         left = (r.hi.const - r.lo.const) % plan.tile(d)
         if left:
             whole, rest = split(s, d, r.hi.const - left, named(d))
-            if plan.rows and left >= plan.tile(d) // 4:
-                yield from parts(rest, plan.with_tile(d, left), named)
+            if r.hi.const - left > r.lo.const:
+                yield from parts(whole, plan, lanes, named)
+            if left >= (plan.tile(d) if plan.rows else lanes) // 4:
+                yield from parts(rest, plan.with_tile(d, left), lanes, named)
             else:
                 yield rest, None
-            if r.hi.const - left > r.lo.const:
-                yield from parts(whole, plan, named)
             return
     yield s, plan

@@ -131,7 +131,9 @@ def plan_program(
             arrays.append(r.array)
             every[r.array.name] = row_major(r.array)
             copy = replace(r.copy, position=s.position, location=s.location)
-            for part, plan in _mapped(replace(p, arrays=tuple(arrays)), copy, every, target, taken, small):
+            found_parts = _mapped(replace(p, arrays=tuple(arrays)), copy, every, target, taken, small)
+            names[copy.name] = [part.name for part, _ in found_parts]
+            for part, plan in found_parts:
                 statements.append(part)
                 plans |= {part.name: plan} if plan else {}
         for part, own in pieces:
@@ -229,7 +231,10 @@ def _mapped(
 ) -> list[tuple[Statement, RegisterPlan | None]]:
     """A statement that is no reduction in parts, those with whole tiles with a plan."""
     plan = None if unsuitable(p, s, layouts, small) else map_plan(p, s, layouts, target)
-    return [(s, None)] if plan is None else list(parts(s, plan, lambda d: fresh(f"{s.name}_{d}", taken)))
+    if plan is None:
+        return [(s, None)]
+    lanes = target.lanes(itemsize(s))
+    return list(parts(s, plan, lanes, lambda d: fresh(f"{s.name}_{d}", taken)))
 
 
 # --- rewriting -------------------------------------------------------------------------------------------------------
@@ -251,7 +256,7 @@ def _rewritten(
         pieces = [q for part, own in pieces for q in _split(part, own, d, step, taken, target.cores)]
         for o, dim, _ in choice.relaid:
             if dim == d:
-                pieces = [(_relaid(p, t, own, o, d, copies, taken), own) for t, own in pieces]
+                pieces = [(_relaid(p, t, own, o, d, step, copies, taken), own) for t, own in pieces]
     return list(copies.values())[before:], pieces
 
 
@@ -261,13 +266,16 @@ def _relaid(
     plan: RegisterPlan,
     o: Operand,
     dim: str,
+    unit: int,
     copies: dict[object, Relaid],
     taken: set[str],
 ) -> Statement:
-    """The statement reading a copy of an operand, the one already made where another reads the same cells."""
+    """The statement reading a copy of an operand, in panels of whole units, the one already made where another reads
+    the same cells.
+    """
     a = p.array(o.load.array)
     order = (*(loop.dim for loop in plan.loops), *plan.order)
-    r = relay(a, o, box(t.domain), dim, plan.tile(dim), order, "copy")
+    r = relay(a, o, box(t.domain), dim, plan.tile(dim), order, "copy", unit)
     assert r is not None
     key = r.array.dims, r.copy.domain, r.copy.value
     if key not in copies:

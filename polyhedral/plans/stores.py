@@ -43,11 +43,18 @@ def vector_steps(s: Statement, vector: str, width: int, layout: Layout) -> tuple
 
 def lane_steps(o: Operand, vector: str, lanes: int, layout: Layout) -> tuple[Steps, ...] | None:
     """The steps of a vector's lanes in an operand, where these lie in short runs; None for another pattern."""
-    if o.value != o.load:
-        return None
-    index = tuple((d, i) for d, i in o.load.index if isinstance(i, Affine))
-    steps = _along(index, vector, lanes, layout)
+    steps = _read(o, vector, lanes, layout) if o.value == o.load else None
     return steps if steps is not None and len(steps) == 2 and steps[0].stride == 1 else None
+
+
+def alike(o: Operand, vector: str, extent: int, lanes: int, layout: Layout) -> bool:
+    """Whether an operand lies under all vectors along a dim in the same steps."""
+    steps = _read(o, vector, extent, layout)
+    return steps is not None and (steps[0].count % lanes == 0 or lanes % steps[0].count == 0)
+
+
+def _read(o: Operand, vector: str, width: int, layout: Layout) -> tuple[Steps, ...] | None:
+    return _along(tuple((d, i) for d, i in o.load.index if isinstance(i, Affine)), vector, width, layout)
 
 
 def loading(steps: tuple[Steps, ...] | None, lanes: int) -> float:

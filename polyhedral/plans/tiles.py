@@ -15,13 +15,13 @@ from math import inf, prod
 
 from polyhedral.ir import expr as ex
 from polyhedral.ir.layout import Layout
-from polyhedral.ir.operands import Interval, Operand, box, operands, tied, typical
+from polyhedral.ir.operands import Interval, Operand, along, box, operands, tied, typical
 from polyhedral.ir.program import Program, Statement
-from polyhedral.machine.prices import BARRIER, TRANSPOSE, WOVEN
+from polyhedral.machine.prices import BARRIER, TRANSPOSE, UNEVEN, WOVEN
 from polyhedral.machine.target import Target
-from polyhedral.plans.cycles import WEIGHT, cells_read, filled, loaded
+from polyhedral.plans.cycles import CACHED, WEIGHT, cells_read, filled, loaded
 from polyhedral.plans.register_plan import RegisterPlan, even
-from polyhedral.plans.stores import instructions, lane_steps, loading, past_cache, storing, vector_steps
+from polyhedral.plans.stores import alike, instructions, lane_steps, loading, past_cache, storing, vector_steps
 from polyhedral.plans.windows import window
 from polyhedral.plans.written import SPARE, reduce_orders, written
 from polyhedral.rewrites.relay import Parts, Relaid, in_order, parted
@@ -188,7 +188,7 @@ def _shared(q: Setting, s: Statement, vector: str, every: Sequence[Operand]) -> 
     forced = [
         (o, r) for o, r in made if r and o.load.array not in q.constants and load_cost(q, o, vector, lanes) is None
     ]
-    copies = sum(copying(q, o, r, vector, lanes) for o, r in forced)
+    copies = sum(copying(q, o, r, vector, extents[vector], lanes) for o, r in forced)
     floor = past_cache(q.program, s, q.target)
     loads = [(o, _gathers(q, s, o, vector, lanes, ranges)) for o in every]
     steps = prod(extents[d] for d in s.reduced)
@@ -331,16 +331,28 @@ def relaid(
     return q.copies[key]
 
 
-def copying(q: Setting, o: Operand, made: Relaid, dim: str, panel: int) -> float:
-    """Cycles to read the operand and write its copy: from memory, or twice as fast within the last cache; an operand
-    that is not dense along the panels is transposed, through registers where both sides have whole vectors.
+def copying(q: Setting, o: Operand, made: Relaid, dim: str, extent: int, panel: int) -> float:
+    """Cycles to read an operand along a dim, and to fetch and write the lines of its copy: from memory, or twice as
+    fast within the last cache; one that is not dense along the panels is transposed, through registers where both sides
+    have whole vectors, else cell by cell, which nothing overlaps.
     """
+    lanes, layout, target = q.target.lanes(o.itemsize), q.layouts[o.load.array], q.target
     size = made.cells * o.itemsize
-    near = 2.0 if 4 * size <= q.target.l3 else 1.0
-    moved = 2.0 * size / (q.target.bytes_per_cycle * near)
+    read = size * min(_apart(made, layout), target.line // o.itemsize)
+    near = 2.0 if read + size <= CACHED[2] * target.l3 else 1.0
+    moved = (read + 2.0 * size) / (target.bytes_per_cycle * near)
     if o.stride(dim) == 1:
         return BARRIER + moved
-    lanes, layout = q.target.lanes(o.itemsize), q.layouts[o.load.array]
     a = q.program.array(o.load.array)
-    square = panel >= lanes and any(layout.stride(d) == 1 and e.const >= lanes for d, e in a.dims)
-    return BARRIER + max(moved, made.cells * (WOVEN if square else TRANSPOSE))
+    if o.stride(dim) is None and not alike(o, dim, extent, lanes, layout):
+        return BARRIER + moved + made.cells * UNEVEN
+    if panel >= lanes and any(layout.stride(d) == 1 and e.const >= lanes for d, e in a.dims):
+        return BARRIER + max(moved, made.cells * WOVEN)
+    return BARRIER + moved + made.cells * TRANSPOSE
+
+
+def _apart(made: Relaid, layout: Layout) -> int:
+    """How far apart the cells of an operand that its copy reads lie at least, in elements; 1 where nothing tells."""
+    (load,) = ex.loads(made.value)
+    steps = [along(load.index, d, layout) for d in made.array.dim_names]
+    return 1 if None in steps else min((abs(st) for st in steps if st), default=1)

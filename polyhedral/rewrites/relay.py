@@ -94,25 +94,34 @@ class Parts:
 
 
 def relay(
-    a: Array, o: Operand, ranges: Mapping[str, Interval], dim: str, panel: int, order: Sequence[str], name: str
+    a: Array,
+    o: Operand,
+    ranges: Mapping[str, Interval],
+    dim: str,
+    panel: int,
+    order: Sequence[str],
+    name: str,
+    unit: int = 1,
 ) -> Relaid | None:
     """A copy of an operand in whole panels of `panel` along `dim`, from where its range starts; `order` lists the
-    reader's dims from slow to fast, which orders the other axes.  None where no copy of this form holds the operand.
+    reader's dims from slow to fast, which orders the other axes.  Panels that lie one after the other are whole units
+    wide.  None where no copy of this form holds the operand.
     """
-    parts = parted(a, o, ranges, dim, panel)
+    parts = parted(a, o, ranges, dim, panel, unit)
     return None if parts is None else in_order(parts, order, name)
 
 
-def parted(a: Array, o: Operand, ranges: Mapping[str, Interval], dim: str, panel: int) -> Parts | None:
+def parted(a: Array, o: Operand, ranges: Mapping[str, Interval], dim: str, panel: int, unit: int = 1) -> Parts | None:
     """What such copies have in common, whatever the order of their axes."""
     index: Mapping[str, Affine] = {d: i for d, i in o.load.index if isinstance(i, Affine)}
     moving = [d for d in a.dim_names if dim in aff.dims_of(index[d])]
     start, cells = ranges[dim][0], ranges[dim][1] + 1 - ranges[dim][0]
-    panels = -(-cells // panel)
     if not moving or (o.value != o.load and o.pad is None):
         return None
     parts: dict[str, _Part] = {}
     if all(aff.dims_of(index[d]) <= {dim} for d in moving):
+        panel = -(-panel // unit) * unit
+        panels = -(-cells // panel)
         pair = (
             _Axis(_free(f"{dim}o", a), panels, (aff.var(dim) - start) // panel, frozenset((dim,))),
             _Axis(_free(f"{dim}i", a), panel, (aff.var(dim) - start) % panel, frozenset((dim,))),
@@ -124,7 +133,7 @@ def parted(a: Array, o: Operand, ranges: Mapping[str, Interval], dim: str, panel
             source = within(aff.substitute(index[d], {dim: at}), inside)
             parts[d] = _Part(pair if n == 0 else (), source, tail if n == 0 else TRUE)
     else:
-        window = _window(a, moving[0], index[moving[0]], ranges, dim, panels * panel)
+        window = _window(a, moving[0], index[moving[0]], ranges, dim, -(-cells // panel) * panel)
         if len(moving) > 1 or window is None:
             return None
         parts[moving[0]] = window
