@@ -36,8 +36,8 @@ CACHED = (0.8, 0.8, 0.15)
 """The part of each cache that a nest can count on; the last is shared with whatever else the machine does."""
 ALIGNED, CONFLICT = 4096, 6.0
 """Bytes apart at which addresses fall into one set of the first cache; what a scattered store then costs more."""
-SLIDE = 0.5
-"""What a vector that is made of two costs, next to one that is loaded."""
+SLIDE = 0.8
+"""What a vector that is made of two costs, next to a multiply-add: shuffles share its ports."""
 CHOOSE = 2.0
 """Cycles to choose between an operand that has a padding and the padding."""
 ROOM, CROWD = 4, 0.25
@@ -175,10 +175,11 @@ def predict(
     """
     target, rows, part = nest.target, nest.rows, prod(nest.fill.values())
     vectors = sum([_vectors(nest, o) for o in operands if o.vector])
+    shuffled = SLIDE * sum([_shuffled(nest, o) for o in operands if o.vector])
     scalars = sum([_seen(o, rows) * _part(o, nest.fill) for o in operands if not o.vector])
     streams = [*operands, result]
     sure = Prediction(
-        fma=nest.steps * nest.accumulators * part / target.fma_per_cycle,
+        fma=nest.steps * (nest.accumulators * part + shuffled) / target.fma_per_cycle,
         loads=nest.steps * (vectors + scalars) / target.loads_per_cycle,
         latency=nest.steps * float(target.latency),
         l2=0.0,
@@ -208,6 +209,14 @@ def _vectors(nest: Nest, o: Stream) -> float:
     many = nest.target.slides(o.itemsize)
     each = loaded(o.strides, o.itemsize, nest.plan.vector, nest.blocks, o.instructions, nest.rows, once, many)
     return o.count * each * _part(o, nest.fill)
+
+
+def _shuffled(nest: Nest, o: Stream) -> float:
+    """Vectors of an operand that are made of two in one step."""
+    once = {d: nest.inside[d] for d in nest.plan.written}
+    many = nest.target.slides(o.itemsize)
+    made = shuffled(o.strides, o.itemsize, nest.plan.vector, nest.blocks, nest.rows, once, many)
+    return o.count * made * _part(o, nest.fill)
 
 
 def _anew(nest: Nest, streams: Sequence[Stream]) -> float:
@@ -249,12 +258,27 @@ def loaded(
     slides: int,
 ) -> float:
     """Instructions that load the vectors of an operand in one step, `each` of them so many; of steps that are `written`
-    out, what none before has loaded, and what makes vectors of others where `slides` lanes can be shifted.
+    out, what none before has loaded, nor can be made of others, where `slides` lanes can be shifted.
     """
     if not slid(strides, unit, vector, written, slides):
         return blocks * each * cells_read(strides, rows, written)
+    return cells_read(strides, rows, {}) * (blocks + 1) * each / prod(written.values())
+
+
+def shuffled(
+    strides: Mapping[str, int],
+    unit: int,
+    vector: str,
+    blocks: int,
+    rows: Mapping[str, int],
+    written: Mapping[str, int],
+    slides: int,
+) -> float:
+    """Vectors of an operand that are made of two in one step, of those that are `written` out."""
+    if not slid(strides, unit, vector, written, slides):
+        return 0.0
     steps = prod(written.values())
-    return cells_read(strides, rows, {}) * ((blocks + 1) * each + blocks * (steps - 1) * SLIDE) / steps
+    return cells_read(strides, rows, {}) * blocks * (steps - 1) / steps
 
 
 @lru_cache(maxsize=1 << 12)

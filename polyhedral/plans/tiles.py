@@ -14,12 +14,13 @@ from functools import lru_cache
 from math import inf, prod
 
 from polyhedral.ir import expr as ex
+from polyhedral.ir.counts import array_bytes
 from polyhedral.ir.layout import Layout
 from polyhedral.ir.operands import Interval, Operand, along, box, operands, tied, typical
 from polyhedral.ir.program import Program, Statement
-from polyhedral.machine.prices import BARRIER, TRANSPOSE, UNEVEN, WOVEN
+from polyhedral.machine.prices import BARRIER, KEPT, TRANSPOSE, UNEVEN, WOVEN
 from polyhedral.machine.target import Target
-from polyhedral.plans.cycles import CACHED, WEIGHT, cells_read, filled, loaded
+from polyhedral.plans.cycles import SLIDE, WEIGHT, cells_read, filled, loaded, shuffled
 from polyhedral.plans.register_plan import RegisterPlan, even
 from polyhedral.plans.stores import alike, instructions, lane_steps, loading, past_cache, storing, vector_steps
 from polyhedral.plans.windows import window
@@ -133,7 +134,12 @@ class _Along:
         out = written(every, self.order, self.extents, self.vector, x.blocks, x.rows, self.q.target)
         steps = {d: self.extents[d] for d in out}
         each = [(o.dims, g, _cells(self.q, o, g, self.vector, x.blocks, x.rows, steps)) for o, g in self.loads]
-        return _step_cycles(each, self.vector, x.rows, x.blocks, x.fill, self.q.target)
+        made = sum(
+            shuffled({d: o.stride(d) or 0 for d in o.dims}, 1, self.vector, x.blocks, x.rows, steps, many)
+            for o, g in self.loads
+            if g is not None and (many := self.q.target.slides(o.itemsize))
+        )
+        return _step_cycles(each, made, self.vector, x.rows, x.blocks, x.fill, self.q.target)
 
     def cycles(self, x: _Sketch) -> float:
         s, out = self.s, self.q.layouts[self.s.write.array]
@@ -275,6 +281,7 @@ def _row_sizes(extent: int) -> tuple[int, ...]:
 
 def _step_cycles(
     loads: Sequence[tuple[frozenset[str], float | None, float]],
+    shuffles: float,
     vector: str,
     tile: Mapping[str, int],
     blocks: int,
@@ -282,7 +289,7 @@ def _step_cycles(
     target: Target,
 ) -> float:
     """Cycles of one reduction step: multiply-adds, loads or latency, whichever binds."""
-    fmas = blocks * prod(tile.values()) * prod(fill.values())
+    fmas = (blocks * prod(tile.values()) + SLIDE * shuffles) * prod(fill.values())
     vectors = scalars = 0.0
     for dims, gathers, cells in loads:
         rows = cells * prod(fill[d] for d in tile if d in dims)
@@ -333,22 +340,22 @@ def relaid(
 
 def copying(q: Setting, o: Operand, made: Relaid, dim: str, extent: int, panel: int) -> float:
     """Cycles to read an operand along a dim, and to fetch and write the lines of its copy: from memory, or twice as
-    fast within the last cache; one that is not dense along the panels is transposed, through registers where both sides
-    have whole vectors, else cell by cell, which nothing overlaps.
+    fast within the last cache.  One that is not dense along the panels is transposed, through registers where both
+    sides have whole vectors, else cell by cell, which does not overlap with waiting for memory.
     """
     lanes, layout, target = q.target.lanes(o.itemsize), q.layouts[o.load.array], q.target
     size = made.cells * o.itemsize
     read = size * min(_apart(made, layout), target.line // o.itemsize)
-    near = 2.0 if read + size <= CACHED[2] * target.l3 else 1.0
-    moved = (read + 2.0 * size) / (target.bytes_per_cycle * near)
+    a = q.program.array(o.load.array)
+    far = max(array_bytes(a), size) > KEPT[1] * target.l3
+    moved = (read + 2.0 * size) / (target.bytes_per_cycle * (1.0 if far else 2.0))
     if o.stride(dim) == 1:
         return BARRIER + moved
-    a = q.program.array(o.load.array)
-    if o.stride(dim) is None and not alike(o, dim, extent, lanes, layout):
-        return BARRIER + moved + made.cells * UNEVEN
-    if panel >= lanes and any(layout.stride(d) == 1 and e.const >= lanes for d, e in a.dims):
+    even = o.stride(dim) is not None or alike(o, dim, extent, lanes, layout)
+    if even and panel >= lanes and any(layout.stride(d) == 1 and e.const >= lanes for d, e in a.dims):
         return BARRIER + max(moved, made.cells * WOVEN)
-    return BARRIER + moved + made.cells * TRANSPOSE
+    work = made.cells * (TRANSPOSE if even else UNEVEN)
+    return BARRIER + (moved + work if far else max(moved, work))
 
 
 def _apart(made: Relaid, layout: Layout) -> int:
