@@ -16,7 +16,7 @@ from frontend import logs, traced
 from frontend.arguments import Parameter, check_declared
 from frontend.assemble import assemble
 from frontend.autodiff import resolve
-from frontend.driver import Timings
+from frontend.built import Timings
 from frontend.hints import NO_HINTS, Hints
 from frontend.infer import settle
 from frontend.lang import Trace

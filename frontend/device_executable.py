@@ -13,10 +13,11 @@ from typing import Any, cast
 from codegen.launch import DeviceSource
 from codegen.runtime.build import BuildInfo
 from frontend.buffers import Buffer, buffer
+from frontend.built import Timings
 from frontend.cost import Cost, cost
 from frontend.device_arrays import DeviceView
-from frontend.driver import Timings, resources
 from frontend.executable import Executable
+from frontend.loading import resources
 from frontend.memory import Strided
 from frontend.module import Specialised
 from frontend.on_device import OnDevice

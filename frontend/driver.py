@@ -1,136 +1,53 @@
 # SPDX-License-Identifier: MIT
-"""The driver: from a Program to something that runs.
+"""The driver: from a Program to text, as users, files and what tuning found want it.
 
-    Program -> Checked -> Lowered (schedule, loops, text) -> Executable (native code)
+    Program -> Checked -> Built (schedule, loops, text) -> native code
 
-What users call is in `frontend.function` and `frontend.staged`; compiler, cache and thread team are the session's.
+Native code is `frontend.loading`'s; what users call is in `frontend.function` and `frontend.staged`.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from math import prod
-from pathlib import Path
+from dataclasses import replace
 
-from codegen.c import Source, emit
+from codegen.c import emit
 from codegen.dialect import DIALECTS
 from codegen.kernels import emit_device
-from codegen.launch import DeviceSource
-from codegen.loops import Block, Node
-from codegen.loops import render as render_loops
+from codegen.loops import Block
 from codegen.lower import TakenApartError
 from codegen.lower import lower as lower_tree
-from codegen.runtime.build import BuildInfo, build
-from codegen.runtime.cc import compile_asm
-from codegen.runtime.device import Resources
-from codegen.runtime.native import Native
-from codegen.runtime.nvcc import Compiled, compile_cuda, find_nvcc
-from codegen.runtime.nvcc import resources as resources_of
-from codegen.runtime.occupancy import with_occupancy
-from frontend import edits, logs, saved, session
+from frontend import edits, saved, session
+from frontend.built import UNTIMED, Built, Clock, Timings
 from frontend.given import Given
 from frontend.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
-from frontend.on_device import OnDevice, require_double, require_real
 from frontend.options import Options
-from frontend.scratch import judge, judged, require_memory
+from frontend.scratch import judge, require_memory
 from frontend.tunings import recalled
 from frontend.uncollected import uncollected
-from polyhedral.errors import ArgumentError, Remark, ToolchainError
+from polyhedral.errors import ArgumentError, Remark, Unsupported
+from polyhedral.ir import expr as ex
 from polyhedral.ir.layout import Layout, row_major
 from polyhedral.ir.program import Program
-from polyhedral.ir.tree import Tree, local_arrays, render
+from polyhedral.ir.tree import Tree, local_arrays
 from polyhedral.machine.target import Target
 from polyhedral.oracle.legality import obligations, violation
-from polyhedral.pipeline import Analyzed, Mapped, Scheduled, analyze, arrange, map_onto, plan, prepared
-from polyhedral.plans.candidates import Choice
+from polyhedral.pipeline import Scheduled, analyze, arrange, map_onto, plan, prepared
 from polyhedral.plans.chooser import Chooser
 from polyhedral.plans.plan import Planned
-from polyhedral.plans.preferences import NO_PREFERENCES, Preferences, unused
+from polyhedral.plans.preferences import unused
 from polyhedral.rewrites.prologue import separate
 from polyhedral.scheduling import schedule as scheduling
-from polyhedral.text.printer import to_text
 from polyhedral.transforms.parallel import outermost_parallel
-from polyhedral.whole.assignment import Assignment
-from polyhedral.whole.storage import Life, Placement, lives, may_share, place, sharing, shortage
-
-log = logging.getLogger("polyhedral.driver")
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Seconds spent in each step of a compilation."""
-
-    steps: tuple[tuple[str, float], ...] = ()
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in self.steps)
-
-    @property
-    def ours(self) -> float:
-        return sum(s for name, s in self.steps if name != "C compiler")
-
-    @property
-    def total(self) -> float:
-        return sum(s for _, s in self.steps)
-
-
-@dataclass(frozen=True, eq=False)
-class Built:
-    """Everything from a Program to C text, stage by stage."""
-
-    program: Program
-    options: Options
-    scheduled: Scheduled
-    loops: Node
-    source: Source
-    timings: Timings
-    once: Built | None = None
-    """What is computed from constant arguments, the first time only; its outputs are inputs here."""
-    choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
-    """What each planned statement's plan was chosen by, by its name before it was split."""
-    blocks: Mapping[tuple[str, ...], bool] = field(default_factory=dict[tuple[str, ...], bool])
-    """Which statements could run in common blocks, and whether they do."""
-    plans: Preferences = NO_PREFERENCES
-    """Those that were taken whatever is predicted of them."""
-    lives: tuple[Life, ...] = ()
-    """When each temporary is needed."""
-    assigned: Assignment = field(default_factory=Assignment)
-    """The layouts of all arrays as they were chosen before plans, and why."""
-    asked: frozenset[str] = frozenset()
-    """Arrays whose layout a hint asked for."""
-    editable: Path | None = None
-    """Where its text lies to be edited, with POLYHEDRAL_EDIT."""
-    mapped: Mapped | None = None
-    """Which statement runs on which blocks and threads, if on a device."""
-
-    @property
-    def analyzed(self) -> Analyzed:
-        return self.scheduled.analyzed
-
-    @property
-    def layouts(self) -> Mapping[str, Layout]:
-        return self.scheduled.layouts
-
-    def saying(self, remarks: tuple[Remark, ...]) -> Built:
-        """The same with more remarks."""
-        schedule = self.scheduled.schedule
-        more = replace(schedule, remarks=(*schedule.remarks, *remarks))
-        return replace(self, scheduled=replace(self.scheduled, schedule=more)) if remarks else self
-
-    def placement(self, sizes: Mapping[str, int]) -> Placement:
-        """Where the temporaries lie at these sizes, judged by the oracle; sizes that are not given count as 1."""
-        return judged(self.program, self.scheduled.schedule.tree, place(self.lives, sizes), sizes)
+from polyhedral.whole.storage import lives, may_share, place, sharing, shortage
 
 
 def lower(
     program: Program,
     layouts: Mapping[str, Layout],
     options: Options,
-    before: Timings = Timings(),
+    before: Timings = UNTIMED,
     hints: Hints = NO_HINTS,
     constants: frozenset[str] = frozenset(),
 ) -> Built:
@@ -182,7 +99,7 @@ def _rescheduled(built: Built, hints: Hints) -> Built:
             "schedule(...) states the whole order, for a processor: it goes with no other hint, and with no device",
             hints=("ph.hints().schedule(text) alone, and target='cpu'",),
         )
-    clock = _Clock(built.timings)
+    clock = Clock(built.timings)
     tree = saved.taken(saved.read(hints.scheduled), built.scheduled)
     clock.lap("schedule given")
     try:
@@ -197,7 +114,7 @@ def _rescheduled(built: Built, hints: Hints) -> Built:
     return replace(made, timings=clock.timings())
 
 
-def _in_order(built: Built, tree: Tree, clock: _Clock, *, checked: bool | None = None) -> Built:
+def _in_order(built: Built, tree: Tree, clock: Clock, *, checked: bool | None = None) -> Built:
     """What was built, emitted again with another tree."""
     scheduled = replace(built.scheduled, schedule=replace(built.scheduled.schedule, tree=tree))
     width = session.current().target(built.options).vector
@@ -248,7 +165,7 @@ def _lowered(
     segments: int = 0,
 ) -> Built:
     """`never` are temporaries that are worth their memory only in that of a core, and do not come to lie there."""
-    clock = _Clock(before)
+    clock = Clock(before)
     if options.language is not None:
         return _on_device(program, layouts, options, clock, hints)
     target = session.current().target(options)
@@ -276,13 +193,13 @@ def _lowered(
     return replace(built, once=once, timings=clock.timings(), assigned=arranged.assigned, asked=frozenset(asked))
 
 
-def _on_device(program: Program, layouts: Mapping[str, Layout], options: Options, clock: _Clock, hints: Hints) -> Built:
+def _on_device(program: Program, layouts: Mapping[str, Layout], options: Options, clock: Clock, hints: Hints) -> Built:
     """Map a program onto a device and print its kernels.  Arrays lie dense there, in the order of the caller's."""
     if hints:
         raise ArgumentError(
             "PH402", f"hints are for processors, not target={options.target!r}", hints=("leave hints= out",)
         )
-    require_real(program, options.target)
+    _require_real(program, options.target)
     device, language = session.current().device(options), options.language
     assert language is not None
     dense = {n: row_major(program.array(n), lay.order) for n, lay in layouts.items()}
@@ -300,7 +217,7 @@ def _on_device(program: Program, layouts: Mapping[str, Layout], options: Options
     return Built(cut, options, scheduled, Block(loops), source, clock.timings(), lives=every, mapped=mapped)
 
 
-def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, hints: Hints) -> Built:
+def _printed(planned: Planned, options: Options, target: Target, clock: Clock, hints: Hints) -> Built:
     """From a planned program, with a layout for every array, to text."""
     program = planned.program
     layouts = {a.name: planned.layouts[a.name] for a in program.arrays}
@@ -325,7 +242,7 @@ def _printed(planned: Planned, options: Options, target: Target, clock: _Clock, 
     return replace(built, choices=planned.choices, blocks=planned.blocks)
 
 
-def _emitted(scheduled: Scheduled, options: Options, vector_bytes: int, clock: _Clock, *, checked: bool) -> Built:
+def _emitted(scheduled: Scheduled, options: Options, vector_bytes: int, clock: Clock, *, checked: bool) -> Built:
     """From a schedule to text: lives of temporaries, loops, C."""
     program, frame, tree = scheduled.analyzed.program, scheduled.analyzed.frame, scheduled.schedule.tree
     every = lives(program, tree)
@@ -355,118 +272,17 @@ def as_written(built: Built) -> Built | None:
         return None
     if (built.options.threads or session.current().threads) > 1:
         tree = next(filter(legal, outermost_parallel(tree)), tree)
-    return replace(_in_order(built, tree, _Clock(built.timings), checked=False), timings=built.timings)
+    return replace(_in_order(built, tree, Clock(built.timings), checked=False), timings=built.timings)
 
 
-def dump(built: Built, folder: Path) -> None:
-    """Every stage of a kernel as a file: the program, its schedule tree, its loops and its text."""
-    frame, name = built.analyzed.frame, built.program.name
-    shown = {f.id: f.shown for f in frame.families}
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, text in (
-        ("poly", to_text(built.program)),
-        ("schedule.txt", render(built.scheduled.schedule.tree, shown)),
-        ("loops.txt", render_loops(built.loops)),
-        ("c", built.source.text),
-    ):
-        (folder / f"{name}.{suffix}").write_text(text + "\n")
-
-
-def load(built: Built) -> tuple[Native, BuildInfo, Timings]:
-    """Compile (or find in the cache) and load the kernel."""
-    here = session.current()
-    if built.options.dump:
-        try:
-            dump(built, Path(built.options.dump))
-        except OSError as error:
-            raise ArgumentError(
-                "PH506",
-                f"dump={built.options.dump!r} cannot be written: {error.strerror}",
-                hints=("name a folder of yours",),
-            ) from error
-    clock = _Clock(built.timings)
-    compiler = here.compiler(built.options)
-    store = here.cache(built.options)
-    source = built.source
-    native, info = build(source.text, source.symbol, compiler, store, units=source.units, team=here.team)
-    clock.lap("cache and load", less=info.seconds)
-    clock.add("C compiler", info.seconds)
-    log.info("%s: %s", built.program.name, clock.timings())
-    _heard(built, info, clock)
-    return native, info, clock.timings()
-
-
-def load_device(built: Built) -> tuple[OnDevice, BuildInfo, Timings]:
-    """Compile (or find in the cache) the kernels for the device of this process."""
-    here = session.current()
-    assert isinstance(built.source, DeviceSource)
-    driver = here.driver(built.options)
-    require_double(built.source, driver)
-    clock = _Clock(built.timings)
-    symbols = [k.symbol for k in built.source.launches]
-    kernels, info = driver.compile(built.source.text, symbols, here.cache(built.options))
-    clock.lap("cache and load", less=info.seconds)
-    clock.add("device compiler", info.seconds)
-    _heard(built, info, clock)
-    return OnDevice(driver, built.source, kernels, built.layouts), info, clock.timings()
-
-
-def _heard(built: Built, info: BuildInfo, clock: _Clock) -> None:
-    """Tell the log and the trace where native code came from."""
-    name, tracer = built.program.name, session.current().tracer
-    logs.compiled(name, info)
-    if tracer is not None:
-        seconds = clock.timings().total - built.timings.total
-        what = "load" if info.hit else "compile"
-        start = time.perf_counter() - seconds
-        tracer.event(f"{what} {name}", "kernel", start, seconds, key=info.key, compiler=info.seconds)
-        tracer.flush()
-
-
-def resources(built: Built) -> tuple[Resources, ...]:
-    """What the kernels of a CUDA source take, and leave busy; nothing is known of others, or where there is no nvcc."""
-    source = built.source
-    if not isinstance(source, DeviceSource) or source.language != "cuda" or built.mapped is None:
-        return ()
-    try:
-        made = compiled_cuda(built, "cubin")
-    except ToolchainError as error:
-        if error.code != "PH525":
-            raise
-        return ()
-    threads = {k.symbol: prod(k.block) for k in source.launches}
-    return with_occupancy(resources_of(made.said, list(threads)), threads, built.mapped.device)
-
-
-def compiled_cuda(built: Built, kind: str) -> Compiled:
-    """The cubin or PTX of a CUDA source; ToolchainError PH525 without nvcc."""
-    here = session.current()
-    assert built.mapped is not None
-    nvcc = find_nvcc(here.env)
-    return compile_cuda(built.source.text, nvcc, built.mapped.device.architecture, here.cache(built.options), kind)
-
-
-def assembly(built: Built) -> str:
-    """The compiler's assembly for the kernel; PTX for a CUDA device."""
-    if built.source.language == "cuda":
-        return compiled_cuda(built, "ptx").path.read_text()
-    if built.source.language != "c":
-        raise ArgumentError("PH505", "OpenCL keeps its assembly to itself", hints=("target='cuda'", "target='cpu'"))
-    return compile_asm(built.source.text, session.current().compiler(built.options))
-
-
-class _Clock:
-    def __init__(self, before: Timings) -> None:
-        self._steps = list(before.steps)
-        self._last = time.perf_counter()
-
-    def lap(self, name: str, less: float = 0.0) -> None:
-        now = time.perf_counter()
-        self.add(name, max(now - self._last - less, 0.0))
-        self._last = now
-
-    def add(self, name: str, seconds: float) -> None:
-        self._steps.append((name, seconds))
-
-    def timings(self) -> Timings:
-        return Timings(tuple(self._steps))
+def _require_real(p: Program, target: str) -> None:
+    """PH526 where a program has complex values, which kernels of devices do not compute with."""
+    named = ((s.write.array, n) for s in p.statements for n in ex.walk(s.value))
+    found = next((a.name for a in p.arrays if a.dtype.kind == "c"), None)
+    found = found or next((name for name, n in named if ex.dtype_of(n).kind == "c"), None)
+    if found is not None:
+        raise Unsupported(
+            "PH526",
+            f"{found} has complex values, which target={target!r} does not compute with",
+            hints=("target='cpu'", "real and imaginary parts as arrays of their own"),
+        )

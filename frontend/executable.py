@@ -18,12 +18,12 @@ import numpy as np
 from codegen import loops as lp
 from codegen.runtime.build import BuildInfo
 from codegen.runtime.native import Native, address
-from frontend import driver, session
+from frontend import loading, session
 from frontend.arrays import Array, array
 from frontend.buffers import Buffer, buffer, fits, given_outputs, scratch
+from frontend.built import Built, Timings
 from frontend.cost import Cost, cost
 from frontend.device_arrays import DeviceView
-from frontend.driver import Built, Timings
 from frontend.faults import fault
 from frontend.memory import Strided, check_written, empty, overlapping, views
 from frontend.module import Specialised
@@ -145,7 +145,7 @@ class Executable:
         if name not in self._kept:
             once = self.lowered.built.once
             assert once is not None
-            native, _, _ = driver.load(once)
+            native, _, _ = loading.load(once)
             buffers = [buffer(once.program.array(n), once.layouts[n]) for n in once.source.buffers]
             made = _Scratch(once, buffers, {}).arrays()
             for b in buffers:
@@ -257,7 +257,7 @@ class Executable:
         return self.lowered.source(language)
 
     def asm(self) -> str:
-        return driver.assembly(self.lowered.built)
+        return loading.assembly(self.lowered.built)
 
     def cost(self) -> Cost:
         """Operations, bytes, intensity and footprint of one call."""

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from frontend import session
 from frontend.arrays import Names, name_of, names_of
+from frontend.built import Built
 from frontend.cost import cost
-from frontend.driver import Built
 from frontend.layouts import change, chosen, laid
 from frontend.slow import kernels, of_kernels, of_statements
 from frontend.usage import UsageError

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from frontend import compilation, interop, plot, tune, tunings
-    from frontend.driver import Timings
+    from frontend.built import Timings
     from frontend.duel import Measure
     from frontend.executable import Executable
     from frontend.hints import Hints

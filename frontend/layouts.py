@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from frontend.driver import Built
+from frontend.built import Built
 from frontend.units import cycles
 from polyhedral.ir.program import Role
 from polyhedral.whole.assignment import Reason

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from frontend import driver
-from frontend.driver import Built, Timings
+from frontend.built import UNTIMED, Built, Timings
 from frontend.given import Given
 from frontend.hints import NO_HINTS, Hints
 from frontend.lang.trace import Returned
@@ -120,7 +120,7 @@ class Specialised:
         """The same program for another target."""
         program = specialise(self.module.program, self.sizes)
         layouts = {n: s.layout(n) for n, s in self.specs.items()}
-        return driver.lower(program, layouts, replace(self.options, target=target), Timings())
+        return driver.lower(program, layouts, replace(self.options, target=target), UNTIMED)
 
 
 def _broken(module: Module, c: aff.Condition, sizes: Mapping[str, int]) -> DimError:

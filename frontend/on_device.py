@@ -22,12 +22,11 @@ from codegen.runtime.device import Driver, Loaded, Memory, not_all_fit
 from frontend.buffers import Buffer
 from frontend.device_arrays import ANY_STREAM, DEFAULT_STREAM, DeviceView
 from frontend.memory import Strided
-from polyhedral.errors import ArgumentError, PolyhedralError, ToolchainError, Unsupported
+from polyhedral.errors import ArgumentError, PolyhedralError, ToolchainError
 from polyhedral.ir import affine as aff
-from polyhedral.ir import expr as ex
 from polyhedral.ir.affine import Affine
 from polyhedral.ir.layout import Layout, runtime_stride
-from polyhedral.ir.program import Program, Role
+from polyhedral.ir.program import Role
 
 _FAULT = "\0fault"
 _UNSURE = 64
@@ -235,19 +234,6 @@ def _blocks(axis: Axis, numbers: Mapping[str, int]) -> int:
                 count *= _UNSURE * axis.per
         found.append(count)
     return -(-max(found) // axis.per) if found else 1
-
-
-def require_real(p: Program, target: str) -> None:
-    """PH526 where a program has complex values, which kernels of devices do not compute with."""
-    named = ((s.write.array, n) for s in p.statements for n in ex.walk(s.value))
-    found = next((a.name for a in p.arrays if a.dtype.kind == "c"), None)
-    found = found or next((name for name, n in named if ex.dtype_of(n).kind == "c"), None)
-    if found is not None:
-        raise Unsupported(
-            "PH526",
-            f"{found} has complex values, which target={target!r} does not compute with",
-            hints=("target='cpu'", "real and imaginary parts as arrays of their own"),
-        )
 
 
 def require_double(source: DeviceSource, driver: Driver) -> None:

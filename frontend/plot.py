@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from frontend import draw, draw_cells, draw_graph, draw_memory
+from frontend.built import Built
 from frontend.draw_cells import Cells
 from frontend.draw_graph import Graph
 from frontend.draw_memory import Timeline
-from frontend.driver import Built
 from frontend.svg import Picture, escaped, headed
 from polyhedral.errors import ArgumentError
 from polyhedral.ir import affine as aff

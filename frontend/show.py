@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from frontend import draw, draw_graph, driver, plot, saved
+from frontend import draw, draw_graph, loading, plot, saved
 from frontend.layouts import table
 from frontend.staged import Lowered
 from frontend.usage import UsageError
@@ -223,7 +223,7 @@ def _whole(low: Lowered, stage: str) -> str:
         case "ptx":
             return low.ptx()
         case "asm":
-            return driver.assembly(low.built)
+            return loading.assembly(low.built)
         case _:
             raise UsageError(f"--stage {stage}: stages are {', '.join(STAGES)}, all")
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping
 
 from codegen import loops as lp
-from frontend import driver, logs, saved, session, traced
+from frontend import loading, logs, saved, session, traced
 from frontend.arguments import is_integer
+from frontend.built import Timings
 from frontend.device_executable import DeviceExecutable
-from frontend.driver import Timings
 from frontend.executable import Executable
 from frontend.explain import Explain
 from frontend.hints import NO_HINTS, Hints
@@ -94,16 +94,16 @@ class Lowered(Specialised):
     def ptx(self) -> str:
         """What nvcc makes of the CUDA text; ToolchainError PH525 where there is no nvcc."""
         built = self.built if self.built.source.language == "cuda" else self._for("cuda")
-        return driver.compiled_cuda(built, "ptx").path.read_text()
+        return loading.compiled_cuda(built, "ptx").path.read_text()
 
     def compile(self) -> Executable:
         """Native code, from the cache when it was made before."""
         tracing = session.current().tracer is not None
         if self.built.mapped is not None:
             on_device = traced.WatchedOnDevice if tracing else DeviceExecutable
-            made: Executable = on_device(self, *driver.load_device(self.built))
+            made: Executable = on_device(self, *loading.load_device(self.built))
         else:
-            made = (traced.Watched if tracing else Executable)(self, *driver.load(self.built))
+            made = (traced.Watched if tracing else Executable)(self, *loading.load(self.built))
         traced.compiled(self, made)
         return made
 

@@ -19,8 +19,8 @@ from weakref import WeakKeyDictionary
 from codegen import loops as lp
 from codegen.runtime.build import BuildInfo
 from frontend import plot, session
+from frontend.built import Built, Timings
 from frontend.device_executable import DeviceExecutable
-from frontend.driver import Built, Timings
 from frontend.executable import Executable
 from frontend.layouts import table
 from frontend.memory import Strided

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, cast
 
-from frontend import driver, logs, session
+from frontend import driver, loading, logs, session
 from frontend.agreement import Data, apart, gathered, tolerance, updated
-from frontend.driver import Built
+from frontend.built import UNTIMED, Built
 from frontend.duel import MOST, Duel, Measure, Runner, duel, measured
 from frontend.executable import Executable
 from frontend.given import Given
@@ -346,7 +346,7 @@ def compiled(given: Given) -> Built | Failure:
         made = _lowered(given)
     try:
         if isinstance(made, Built):
-            driver.load(made)
+            loading.load(made)
     except Exception as error:
         return _failure(error)
     return made
@@ -373,4 +373,4 @@ def _text(built: Built) -> tuple[str, ...]:
 
 
 def _lower(g: Given) -> Built:
-    return driver.lower(g.program, g.layouts, g.options, driver.Timings(), g.hints, g.constants)
+    return driver.lower(g.program, g.layouts, g.options, UNTIMED, g.hints, g.constants)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from codegen.runtime.native import address
-from frontend import driver
+from frontend import driver, loading
 from frontend.hints import NO_HINTS, Hints
 from frontend.options import Options
 from polyhedral.ir import affine as aff
@@ -32,7 +32,7 @@ def run_c(
     p = program if symbolic else specialise(program, sizes)
     layouts = {a.name: _layout(a, order, symbolic) for a in p.arrays if a.role not in (Role.CONSTANT, Role.TEMPORARY)}
     built = driver.lower(p, layouts, options, hints=hints)
-    native, _, _ = driver.load(built)
+    native, _, _ = loading.load(built)
     source = built.source
     arrays = [a for a in built.program.arrays if a.role is not Role.CONSTANT]
     placement = built.placement(sizes)

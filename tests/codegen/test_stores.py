@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from codegen.runtime.native import address
 from codegen.shuffles import Woven, weave
-from frontend import driver, session
+from frontend import driver, loading, session
 from frontend.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Program, Role
+from polyhedral.ir.tree import render
 from polyhedral.machine import target
 from polyhedral.machine.target import Target
 from polyhedral.plans.register_plan import Loop, RegisterPlan
@@ -124,8 +125,8 @@ def test_results_begin_anywhere(skew: int, threads: int):
     inputs = inputs_for(p, {}, values="real")
     built = driver.lower(p, {a.name: row_major(a) for a in p.arrays}, Options(threads=threads, plan_above=1))
     assert "stream_" in built.source.text
-    assert "stored past the caches" in str(driver.render(built.scheduled.schedule.tree, {}))
-    native, _, _ = driver.load(built)
+    assert "stored past the caches" in str(render(built.scheduled.schedule.tree, {}))
+    native, _, _ = loading.load(built)
     arrays = {a.name: a for a in built.program.arrays}
     data: dict[str, np.ndarray] = {}
     for name in built.source.buffers:

@@ -13,6 +13,7 @@ from frontend.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Program, Role
+from polyhedral.ir.tree import render
 from polyhedral.machine import target
 from polyhedral.text.reader import parse
 from tests.running import agree, run_c
@@ -63,7 +64,7 @@ def test_each_vector_of_a_window_is_loaded_once():
     p = CASES["whole tiles"]
     given = {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}
     lowered = driver.lower(p, given, Options(threads=2, plan_above=1))
-    assert "written out" in str(driver.render(lowered.scheduled.schedule.tree, {}))
+    assert "written out" in str(render(lowered.scheduled.schedule.tree, {}))
     loads = re.findall(r"kept_f32x16\(\*\(const f32x16 \*\)&X\[([^]]*)\]", lowered.source.text)
     steps = re.findall(r"= out_step_vs\(", lowered.source.text)
     assert len(loads) == len(set(loads))

@@ -22,7 +22,7 @@ from codegen.runtime.build import BuildInfo
 from codegen.runtime.cache import Cache
 from frontend import driver, session
 from frontend.buffers import buffer
-from frontend.driver import Built
+from frontend.built import Built
 from frontend.on_device import OnDevice
 from frontend.options import Options
 from polyhedral.errors import ToolchainError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codegen.runtime.opencl import open_device
-from frontend import driver
+from frontend import driver, loading
 from frontend.buffers import buffer
 from frontend.options import Options
 from polyhedral.errors import ToolchainError
@@ -34,7 +34,7 @@ def run_opencl(program: Program, inputs: Mapping[str, np.ndarray], sizes: Mappin
     p = program if symbolic else specialise(program, sizes)
     given = {a.name: row_major(a) for a in p.arrays if a.role not in (Role.CONSTANT, Role.TEMPORARY)}
     built = driver.lower(p, given, OPENCL)
-    loaded, _, _ = driver.load_device(built)
+    loaded, _, _ = loading.load_device(built)
     buffers = [buffer(built.program.array(n), built.layouts[n]) for n in built.source.buffers]
     found: dict[str, np.ndarray] = {}
     arrays: list[np.ndarray | None] = []

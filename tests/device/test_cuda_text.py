@@ -21,7 +21,7 @@ from codegen.kernels import emit_device
 from codegen.runtime.cache import Cache
 from codegen.runtime.nvcc import Compiled, Nvcc, compile_cuda, find_nvcc, resources
 from frontend import driver
-from frontend.driver import Built
+from frontend.built import Built
 from frontend.options import Options
 from polyhedral.errors import ToolchainError
 from polyhedral.ir.layout import row_major

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from codegen.dialect import OPENCL
 from codegen.kernels import emit_device
-from frontend import driver, session
+from frontend import driver, loading, session
 from frontend.buffers import buffer
 from frontend.on_device import OnDevice
 from frontend.options import Options
@@ -121,5 +121,5 @@ def test_random_programs(p: Program):
     p = interned(p)
     inputs = inputs_for(p, {})
     built = driver.lower(p, {}, TARGET)
-    loaded, _, _ = driver.load_device(built)
+    loaded, _, _ = loading.load_device(built)
     agree(p, ran(built.program, loaded, inputs), run(p, inputs, {}), inputs)

@@ -17,7 +17,7 @@ import pytest
 
 import polyhedral as ph
 from frontend import duel, tune
-from frontend.driver import Built
+from frontend.built import Built
 from frontend.duel import Runner
 from frontend.trials import Trial, Verdict
 from polyhedral.dim import d, k, t
@@ -322,7 +322,7 @@ def test_what_does_not_compile_is_a_trial_that_failed(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("code", ["PH501", "PH502"])
 def test_a_compiler_that_was_stopped_is_no_finding_and_tried_again(monkeypatch: pytest.MonkeyPatch, code: str):
-    load = tune.driver.load
+    load = tune.loading.load
 
     def stopped(built: Built) -> Any:
         if built.plans:
@@ -330,7 +330,7 @@ def test_a_compiler_that_was_stopped_is_no_finding_and_tried_again(monkeypatch: 
         return load(built)
 
     with monkeypatch.context() as patched:
-        patched.setattr(tune.driver, "load", stopped)
+        patched.setattr(tune.loading, "load", stopped)
         tuned = product().tune(A, B, trials=1, budget="10m", measure=changed_wins)
     (failed,) = [t for t in tuned.trials[1:] if t.verdict is not Verdict.SAME]
     assert failed.verdict is (Verdict.FAILED if code == "PH501" else Verdict.STOPPED)

@@ -16,6 +16,7 @@ import pytest
 
 from codegen import loops as lp
 from frontend import driver, session
+from frontend.built import Built
 from frontend.options import Options
 from polyhedral.errors import InternalError
 from polyhedral.ir.interpreter import run
@@ -153,12 +154,12 @@ def test_a_value_that_moves_from_row_to_row_is_stored():
     assert found(p) == ()
 
 
-def built(p: Program, monkeypatch: pytest.MonkeyPatch, threads: int = 2) -> driver.Built:
+def built(p: Program, monkeypatch: pytest.MonkeyPatch, threads: int = 2) -> Built:
     monkeypatch.setattr(session, "_target", lambda root, cores: SMALL)
     return driver.lower(p, {}, Options(threads=threads, plan_above=1))
 
 
-def large(b: driver.Built) -> list[str]:
+def large(b: Built) -> list[str]:
     """Temporaries in memory that are as large as the scores."""
     own = {n.array for n in lp.walk(b.loops) if isinstance(n, lp.Local)}
     sizes: Mapping[str, int] = {a.name: int(np.prod([e.const for _, e in a.dims])) for a in b.program.arrays}

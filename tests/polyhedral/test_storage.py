@@ -14,7 +14,8 @@ from itertools import combinations, permutations, product
 import numpy as np
 import pytest
 
-from frontend import driver
+from frontend import driver, loading
+from frontend.built import Built
 from frontend.options import Options
 from polyhedral.ir import affine as aff
 from polyhedral.ir.interpreter import run
@@ -68,7 +69,7 @@ def drawn(seed: int) -> Program:
     return parse("\n  ".join([*head, *arrays, *lines, f"Y: for i < X.i: Y = {last}"]))
 
 
-def built(p: Program, sizes: dict[str, int] = SIZES, options: Options = SERIAL) -> driver.Built:
+def built(p: Program, sizes: dict[str, int] = SIZES, options: Options = SERIAL) -> Built:
     p = specialise(p, sizes)
     return driver.lower(p, {a.name: row_major(a) for a in p.arrays if a.role is not Role.TEMPORARY}, options)
 
@@ -243,9 +244,9 @@ def test_two_that_live_together_in_one_place_are_refused_and_wrong(seed: int | s
     assert wrong
 
 
-def called(made: driver.Built, inputs: dict[str, np.ndarray], placement: Placement) -> np.ndarray:
+def called(made: Built, inputs: dict[str, np.ndarray], placement: Placement) -> np.ndarray:
     """The output of a kernel whose temporaries lie as placed."""
-    native, _, _ = driver.load(made)
+    native, _, _ = loading.load(made)
     block = np.full(placement.peak + 64, 0x7F, np.uint8)
     first = block.ctypes.data + -block.ctypes.data % 64
     y = np.empty(SIZES["X.i"])
