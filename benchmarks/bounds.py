@@ -12,7 +12,7 @@ from math import prod
 
 from benchmarks.case import Case
 from codegen.runtime.roof import Meter
-from frontend.timing import Contestant
+from frontend.measuring.timing import Contestant
 
 
 def bounds(case: Case, meter: Meter, threads: int) -> Iterator[Contestant]:

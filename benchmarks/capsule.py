@@ -21,7 +21,7 @@ from benchmarks.cases import case
 from benchmarks.nests import orders
 from benchmarks.peers import plain_c
 from benchmarks.run import ours
-from frontend import timing
+from frontend.measuring import timing
 
 
 def main(argv: Sequence[str] | None = None) -> int:

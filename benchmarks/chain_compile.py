@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 import polyhedral as ph
-from frontend.tables import console
+from frontend.measuring.tables import console
 from polyhedral.dim import j
 
 ROWS, WIDTH = 64, 64

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from frontend.cli_bench import REGRESSION
-from frontend.measurements import changes, load, regressions
-from frontend.tables import show_changes
+from frontend.commands.bench_options import REGRESSION
+from frontend.measuring.ledger import changes, load, regressions
+from frontend.measuring.tables import show_changes
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,7 +30,7 @@ from benchmarks import torch_forms
 from benchmarks.case import Case, as_arrays
 from benchmarks.cases import SUITES, case
 from benchmarks.peers import optional
-from frontend.loading import compiled_cuda, resources
+from frontend.running.loading import compiled_cuda, resources
 from polyhedral.errors import PolyhedralError, ToolchainError
 
 DEFAULT = ("CAP0x16", "T2SP", "C2x16", "C9x16", "SGEMM2048", "BATCHED", "TALL", "TROP", "SOFTMAX", "LAYERNORM", "EM")

@@ -22,9 +22,9 @@ import numpy as np
 import polyhedral as ph
 from benchmarks.digits_network import Network, Programs, programs
 from benchmarks.digits_state import State, beginning, load, save
-from frontend import plots
-from frontend.cli import INTERRUPTED, OK, USAGE
-from frontend.progress import Progress, progress
+from frontend.commands.cli import INTERRUPTED, OK, USAGE
+from frontend.commands.progress import Progress, progress
+from frontend.measuring import charts
 from frontend.usage import UsageError
 
 HELD_OUT = 360
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings(**{f.name: getattr(args, f.name) for f in fields(Settings)})
         if args.plot:
-            plots.ready(args.plot)
+            charts.ready(args.plot)
         data = digits(settings)
         state = _begun(args, settings)
         training = Training(settings, data, programs(settings.network))
@@ -200,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"interrupted after {state.step} steps; --resume goes on from {args.checkpoint}", file=sys.stderr)
             return INTERRUPTED
         if args.plot:
-            plots.save(curve(state, settings), args.plot)
+            charts.save(curve(state, settings), args.plot)
     except UsageError as error:
         print(f"usage: {error}", file=sys.stderr)
         return USAGE

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from frontend.tables import console
+from frontend.measuring.tables import console
 
 IMPORT = """
 import time; start = time.perf_counter()
@@ -52,7 +52,7 @@ def median(run, n=300):
     return sorted(times)[n // 2]
 
 from codegen.runtime.native import address
-from frontend.memory import empty
+from frontend.arrays.memory import empty
 data = {"X": X, "W": W}
 out = empty((4, 9, 9), np.dtype(np.float32))
 prepared = exe.native.prepare(len(exe.lowered.built.source.buffers), (), exe.threads)

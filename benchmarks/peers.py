@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks import attention, autograd, jax_forms, nests, torch_forms
 from benchmarks.case import Arrays, Case, as_arrays, out_size
 from codegen.runtime.native import address, load
-from frontend.timing import Contestant, native
+from frontend.measuring.timing import Contestant, native
 
 PEERS = ("numpy", "torch", "compile", "jax", "c", "polly")
 POLLY = ("-O3", "-march=native", "-fopenmp", "-mllvm", "-polly", "-mllvm", "-polly-parallel", "-ffp-contract=fast")

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.case import Case
 from benchmarks.cases import SUITES, case
 from codegen.launch import DeviceSource
-from frontend.loading import resources
+from frontend.running.loading import resources
 from polyhedral.errors import PolyhedralError
 
 HEADER = f"{'case':18}{'kernels':>8}{'ms':>10}{'GFLOP/s':>10}{'of peak':>9}  bound"

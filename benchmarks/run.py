@@ -21,11 +21,11 @@ from benchmarks.case import Arrays, Case, as_arrays
 from benchmarks.cases import CASES, SUITES, case
 from benchmarks.peers import PEERS, circumstances, contestants
 from codegen.runtime.roof import Meter
-from frontend import timing
-from frontend.bench import Job, Request, Tick, bench
-from frontend.cli_bench import start_fairly
-from frontend.measurements import OURS, Work, record
-from frontend.timing import Contestant
+from frontend.commands.bench import Job, Request, Tick, bench
+from frontend.commands.bench_options import start_fairly
+from frontend.measuring import timing
+from frontend.measuring.ledger import OURS, Work, record
+from frontend.measuring.timing import Contestant
 from frontend.usage import UsageError
 
 DEFAULT = ("CAP0", "CAP0-channels", "CAP1", "CAP1-channels", "SGEMM512", "C2", "TROP")

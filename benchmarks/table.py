@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from frontend.measurements import load
-from frontend.tables import show
+from frontend.measuring.ledger import load
+from frontend.measuring.tables import show
 
 if __name__ == "__main__":
     for file in sys.argv[1:]:

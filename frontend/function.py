@@ -2,7 +2,7 @@
 """The decorator: a Python function over named tensors that compiles itself for whatever it is called with.
 
 Calls, specialisation and the choice between exact and symbolic sizes live here.  What follows, from tracing to native
-code, is behind `frontend.compilation` and loaded at the first call: writing a program needs no scheduler.
+code, is behind `frontend.stages.compilation` and loaded at the first call: writing a program needs no scheduler.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from frontend import session
-from frontend.arguments import (
+from frontend.arrays.arguments import (
     Arguments,
     Parameter,
     as_array,
@@ -32,38 +31,43 @@ from frontend.arguments import (
     updates,
     whole_strides,
 )
-from frontend.arrays import Array, names_of
+from frontend.arrays.memory import Strided
+from frontend.arrays.named import Array, names_of
+from frontend.arrays.results import finished
+from frontend.arrays.specs import Spec
 from frontend.deferred import Deferred
+from frontend.environment import session
+from frontend.environment.options import Options
 from frontend.lang import current, is_recording
 from frontend.lang.rules import ruled
 from frontend.lang.statements import constant
-from frontend.memory import Strided
-from frontend.options import Options
 from frontend.pickling import reduced
-from frontend.results import finished
-from frontend.specs import Spec
-from frontend.svg import bundle
+from frontend.pictures.svg import bundle
 from polyhedral.errors import ArgumentError, Unsupported, UserError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from frontend import compilation, interop, plot, tune, tunings
-    from frontend.built import Timings
-    from frontend.duel import Measure
-    from frontend.executable import Executable
-    from frontend.hints import Hints
-    from frontend.module import Module
-    from frontend.staged import Lowered
-    from frontend.trials import Trial
-    from frontend.tuned import Tuned
+    from frontend import interop
+    from frontend.inspection import plot
+    from frontend.lowering import tunings
+    from frontend.lowering.built import Timings
+    from frontend.lowering.hints import Hints
+    from frontend.lowering.trials import Trial
+    from frontend.measuring.duel import Measure
+    from frontend.stages import compilation
+    from frontend.stages.executable import Executable
+    from frontend.stages.lowered import Lowered
+    from frontend.stages.module import Module
+    from frontend.tuning import tune
+    from frontend.tuning.tuned import Tuned
     from polyhedral.ir.program import Program
 else:
-    compilation = Deferred("frontend.compilation")
+    compilation = Deferred("frontend.stages.compilation")
     interop = Deferred("frontend.interop")
-    plot = Deferred("frontend.plot")
-    tune = Deferred("frontend.tune")
-    tunings = Deferred("frontend.tunings")
+    plot = Deferred("frontend.inspection.plot")
+    tune = Deferred("frontend.tuning.tune")
+    tunings = Deferred("frontend.lowering.tunings")
 
 __all__ = ["CHANGES", "Function", "function", "symbolic"]
 

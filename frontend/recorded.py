@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What tracing a function leaves behind: statements as the user wrote them, before ranges are known.
 
-`frontend.lang` writes these values, `frontend.infer` finds each statement's ranges, `frontend.assemble` turns the whole
-into a `polyhedral.Program`.  Expressions are the IR's own; two things the IR lacks appear as loads of *definitions*.
+`frontend.lang` writes these values, `frontend.inference` finds each statement's ranges and turns the whole into a
+`polyhedral.Program`.  Expressions are the IR's own; two things the IR lacks appear as loads of *definitions*.
 """
 
 from __future__ import annotations

@@ -12,10 +12,11 @@ from types import EllipsisType
 from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 from frontend import library as library
-from frontend.arguments import symbolic as symbolic
-from frontend.arrays import Array as Array
-from frontend.arrays import array as array
-from frontend.executable import Executable as Executable
+from frontend.arrays.arguments import symbolic as symbolic
+from frontend.arrays.named import Array as Array
+from frontend.arrays.named import array as array
+from frontend.environment.options import Options as Options
+from frontend.environment.options import options as options
 from frontend.function import Function as Function
 from frontend.function import function as function
 from frontend.gradients import grad as grad
@@ -23,13 +24,12 @@ from frontend.gradients import jvp as jvp
 from frontend.gradients import stop_gradient as stop_gradient
 from frontend.gradients import value_and_grad as value_and_grad
 from frontend.gradients import vjp as vjp
-from frontend.hints import Hints as Hints
-from frontend.hints import hints as hints
-from frontend.options import Options as Options
-from frontend.options import options as options
-from frontend.staged import Lowered as Lowered
-from frontend.staged import lower as lower
-from frontend.tuned import Tuned as Tuned
+from frontend.lowering.hints import Hints as Hints
+from frontend.lowering.hints import hints as hints
+from frontend.stages.executable import Executable as Executable
+from frontend.stages.lowered import Lowered as Lowered
+from frontend.stages.lowered import lower as lower
+from frontend.tuning.tuned import Tuned as Tuned
 from polyhedral.checks.check import check as check
 from polyhedral.errors import ArgumentError as ArgumentError
 from polyhedral.errors import AttributeProblem as AttributeProblem

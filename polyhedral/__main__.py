@@ -10,4 +10,4 @@ import sys
 from importlib import import_module
 
 if __name__ == "__main__":
-    sys.exit(import_module("frontend.cli").main())
+    sys.exit(import_module("frontend.commands.cli").main())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import polyhedral as ph
-from frontend.results import flat
+from frontend.arrays.results import flat
 from polyhedral.ir.program import Program
 
 STEP = 1e-6

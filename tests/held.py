@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 import polyhedral as ph
-from frontend.results import flat
+from frontend.arrays.results import flat
 
 Formula = Callable[..., np.ndarray | tuple[np.ndarray, ...]]
 

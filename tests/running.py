@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from codegen.runtime.native import address
-from frontend import driver, loading
-from frontend.hints import NO_HINTS, Hints
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.lowering.hints import NO_HINTS, Hints
+from frontend.running import loading
 from polyhedral.ir import affine as aff
 from polyhedral.ir.layout import Layout, row_major, runtime_stride
 from polyhedral.ir.program import Array, Program, Role, specialise

@@ -121,10 +121,10 @@ def commands() -> list[str]:
 def test_commands_answer(command: str, tmp_path: Path):
     program, name, *rest = shlex.split(command)
     assert program == "polyhedral"
-    if name == "explain" and find_spec("frontend.explain") is None:
+    if name == "explain" and find_spec("frontend.inspection.explain") is None:
         pytest.skip("explain is not there yet")
     (tmp_path / "capsule.py").write_text(blocks("python")[0])
-    run = "import sys; from frontend.cli import main; sys.exit(main())"
+    run = "import sys; from frontend.commands.cli import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", run, name, *rest], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -15,16 +15,16 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from frontend import session
-from frontend.arguments import Arguments, Parameter
-from frontend.arrays import Array, names_of
+from frontend.arrays.arguments import Arguments, Parameter
+from frontend.arrays.memory import Strided
+from frontend.arrays.named import Array, names_of
+from frontend.arrays.results import flat
+from frontend.environment import session
 from frontend.lang import current
 from frontend.lang.gradients import pulled
 from frontend.lang.trace import Returned
-from frontend.memory import Strided
-from frontend.module import Module
-from frontend.results import flat
-from frontend.staged import Lowered
+from frontend.stages.lowered import Lowered
+from frontend.stages.module import Module
 from polyhedral.errors import ArgumentError, DtypeError, OrderError, Unsupported
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import Affine

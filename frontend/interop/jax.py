@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from frontend.arguments import is_integer
+from frontend.arrays.arguments import is_integer
 from frontend.interop.boundary import Boundary, Operand, Outcome, arranged, bound_call, required
 from frontend.interop.xla import Kernel, handler
 from polyhedral.errors import ArgumentError, DtypeError, Unsupported

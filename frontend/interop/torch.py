@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
+from frontend.arrays.memory import Strided
 from frontend.interop.boundary import Boundary, Operand, arranged, bound_call, required
 from frontend.interop.torch_transforms import transformed
-from frontend.memory import Strided
 from polyhedral.errors import ArgumentError, DtypeError, Unsupported
 from polyhedral.ir.dtypes import BY_NAME, DType
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from frontend.memory import Strided
+from frontend.arrays.memory import Strided
 from polyhedral.ir.dtypes import DType
 
 _METADATA, _EXECUTE, _INTERNAL = 1, 3, 13

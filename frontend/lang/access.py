@@ -2,7 +2,7 @@
 """Reading elsewhere: the access rules R2, R3 and R3b, padding, and the interior of an expression (R14).
 
 Substitution into a reduction is substitution into an index, so nothing is ever captured; ranges and bounds are left to
-`frontend.infer`.
+`frontend.inference.settling`.
 """
 
 from __future__ import annotations

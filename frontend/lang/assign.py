@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What `place = value` and `place op= value` record: equations on variables, updates of inout arguments (R15, R16).
 
-Decides only what is written and how; ranges, definedness and order are left to `frontend.infer` and the stages below.
+Decides only what is written and how; ranges, definedness and order are left to `frontend.inference` and what
+comes after.
 """
 
 from __future__ import annotations

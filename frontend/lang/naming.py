@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Dims and ranges as users spell them, turned into names and affine bounds.
 
-What a range means to a statement is left to `recorder` and `frontend.infer`.
+What a range means to a statement is left to `recorder` and `frontend.inference.settling`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What users say besides expressions: dims, named intermediates, variables, constants, blocks and assumptions.
 
-Assignments are methods of the handles; what each statement means is decided in `assign` and `frontend.infer`.
+Assignments are methods of the handles; what each statement means is decided in `assign` and in
+`frontend.inference`.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _within(model: int, ranges: tuple[tuple[int, int], ...]) -> bool:
 
 @cache
 def host(cores: int) -> Target:
-    """The processor this runs on, by what it says of itself; `frontend.driver` knows whether it was measured."""
+    """The processor this runs on, by what it says of itself; a session knows whether it was measured."""
     info = Path("/proc/cpuinfo")
     return detect(info.read_text() if info.exists() else "", _caches(Path("/sys/devices/system/cpu/cpu0/cache")), cores)
 

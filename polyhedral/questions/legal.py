@@ -2,7 +2,7 @@
 """Questions of legality as values: may this be tiled, fused, run in parallel, and if not, what would make it legal.
 
 Each question builds the tree that is asked for (`polyhedral.questions.proposals`) and hands it to the oracle; every
-remedy has been there too before it is told.  Applying an answer is left to `frontend.hints`.
+remedy has been there too before it is told.  Applying an answer is left to `frontend.lowering.hints`.
 """
 
 from __future__ import annotations

@@ -34,12 +34,12 @@ from benchmarks.peers import contestants, optional
 from codegen.runtime.device import no_device
 from codegen.runtime.native import address
 from codegen.runtime.roof import Meter, Roof, measure
-from frontend import timing
-from frontend.cli_bench import REGRESSION
-from frontend.measurements import OURS, load
-from frontend.session import _driver
-from frontend.tables import show
-from frontend.timing import native
+from frontend.commands.bench_options import REGRESSION
+from frontend.environment.session import _driver
+from frontend.measuring import timing
+from frontend.measuring.ledger import OURS, load
+from frontend.measuring.tables import show
+from frontend.measuring.timing import native
 from tests.device.fake.gpu import Gpu
 from tests.device.fake.opened import WAYS, opened
 from tests.device.on_opencl import needs_opencl
@@ -373,7 +373,7 @@ def test_no_gpu_is_said_and_nothing_else(capsys, monkeypatch: pytest.MonkeyPatch
     def none(env: object, architecture: object = None) -> None:
         raise no_device("cuda", "there is none", "a GPU")
 
-    monkeypatch.setattr("frontend.session.open_cuda", none)
+    monkeypatch.setattr("frontend.environment.session.open_cuda", none)
     _driver.cache_clear()
     assert device.main(["--small", "--here"]) == 4
     said = capsys.readouterr()

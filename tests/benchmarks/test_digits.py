@@ -17,8 +17,8 @@ from benchmarks import digits as command
 from benchmarks.digits import Digits, Settings, Training, main, trained
 from benchmarks.digits_network import adam, programs
 from benchmarks.digits_state import State, beginning, load, save
-from frontend.cli import INTERRUPTED, USAGE
-from frontend.progress import Progress
+from frontend.commands.cli import INTERRUPTED, USAGE
+from frontend.commands.progress import Progress
 
 SETTINGS = Settings(
     epochs=20, batch=8, rate=0.05, seed=3, images=24, channels=4, primary=2, capsules=4, iterations=1

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from frontend import driver, session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Program, Role

@@ -11,10 +11,11 @@ from dataclasses import replace
 import pytest
 
 import polyhedral as ph
-from frontend import driver, session
-from frontend.given import Given
-from frontend.hints import NO_HINTS
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.lowering.given import Given
+from frontend.lowering.hints import NO_HINTS
 from polyhedral.dim import c, kx, ky, x, y
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from frontend import driver
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
 from polyhedral.ir.interpreter import run

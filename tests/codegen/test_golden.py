@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from frontend import driver
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Role
 from tests.programs import ZOO

@@ -12,9 +12,9 @@ import pytest
 from codegen.runtime import machine
 from codegen.runtime.cache import Cache
 from codegen.runtime.roof import Meter, Pace, best_of
-from frontend import session
-from frontend.options import Options
-from frontend.timing import native
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.measuring.timing import native
 from polyhedral.errors import Remark
 from polyhedral.machine.target import Target, host
 

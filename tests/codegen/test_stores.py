@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from codegen.runtime.native import address
 from codegen.shuffles import Woven, weave
-from frontend import driver, loading, session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.running import loading
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Program, Role

@@ -12,8 +12,9 @@ import pytest
 from codegen import units
 from codegen.runtime.cc import compile_shared
 from codegen.units import FUNCTION, LONG, MOST, SHARE, Piece, functions
-from frontend import driver, session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Role, specialise

@@ -20,11 +20,12 @@ import pytest
 from codegen.launch import DeviceSource
 from codegen.runtime.build import BuildInfo
 from codegen.runtime.cache import Cache
-from frontend import driver, session
-from frontend.buffers import buffer
-from frontend.built import Built
-from frontend.on_device import OnDevice
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.lowering.built import Built
+from frontend.running.buffers import buffer
+from frontend.running.on_device import OnDevice
 from polyhedral.errors import ToolchainError
 from polyhedral.ir import affine as aff
 from polyhedral.ir.layout import row_major

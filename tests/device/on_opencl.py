@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from codegen.runtime.opencl import open_device
-from frontend import driver, loading
-from frontend.buffers import buffer
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.running import loading
+from frontend.running.buffers import buffer
 from polyhedral.errors import ToolchainError
 from polyhedral.ir import affine as aff
 from polyhedral.ir.layout import row_major

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from frontend.session import Session
+from frontend.environment.session import Session
 from polyhedral.errors import ToolchainError
 from polyhedral.ir.interpreter import run
 from polyhedral.machine.device import A100

@@ -20,9 +20,9 @@ from codegen.dialect import CUDA
 from codegen.kernels import emit_device
 from codegen.runtime.cache import Cache
 from codegen.runtime.nvcc import Compiled, Nvcc, compile_cuda, find_nvcc, resources
-from frontend import driver
-from frontend.built import Built
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.lowering.built import Built
 from polyhedral.errors import ToolchainError
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Role, specialise

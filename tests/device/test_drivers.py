@@ -12,8 +12,8 @@ import pytest
 import polyhedral as ph
 from codegen.runtime import cuda
 from codegen.runtime.cache import Cache
-from frontend import session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
 from polyhedral.dim import k
 from polyhedral.errors import ToolchainError
 from tests.device.fake.gpu import FailedError, Gpu

@@ -14,7 +14,7 @@ import polyhedral as ph
 from codegen.launch import Axis, Launch
 from codegen.runtime import cuda, nvcc, opencl
 from codegen.runtime.cache import Cache
-from frontend.on_device import grid_of
+from frontend.running.on_device import grid_of
 from polyhedral.dim import i, k
 from polyhedral.errors import ToolchainError
 from polyhedral.ir import affine as aff

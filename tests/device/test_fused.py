@@ -11,8 +11,8 @@ import pytest
 
 from codegen.launch import DeviceSource
 from frontend import lang as ph
-from frontend.assemble import assemble
-from frontend.infer import settle
+from frontend.inference.assemble import assemble
+from frontend.inference.settling import settle
 from polyhedral.dim import c, k, kx, ky, x, y
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Program, specialise

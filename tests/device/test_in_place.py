@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend import dlpack
-from frontend.device_arrays import DeviceView
+from frontend.arrays import dlpack
+from frontend.arrays.device import DeviceView
 from polyhedral.dim import i, k
 from polyhedral.errors import PolyhedralError
 from tests.device.fake.gpu import Gpu

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend.assemble import assemble
-from frontend.infer import settle
+from frontend.inference.assemble import assemble
+from frontend.inference.settling import settle
 from polyhedral.dim import i
 from polyhedral.ir import affine as aff
 from polyhedral.ir.interpreter import run

@@ -16,8 +16,8 @@ from codegen.launch import DeviceSource
 from codegen.runtime.cache import Cache
 from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
 from frontend import lang as ph
-from frontend.assemble import assemble
-from frontend.infer import settle
+from frontend.inference.assemble import assemble
+from frontend.inference.settling import settle
 from polyhedral.dim import c, k, kx, ky, q, x, y
 from polyhedral.errors import ToolchainError
 from polyhedral.ir.interpreter import run

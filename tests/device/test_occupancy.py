@@ -10,7 +10,7 @@ import pytest
 from codegen.runtime.device import Resources
 from codegen.runtime.nvcc import find_nvcc
 from codegen.runtime.occupancy import occupancy, resident, with_occupancy
-from frontend.loading import resources
+from frontend.running.loading import resources
 from polyhedral.errors import ToolchainError
 from polyhedral.machine.device import A100, H100
 from tests.device.on_host import lowered

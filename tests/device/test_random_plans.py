@@ -15,10 +15,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from codegen.dialect import OPENCL
 from codegen.kernels import emit_device
-from frontend import driver, loading, session
-from frontend.buffers import buffer
-from frontend.on_device import OnDevice
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.running import loading
+from frontend.running.buffers import buffer
+from frontend.running.on_device import OnDevice
 from polyhedral.devices.chooser import choose_blocks
 from polyhedral.devices.mapping import divide_statement
 from polyhedral.devices.plan import BlockPlan, Cut

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import pytest
 
 import polyhedral as ph
-from frontend.assemble import assemble
-from frontend.infer import settle
+from frontend.inference.assemble import assemble
+from frontend.inference.settling import settle
 from polyhedral.dim import i, j, k
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Program, specialise

@@ -16,8 +16,8 @@ import polyhedral as ph
 from codegen.launch import DeviceSource, Repeat
 from codegen.runtime.cache import Cache
 from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
-from frontend import session
-from frontend.session import Session
+from frontend.environment import session
+from frontend.environment.session import Session
 from polyhedral.dim import d, k, q
 from polyhedral.errors import ToolchainError
 from polyhedral.ir.counts import array_bytes

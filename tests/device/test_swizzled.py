@@ -18,7 +18,7 @@ from codegen.dialect import CUDA
 from codegen.kernels import emit_device
 from codegen.runtime.cache import Cache
 from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
-from frontend.session import Session
+from frontend.environment.session import Session
 from polyhedral.devices.swizzles import DENSE, Addressing, swizzles
 from polyhedral.errors import ToolchainError
 from polyhedral.ir.interpreter import run

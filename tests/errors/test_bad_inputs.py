@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend.infer import settle
+from frontend.inference.settling import settle
 from frontend.lang import Trace
 from polyhedral.dim import c, i, j, k, t, x, y
 from polyhedral.ir.program import Role

@@ -115,7 +115,7 @@ def test_an_index_that_was_overwritten_since_is_not_guessed():
 
 
 def test_large_calls_are_not_computed_again(monkeypatch):
-    monkeypatch.setattr("frontend.faults.MOST", 2)
+    monkeypatch.setattr("frontend.running.faults.MOST", 2)
     error = refused(taken, np.ones((3, 2)), np.array([0, 4, -2]))
     assert "A(x=at)" in error.message
     assert error.details == ("A.x is in [0, 3)",)

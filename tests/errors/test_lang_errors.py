@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from frontend import lang as ph
-from frontend.infer import settle
+from frontend.inference.settling import settle
 from polyhedral.dim import c, i, j, k, t, x, y
 from polyhedral.errors import InternalError, PolyhedralError
 from polyhedral.ir.program import Role

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from frontend import arrays
-from frontend.arrays import Array, Ordered, array, names_of
+from frontend.arrays import named
+from frontend.arrays.named import Array, Ordered, array, names_of
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
 from polyhedral.ir import dtypes
 
@@ -369,13 +369,13 @@ def test_without_xarray():
 import sys
 sys.modules["xarray"] = None
 import numpy as np
-from frontend.arrays import array
+from frontend.arrays.named import array
 try:
     array(np.zeros(2), "x").to_xarray()
 except ImportError as error:
     print(error)
 """
-    root = str(Path(arrays.__file__).parents[1])
+    root = str(Path(named.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env={"PYTHONPATH": root}
     )

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from frontend import lang as ph
-from frontend.assemble import assemble
-from frontend.infer import settle
+from frontend.inference.assemble import assemble
+from frontend.inference.settling import settle
 from polyhedral.dim import i, j, k, t, x, y
 from polyhedral.ir import expr as ex
 from polyhedral.ir.interpreter import run

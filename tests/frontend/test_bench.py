@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from codegen.runtime.roof import Roof
-from frontend import bench, cli_bench, measurements, plots, tables, timing
-from frontend.bench import apart, is_target, percent
-from frontend.cli import main
-from frontend.measurements import Change, Work, changes, regressions
-from frontend.progress import Bar, Lines, Progress, progress
-from frontend.timing import Times
+from frontend.commands import bench, bench_options
+from frontend.commands.bench import apart, is_target, percent
+from frontend.commands.cli import main
+from frontend.commands.progress import Bar, Lines, Progress, progress
+from frontend.measuring import charts, ledger, tables, timing
+from frontend.measuring.ledger import Change, Work, changes, regressions
+from frontend.measuring.timing import Times
 from frontend.usage import UsageError
 
 PROGRAMS = """
@@ -52,9 +53,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("programs_of_bench", None)
 
 
-def made(case: str = "a", who: str = measurements.OURS, seconds: float = 1e-3, **changed: Any) -> dict[str, Any]:
+def made(case: str = "a", who: str = ledger.OURS, seconds: float = 1e-3, **changed: Any) -> dict[str, Any]:
     times = Times((seconds, seconds, seconds))
-    found = measurements.record(Work(case, 10**8, 10**6, 32, 1e-5, ("W",)), who, times, ROOF, 0.0)
+    found = ledger.record(Work(case, 10**8, 10**6, 32, 1e-5, ("W",)), who, times, ROOF, 0.0)
     return {**found, "threads": 1, "flushed": False, "small": False, **changed}
 
 
@@ -70,8 +71,8 @@ def test_a_target(here: Path, capsys: pytest.CaptureFixture[str], name: str, thr
     shown = capsys.readouterr()
     assert f"{name}:" in shown.out
     assert shown.err == ""
-    records = measurements.load(here / "out.jsonl")
-    assert [r["who"] for r in records] == [measurements.OURS, bench.WITHOUT, bench.WRITTEN]
+    records = ledger.load(here / "out.jsonl")
+    assert [r["who"] for r in records] == [ledger.OURS, bench.WITHOUT, bench.WRITTEN]
     for r in records:
         assert {"command", "commit", "machine", "versions", "roof", "iqr", "date"} <= r.keys()
         assert r["command"] == "polyhedral " + " ".join(command)
@@ -130,7 +131,7 @@ def test_wrong_usage(here: Path, capsys: pytest.CaptureFixture[str], words: tupl
 
 
 def test_suites_need_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(bench, "__file__", str(tmp_path / "frontend" / "bench.py"))
+    monkeypatch.setattr(bench, "__file__", str(tmp_path / "frontend" / "commands" / "bench.py"))
     with pytest.raises(UsageError, match="checkout"):
         bench.listed()
 
@@ -141,7 +142,7 @@ def test_suites_need_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_a_suite(here: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["bench", "TALL", "CAP0+fresh", "--small", "--vs", "c", *QUICK, "-o", "out.jsonl"]) == 0
     assert "operands fresh at each call" in capsys.readouterr().out
-    assert {r["case"] for r in measurements.load(here / "out.jsonl")} == {"TALL", "CAP0+fresh"}
+    assert {r["case"] for r in ledger.load(here / "out.jsonl")} == {"TALL", "CAP0+fresh"}
     assert main(["bench", "--list"]) == 0
     listed = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
     assert set(listed) == {"capsule", "conv", "gemm", "other", "programs", "backward", "all"}
@@ -159,24 +160,24 @@ def test_a_regression_is_exit_code_5(here: Path, capsys: pytest.CaptureFixture[s
     monkeypatch.setattr(timing, "interleave", steadily)
     command = ["bench", "TALL", "--small", "--vs", "", *QUICK]
     assert main([*command, "-o", "now.jsonl"]) == 0
-    (record,) = measurements.load(here / "now.jsonl")
+    (record,) = ledger.load(here / "now.jsonl")
     for file, factor in (("better.jsonl", 1e6), ("worse.jsonl", 1e-6)):
         (here / file).write_text(json.dumps([{**record, "of_roof": record["of_roof"] * factor}]))
     assert main([*command, "--compare", "worse.jsonl"]) == 0
-    assert main([*command, "--compare", "better.jsonl", "--fail-over", "50%"]) == cli_bench.REGRESSION
+    assert main([*command, "--compare", "better.jsonl", "--fail-over", "50%"]) == bench_options.REGRESSION
     assert "slower" in capsys.readouterr().out
-    assert main([*command, "--compare", "better.jsonl", "--json"]) == cli_bench.REGRESSION
+    assert main([*command, "--compare", "better.jsonl", "--json"]) == bench_options.REGRESSION
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert next(e for e in events if e["event"] == "compared")["verdict"] == "slower"
 
 
 def test_what_peers_are_freed_of():
     env = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "512", "PATH": "/bin", "OMP_NUM_THREADS": "8"}
-    fair = cli_bench.fair(env, 2)
+    fair = bench_options.fair(env, 2)
     assert "PATH" in fair
-    assert not set(cli_bench.HANDICAPS) & set(fair)
-    assert {fair[n] for n in cli_bench.THREADS} == {"2"}
-    assert cli_bench.fair(fair, 2) == fair
+    assert not set(bench_options.HANDICAPS) & set(fair)
+    assert {fair[n] for n in bench_options.THREADS} == {"2"}
+    assert bench_options.fair(fair, 2) == fair
 
 
 # --- records ---------------------------------------------------------------------------------------------------------
@@ -220,20 +221,20 @@ def test_tables_say_what_is_constant(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
 def test_pictures(tmp_path: Path):
     records = [made(), made(who="torch", seconds=2e-3), made("b", bits=64, flops=0)]
-    for draw in (plots.roofline, plots.bars):
+    for draw in (charts.roofline, charts.bars):
         ax = draw(records)
         assert draw(records, ax=ax) is ax
-        plots.save(ax, tmp_path / "picture.svg")
+        charts.save(ax, tmp_path / "picture.svg")
         assert "<svg" in (tmp_path / "picture.svg").read_text()
-    assert [t.get_text() for t in plots.bars(records).get_yticklabels()] == ["a", "b"]
+    assert [t.get_text() for t in charts.bars(records).get_yticklabels()] == ["a", "b"]
     with pytest.raises(UsageError, match="cannot write"):
-        plots.save(plots.bars(records), tmp_path / "no" / "folder.svg")
+        charts.save(charts.bars(records), tmp_path / "no" / "folder.svg")
 
 
 def test_pictures_need_matplotlib(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plots, "find_spec", lambda _: None)
+    monkeypatch.setattr(charts, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"polyhedral-loops\[plot\]"):
-        plots.ready(Path("roofline.svg"))
+        charts.ready(Path("roofline.svg"))
 
 
 def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

@@ -16,8 +16,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from frontend import completion
-from frontend.cli import app, hoisted, main
+from frontend.commands import completion
+from frontend.commands.cli import app, hoisted, main
 
 PROGRAMS = """
 import polyhedral as ph
@@ -267,7 +267,9 @@ def test_run_takes_the_types_of_a_file(here: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_mismatch_is_exit_code_3(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("frontend.execute.interpreter.run", lambda program, inputs, sizes: {"out": inputs["X"] * 3.0})
+    monkeypatch.setattr(
+        "frontend.commands.run.interpreter.run", lambda program, inputs, sizes: {"out": inputs["X"] * 3.0}
+    )
     said = Said(capsys, "run", "scaled.poly", "--check", "numpy")
     assert said.code == 3
     assert "DIFFERS" in said.out
@@ -443,7 +445,7 @@ def test_no_compiler_is_exit_code_4(here: Path):
 
 
 def process(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from frontend.cli import main; sys.exit(main())"
+    code = "import sys; from frontend.commands.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, *words]
     return subprocess.run(command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, check=False)
 
@@ -464,7 +466,7 @@ def test_the_version_is_quick(here: Path):
         seconds.append(time.perf_counter() - start)
         assert re.fullmatch(r"polyhedral-loops \d+\.\d+\.\d+\n", said.stdout)
     assert min(seconds) < 0.5
-    code = "import sys, frontend.cli; sys.exit(bool({'numpy', 'islpy', 'scipy', 'rich'} & set(sys.modules)))"
+    code = "import sys, frontend.commands.cli; sys.exit(bool({'numpy', 'islpy', 'scipy', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import polyhedral as ph
-from frontend import tune_target
-from frontend.cli import main
-from frontend.targets import load, lowered
-from frontend.trials import Trial, Verdict
+from frontend.commands import tune_target
+from frontend.commands.cli import main
+from frontend.commands.targets import load, lowered
+from frontend.lowering.trials import Trial, Verdict
 
 PROGRAM = """
 import polyhedral as ph
@@ -130,7 +130,7 @@ def test_ctrl_c_keeps_what_was_found(here: Path, jobs: str):
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without it
 if __name__ == "__main__":
-    from frontend.cli import main
+    from frontend.commands.cli import main
     sys.exit(main())
 """
     (here / "command.py").write_text(code)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from frontend import dlpack
+from frontend.arrays import dlpack
 from polyhedral.ir.dtypes import BY_NAME
 
 

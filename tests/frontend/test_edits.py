@@ -18,8 +18,8 @@ import pytest
 import polyhedral as ph
 from codegen.runtime.cache import Cache
 from codegen.runtime.edited import edited, place
-from frontend import session
-from frontend.session import Session
+from frontend.environment import session
+from frontend.environment.session import Session
 from polyhedral.dim import k
 
 

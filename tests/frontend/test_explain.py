@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend.explain import ask
-from frontend.options import from_environment
+from frontend.environment.options import from_environment
+from frontend.inspection.explain import ask
+from frontend.inspection.why import CAUSES
 from frontend.units import cycles
 from frontend.usage import UsageError
-from frontend.why import CAUSES
 from polyhedral.dim import j, k, t, x, y
 from polyhedral.errors import ArgumentError
 from polyhedral.plans.cycles import Prediction

@@ -14,7 +14,7 @@ import polyhedral as ph
 from benchmarks import backward
 from benchmarks.case import parts
 from codegen import loops as lp
-from frontend import session
+from frontend.environment import session
 from polyhedral.ir.program import Role
 from polyhedral.machine.target import Target
 

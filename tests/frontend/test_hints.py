@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend.hints import Hints, hints
-from frontend.staged import Lowered, lower
+from frontend.lowering.hints import Hints, hints
+from frontend.stages.lowered import Lowered, lower
 from polyhedral.dim import i, j, t, x
 from polyhedral.errors import ArgumentError, DimError, LegalityError
 from polyhedral.ir.interpreter import run

@@ -6,7 +6,7 @@ Whole programs are in `test_assemble`.
 
 import pytest
 
-from frontend.infer import inside, settle
+from frontend.inference.settling import inside, settle
 from frontend.recorded import Loop, Padding, Recorded, Recording, Reduction
 from polyhedral.errors import DimError, DomainError
 from polyhedral.ir import affine as aff

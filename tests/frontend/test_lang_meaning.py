@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from frontend import lang as ph
-from frontend.assemble import assemble
-from frontend.infer import settle
+from frontend.inference.assemble import assemble
+from frontend.inference.settling import settle
 from polyhedral.dim import kx, x
 from polyhedral.ir import interpreter
 from tests.zoo_language import ZOO, Case, record

@@ -7,7 +7,7 @@ What the recordings compute is tested where they are assembled and interpreted.
 import pytest
 
 from frontend import lang as ph
-from frontend.infer import settle
+from frontend.inference.settling import settle
 from frontend.recorded import Padding, Reduction
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex

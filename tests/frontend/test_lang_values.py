@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from frontend import lang as ph
-from frontend.infer import settle
+from frontend.inference.settling import settle
 from frontend.recorded import Reduction
 from polyhedral import dim as dims_module
 from polyhedral.dim import c, i, j, k, t, x, y

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend import logs
+from frontend.environment import logs
 from polyhedral.dim import k
 
 PROGRAM = """

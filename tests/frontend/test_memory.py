@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.lib.array_utils import byte_bounds
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from frontend.memory import View, check_written, element_span, empty, meets_itself, overlapping, views
+from frontend.arrays.memory import View, check_written, element_span, empty, meets_itself, overlapping, views
 from polyhedral.errors import ArgumentError
 
 

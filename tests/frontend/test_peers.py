@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from frontend import measurements, peers, plots, timing
-from frontend.agreement import apart, tolerance
-from frontend.cli import main
-from frontend.peer_forms import form
-from frontend.peer_libraries import Jax, NoFormError, NumPy, Torch
+from frontend.commands.cli import main
+from frontend.measuring import ledger, timing
+from frontend.measuring.agreement import apart, tolerance
+from frontend.peers import contestants
+from frontend.peers.forms import form
+from frontend.peers.libraries import Jax, NoFormError, NumPy, Torch
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Program, Role, specialise
 from polyhedral.text.reader import parse
@@ -189,10 +190,10 @@ def test_a_target_against_peers(here: Path, capsys: pytest.CaptureFixture[str]):
     sizes = [w for d in "ikj" for w in ("-s", f"{d}=24")]
     command = ["bench", "programs_of_peers.py:mm", *sizes, "--vs", ",".join(wanted), *QUICK, "-o", "out.jsonl"]
     assert main(command) == 0
-    records = {r["who"]: r for r in measurements.load(here / "out.jsonl")}
+    records = {r["who"]: r for r in ledger.load(here / "out.jsonl")}
     assert set(wanted) < set(records)
     for n in wanted:
-        assert records[n]["note"] == peers.NOTE
+        assert records[n]["note"] == contestants.NOTE
         assert records[n]["error"] <= records[n]["tolerance"]
     assert "WRONG" not in capsys.readouterr().out
 
@@ -200,7 +201,7 @@ def test_a_target_against_peers(here: Path, capsys: pytest.CaptureFixture[str]):
 def test_what_a_target_lacks_is_noted(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     assert main(["bench", "programs_of_peers.py:twice", "--vs", "numpy", *QUICK]) == 0
     assert "numpy: the program has no form in whole arrays" in capsys.readouterr().out
-    monkeypatch.setattr(peers, "find_spec", lambda _: None)
+    monkeypatch.setattr(contestants, "find_spec", lambda _: None)
     assert main(["bench", "programs_of_peers.py:mm", "--vs", "torch,jax", *QUICK]) == 0
     said = capsys.readouterr().out
     assert "torch: not installed (pip install torch)" in said
@@ -244,13 +245,12 @@ def test_comparing_and_drawing_a_target(
     assert main([*command, "-o", "base.json", *drawn]) == 0
     if drawn:
         assert "<svg" in (here / "roof.svg").read_text()
-    records = measurements.load(here / "base.json")
+    records = ledger.load(here / "base.json")
     better = [{**r, "of_roof": r["of_roof"] * 1e6} for r in records]
     (here / "better.json").write_text(json.dumps(better))
     assert main([*command, "--compare", "better.json", "--fail-over", "5%"]) == 5
     (here / "worse.json").write_text(json.dumps([{**r, "of_roof": r["of_roof"] * 1e-6} for r in records]))
     assert main([*command, "--compare", "worse.json", "--fail-over", "5%"]) == 0
-    assert plots is not None
     capsys.readouterr()
 
 

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend import draw, draw_graph, show
-from frontend.draw_cells import Cells, layout_svg
-from frontend.staged import Lowered, lower
-from frontend.svg import Picture, bundle, escaped
+from frontend.commands import show
+from frontend.pictures import graphs, trees
+from frontend.pictures.cells import Cells, layout_svg
+from frontend.pictures.svg import Picture, bundle, escaped
+from frontend.stages.lowered import Lowered, lower
 from polyhedral.dim import k
 from polyhedral.errors import ArgumentError, PolyhedralError
 from polyhedral.ir import expr as ex
@@ -131,7 +132,7 @@ def test_the_graph_has_every_statement_and_array(name: str):
     for s in low.program.statements:
         assert sum(t.startswith(f"{s.name}: ") for t in texts) == 1
     for a in low.program.arrays:
-        size = draw_graph.size_of(a, low.sizes)
+        size = graphs.size_of(a, low.sizes)
         assert f"{a.name} {size}" in texts
         assert f"{a.name}: {size}" in picture.text
         outer = {Role.TEMPORARY: 0, Role.INOUT: 2}.get(a.role, 1)
@@ -154,7 +155,7 @@ def test_statements_of_one_nest_stand_together():
       a: for i < X.i: a = where([i > 0], b(i=i - 1), 0.0) + X
       b: for i < X.i: b = a * 2.0"""
     low = lower(ph.parse(blur), {"X.i": 9})
-    found = draw_graph.graph(low.program, low.tree, low.sizes)
+    found = graphs.graph(low.program, low.tree, low.sizes)
     assert [[n for n, _ in c.statements] for c in found.clusters] == [["a", "b"]]
     flows = {f.array: (f.writers, f.readers, f.size) for f in found.flows}
     assert flows == {"X": ((), ("a",), "72 B"), "a": (("a",), ("b",), "72 B"), "b": (("b",), ("a",), "72 B")}
@@ -163,7 +164,7 @@ def test_statements_of_one_nest_stand_together():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_graph_as_dot(name: str):
     low = lowered(name)
-    text = draw_graph.dot_text(draw_graph.graph(low.program, low.tree, low.sizes))
+    text = graphs.dot_text(graphs.graph(low.program, low.tree, low.sizes))
     quoted = r'"(?:[^"\\]|\\.)*"'
     left = re.sub(quoted, "Q", text)
     assert re.fullmatch(r"[\w\s{}\[\]=,;>-]+", left), "names stay inside their quotes"
@@ -397,7 +398,7 @@ def test_names_do_not_end_comments_of_the_kernel():
 
 
 def test_what_xml_cannot_write_is_replaced():
-    root = parsed(draw.tree_svg(draw.Box("statement", "a\x00b\x1b[31m\ud800c")))
+    root = parsed(trees.tree_svg(trees.Box("statement", "a\x00b\x1b[31m\ud800c")))
     assert "a\ufffdb\ufffd[31m\ufffdc" in words(root)
     assert escaped("<a href='x'>&\"") == "&lt;a href=&#x27;x&#x27;&gt;&amp;&quot;"
 

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from frontend.pool import HUGE, Pool
+from frontend.arrays.pool import HUGE, Pool
 
 
 def place(a: np.ndarray) -> int:

@@ -12,9 +12,9 @@ import filelock
 import pytest
 
 from codegen.runtime.cache import FOLDER, Cache, key_of
-from frontend import doctor
-from frontend.cli import main
-from frontend.repair import repair
+from frontend.commands import doctor
+from frontend.commands.cli import main
+from frontend.commands.repair import repair
 
 ENV = {k: v for k, v in os.environ.items() if k != "CC"}
 

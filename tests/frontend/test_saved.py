@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend.cli import main
+from frontend.commands.cli import main
 from polyhedral.dim import k, t, x
 from polyhedral.errors import ArgumentError, LegalityError, PolyhedralError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend.options import resolve
+from frontend.environment.options import resolve
 from frontend.units import in_bytes
 from polyhedral.dim import m
 from polyhedral.errors import ArgumentError

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 import polyhedral as ph
-from frontend.search import FAR, PATIENCE, Candidate, Queue, Step, queues, steps, structure
+from frontend.tuning.search import FAR, PATIENCE, Candidate, Queue, Step, queues, steps, structure
 from polyhedral.dim import j, k
 from polyhedral.plans.preferences import Lying, Preferred, Together, alternatives
 

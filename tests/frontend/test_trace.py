@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend import report, session, traced
-from frontend.cli import main
-from frontend.trace_files import RUN, Bounds, Tracer
+from frontend.commands import report
+from frontend.commands.cli import main
+from frontend.environment import session
+from frontend.environment.trace_files import RUN, Bounds, Tracer
+from frontend.stages import traced
 from polyhedral.dim import k, x
 
 PROGRAM = """

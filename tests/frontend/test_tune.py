@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend import duel, tune
-from frontend.built import Built
-from frontend.duel import Runner
-from frontend.trials import Trial, Verdict
+from frontend.lowering.built import Built
+from frontend.lowering.trials import Trial, Verdict
+from frontend.measuring import duel
+from frontend.measuring.duel import Runner
+from frontend.tuning import tune
 from polyhedral.dim import d, k, t
 from polyhedral.plans.preferences import Lying, Preferred, Together
 from tests.properties.test_blocks import everywhere

@@ -13,9 +13,9 @@ import pytest
 
 import polyhedral as ph
 from codegen.runtime.cache import Cache
-from frontend.duel import Runner
-from frontend.trials import Record, Trial, Verdict, record_of
-from frontend.tunings import NOT_USED, Tunings, at
+from frontend.lowering.trials import Record, Trial, Verdict, record_of
+from frontend.lowering.tunings import NOT_USED, Tunings, at
+from frontend.measuring.duel import Runner
 from polyhedral.dim import k
 from polyhedral.plans.preferences import Lying, Preferences, Preferred, Together
 

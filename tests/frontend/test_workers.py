@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 import polyhedral as ph
-from frontend import tune_target, workers
-from frontend.cli import main
-from frontend.options import Options
+from frontend.commands import tune_target
+from frontend.commands.cli import main
+from frontend.environment.options import Options
+from frontend.tuning import workers
+from frontend.tuning.workers import Workers, asked
 from frontend.usage import UsageError
-from frontend.workers import Workers, asked
 
 PROGRAM = """
 import polyhedral as ph

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Closed, in `frontend.infer_padding`: a reader whose range another read had pinned could go beyond the padding, and
-found its value there without end.
+"""Closed, in `frontend.inference.padding`: a reader whose range another read had pinned could go beyond the padding,
+and found its value there without end.
 """
 
 from __future__ import annotations

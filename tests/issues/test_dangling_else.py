@@ -9,8 +9,8 @@ from codegen import loops as lp
 from codegen.c import emit
 from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import address, load
-from frontend import session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
 from polyhedral.ir import affine as aff
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.tree import Run

@@ -9,8 +9,8 @@ import numpy as np
 
 from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import address, load
-from frontend import session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
 
 TEXT = """\
 #include <stdint.h>

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from frontend.options import Options
+from frontend.environment.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import analyze

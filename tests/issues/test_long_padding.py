@@ -11,8 +11,8 @@ from codegen.c import emit
 from codegen.lower import lower
 from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import address, load
-from frontend import session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.pipeline import analyze

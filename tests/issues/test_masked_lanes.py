@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from frontend.options import Options
+from frontend.environment.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.text.reader import parse
 from tests.running import agree, run_c

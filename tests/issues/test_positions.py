@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from frontend.options import Options
+from frontend.environment.options import Options
 from polyhedral.ir import affine as aff
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.tree import Band, Filter, Leaf, Member, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from frontend.options import Options
+from frontend.environment.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.text.reader import parse
 from tests.running import run_c

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from frontend import driver
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Program

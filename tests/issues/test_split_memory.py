@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from codegen.lower import TakenApartError, lower
-from frontend import driver
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.ir import affine as aff
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from frontend.options import Options
+from frontend.environment.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.plans.cycles import Nest, Prediction, predict
 from polyhedral.text.reader import parse

@@ -19,7 +19,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 import polyhedral as ph
-from frontend.options import Options
+from frontend.environment.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import choose, row_major
 from polyhedral.ir.program import Program, Role

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from codegen import loops as lp
-from frontend import driver, session
-from frontend.built import Built
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.lowering.built import Built
 from polyhedral.errors import InternalError
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import choose

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.options import Options
+from frontend.environment.options import Options
 from polyhedral.ir.interpreter import run
 from polyhedral.scheduling.crossing import Strides, _apart, crossing
 from polyhedral.text.reader import parse

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend import driver
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.dim import k
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from frontend import driver
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Role

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from frontend import driver, session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.checks.check import check
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import polyhedral as ph
 from frontend.autodiff import resolve
-from frontend.options import Options
+from frontend.environment.options import Options
 from frontend.recorded import Gradient
 from polyhedral.checks.check import check
 from polyhedral.ir import affine as aff

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from frontend.options import Options
+from frontend.environment.options import Options
 from polyhedral.checks.check import check
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Program, Role

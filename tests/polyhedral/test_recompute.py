@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from frontend.options import Options
+from frontend.environment.options import Options
 from polyhedral.checks.check import check
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.program import Program, Role, reads

@@ -14,9 +14,10 @@ from itertools import combinations, permutations, product
 import numpy as np
 import pytest
 
-from frontend import driver, loading
-from frontend.built import Built
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.lowering.built import Built
+from frontend.running import loading
 from polyhedral.ir import affine as aff
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major

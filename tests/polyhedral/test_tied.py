@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from frontend import driver
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.operands import tied, typical

@@ -22,8 +22,8 @@ import numpy as np
 from codegen.c import Source
 from codegen.runtime.cc import compile_shared
 from codegen.runtime.native import Native, address, load
-from frontend import session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
 from polyhedral.errors import ToolchainError
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex

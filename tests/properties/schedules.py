@@ -16,8 +16,9 @@ import numpy as np
 
 from codegen.c import Source, emit
 from codegen.lower import lower
-from frontend import driver, session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.errors import Unsupported
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex

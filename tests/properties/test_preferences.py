@@ -14,10 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from frontend import driver
-from frontend.hints import NO_HINTS
-from frontend.options import Options
-from frontend.search import queues
+from frontend.environment.options import Options
+from frontend.lowering import driver
+from frontend.lowering.hints import NO_HINTS
+from frontend.tuning.search import queues
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major
 from polyhedral.ir.program import Program, Role

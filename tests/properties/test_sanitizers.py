@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from codegen.scalar import STORAGE
-from frontend import session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
 from polyhedral.ir import affine as aff
 from polyhedral.ir.program import Array, specialise
 from tests.programs import CASES

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from frontend import driver, saved
-from frontend.hints import NO_HINTS
-from frontend.options import Options
+from frontend.environment.options import Options
+from frontend.lowering import driver, saved
+from frontend.lowering.hints import NO_HINTS
 from polyhedral.errors import ArgumentError, LegalityError
 from polyhedral.ir.interpreter import run
 from polyhedral.ir.layout import row_major

@@ -20,8 +20,9 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from frontend import driver, session
-from frontend.options import Options
+from frontend.environment import session
+from frontend.environment.options import Options
+from frontend.lowering import driver
 from polyhedral.ir.program import Program, Role
 from polyhedral.machine import target
 from polyhedral.plans import candidates, chooser

@@ -13,7 +13,7 @@ import pytest
 
 from codegen.runtime import cuda, libcuda
 from codegen.runtime.device import Driver
-from frontend import session
+from frontend.environment import session
 from tests.device.fake import cuda_python, nvcc, pycuda
 from tests.device.fake.gpu import Gpu
 from tests.device.fake.libcuda import Library
