@@ -20,7 +20,8 @@ _UFUNCS: Mapping[str, Any] = {
     "all": np.logical_and,
 }  # fmt: skip
 _NAMES = {
-    "+": "add", "*": "multiply", "/": "divide", "%": "remainder", "**": "pow", "min": "minimum", "max": "maximum",
+    "+": "add", "-": "subtract", "*": "multiply", "/": "divide", "%": "remainder", "**": "pow",
+    "min": "minimum", "max": "maximum",
     "<": "less", "<=": "less_equal", "==": "eq", "!=": "not_equal", ">": "greater", ">=": "greater_equal",
     "and": "logical_and", "or": "logical_or", "&": "bitwise_and", "|": "bitwise_or", "^": "bitwise_xor",
     "<<": "bitwise_left_shift", ">>": "bitwise_right_shift", "not": "logical_not", "~": "bitwise_not",
@@ -29,17 +30,11 @@ _JAX_NAMES = _NAMES | {
     "==": "equal", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2", "round": "rint",
     "//": "floor_divide", "<<": "left_shift", ">>": "right_shift", "~": "invert",
 }  # fmt: skip
-
-
 _TORCH_TYPES = {
     "bool": "bool", "u8": "uint8", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "f16": "float16",
     "bf16": "bfloat16", "f32": "float32", "f64": "float64", "c64": "complex64", "c128": "complex128",
 }  # fmt: skip
 """Those of its types that have arithmetic."""
-
-
-def _muladd(a: Any, b: Any, c: Any) -> Any:
-    return a * b + c
 
 
 class NoFormError(Exception):
@@ -155,10 +150,44 @@ def _strides(own: Sequence[int], steps: Sequence[Sequence[int]], dims: int) -> l
     return [sum(s * row[d] for s, row in zip(own, steps, strict=True)) for d in range(dims)]
 
 
-class Torch:
+def _muladd(a: Any, b: Any, c: Any) -> Any:
+    return a * b + c
+
+
+class _Named:
+    """A library whose functions stand in one namespace, under names of its own."""
+
+    def __init__(self, functions: Any, names: Mapping[str, str], own: Mapping[str, Callable[..., Any]]) -> None:
+        """`own` are operations that have more to them than a name."""
+        self.functions = functions
+        self.names = names
+        self.own = {"muladd": _muladd, **own}
+
+    def function(self, op: str, arity: int) -> Callable[..., Any]:
+        name = "negative" if (op, arity) == ("-", 1) else self.names.get(op, op)
+        found = self.own.get(op) or getattr(self.functions, name, None)
+        if found is None:
+            raise NoFormError(f"it has no {op}")
+        return found
+
+    def call(self, op: str, *args: Any) -> Any:
+        return self.function(op, len(args))(*args)
+
+    def where(self, cond: Any, then: Any, other: Any) -> Any:
+        return self.functions.where(cond, then, other)
+
+    def einsum(self, text: str, values: Sequence[Any]) -> Any:
+        return self.functions.einsum(text, *values)
+
+    def gather(self, value: Any, index: Sequence[Any]) -> Any:
+        return value[tuple(index)] if index else value
+
+
+class Torch(_Named):
     """PyTorch on the processor."""
 
     def __init__(self, torch: Any) -> None:
+        super().__init__(torch, _NAMES, {"//": partial(torch.div, rounding_mode="floor")})
         self.torch = torch
 
     def _dtype(self, dtype: DType) -> Any:
@@ -183,24 +212,6 @@ class Torch:
     def clipped(self, value: Any, extent: int) -> Any:
         return value.long().clamp(0, extent - 1)
 
-    def function(self, op: str, arity: int) -> Callable[..., Any]:
-        torch = self.torch
-        own: dict[str, Callable[..., Any]] = {
-            "//": partial(torch.div, rounding_mode="floor"),
-            "-": torch.sub if arity == 2 else torch.neg,
-            "muladd": _muladd,
-        }
-        found = own.get(op) or getattr(torch, _NAMES.get(op, op), None)
-        if found is None:
-            raise NoFormError(f"it has no {op}")
-        return found
-
-    def call(self, op: str, *args: Any) -> Any:
-        return self.function(op, len(args))(*args)
-
-    def where(self, cond: Any, then: Any, other: Any) -> Any:
-        return self.torch.where(cond, then, other)
-
     def cast(self, value: Any, dtype: DType) -> Any:
         return value.to(self._dtype(dtype))
 
@@ -212,9 +223,6 @@ class Torch:
 
     def transpose(self, value: Any, axes: Sequence[int]) -> Any:
         return value.permute(tuple(axes)).contiguous()
-
-    def einsum(self, text: str, values: Sequence[Any]) -> Any:
-        return self.torch.einsum(text, *values)
 
     def reduce(self, op: str, value: Any, axes: tuple[int, ...]) -> Any:
         torch = self.torch
@@ -237,15 +245,12 @@ class Torch:
         begin = value.storage_offset() + sum(s * n for s, n in zip(own, first, strict=True))
         return value.as_strided(shape, _strides(own, steps, len(shape)), begin)
 
-    def gather(self, value: Any, index: Sequence[Any]) -> Any:
-        return value[tuple(index)] if index else value
 
-
-class Jax:
+class Jax(_Named):
     """JAX; it has no strided views, so that windows are gathered."""
 
     def __init__(self, jax: Any) -> None:
-        self.jax = jax
+        super().__init__(jax.numpy, _JAX_NAMES, {"erf": jax.scipy.special.erf})
         self.np = jax.numpy
 
     def require(self, dtype: DType) -> None:
@@ -263,23 +268,6 @@ class Jax:
     def clipped(self, value: Any, extent: int) -> Any:
         return self.np.clip(value, 0, extent - 1)
 
-    def function(self, op: str, arity: int) -> Callable[..., Any]:
-        own: dict[str, Callable[..., Any]] = {
-            "-": self.np.subtract if arity == 2 else self.np.negative,
-            "erf": self.jax.scipy.special.erf,
-            "muladd": _muladd,
-        }
-        found = own.get(op) or getattr(self.np, _JAX_NAMES.get(op, op), None)
-        if found is None:
-            raise NoFormError(f"it has no {op}")
-        return found
-
-    def call(self, op: str, *args: Any) -> Any:
-        return self.function(op, len(args))(*args)
-
-    def where(self, cond: Any, then: Any, other: Any) -> Any:
-        return self.np.where(cond, then, other)
-
     def cast(self, value: Any, dtype: DType) -> Any:
         return value.astype(dtype.numpy)
 
@@ -291,9 +279,6 @@ class Jax:
 
     def transpose(self, value: Any, axes: Sequence[int]) -> Any:
         return self.np.transpose(value, axes)
-
-    def einsum(self, text: str, values: Sequence[Any]) -> Any:
-        return self.np.einsum(text, *values)
 
     def reduce(self, op: str, value: Any, axes: tuple[int, ...]) -> Any:
         further = {"dtype": value.dtype} if op in ("sum", "prod") else {}
@@ -312,6 +297,3 @@ class Jax:
             cut.append(begin if d is None else slice(begin, begin + row[d] * (shape[d] - 1) + 1, row[d]))
             order += [] if d is None else [d]
         return self.np.transpose(value[tuple(cut)], [order.index(d) for d in range(len(shape))])
-
-    def gather(self, value: Any, index: Sequence[Any]) -> Any:
-        return value[tuple(index)]
