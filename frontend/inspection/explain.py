@@ -6,35 +6,30 @@ Legality is answered by `polyhedral.questions.legal`; this adds what the schedul
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
 from frontend.arrays.named import Names, name_of, names_of
 from frontend.environment import session
+from frontend.inspection import estimates
 from frontend.inspection.cost import cost
+from frontend.inspection.explanation import Explanation
 from frontend.inspection.layouts import change, chosen, laid
 from frontend.inspection.slow import kernels, of_kernels, of_statements
 from frontend.inspection.why import Why, nest_of, why
 from frontend.lowering.built import Built
-from frontend.usage import UsageError
 from polyhedral.checks.check import Checked
 from polyhedral.errors import ArgumentError, Remark
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import Affine
-from polyhedral.ir.program import Access, Role, Statement, reads, specialise
+from polyhedral.ir.program import Program, Role, specialise
 from polyhedral.ir.tree import Run, members_of
 from polyhedral.machine.target import Target
 from polyhedral.pipeline import analyze, prepared
 from polyhedral.questions import legal
 from polyhedral.questions.answers import Answer, Asked
 from polyhedral.sets.instances import Family
-
-USAGE = (
-    "fuse S1 S2 [--at y,x] | tile S t=8,x=64 | parallel DIM [S] | vectorize DIM [S] | bounds S"
-    ' | layout T "b y x" | why [S|slow]'
-)
 
 
 class Looked(Protocol):
@@ -46,55 +41,6 @@ class Looked(Protocol):
 
     @property
     def remarks(self) -> tuple[Remark, ...]: ...
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """An answer in three parts; true when what was asked is legal."""
-
-    question: str
-    legal: bool
-    answer: tuple[str, ...]
-    chosen: tuple[str, ...] = ()
-    change: tuple[str, ...] = ()
-    facts: Answer | None = None
-    kind: str = "question"
-    predicted: tuple[dict[str, object], ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.legal
-
-    def __str__(self) -> str:
-        def block(title: str, lines: Sequence[str]) -> str:
-            return f"{title} " + "\n".join(lines).replace("\n", "\n" + " " * (len(title) + 1))
-
-        parts = [block("legal? ", [("yes: " if self.legal else "no: ") + self.answer[0], *self.answer[1:]])]
-        parts += [block("chosen:", self.chosen or ("nothing is recorded",))]
-        parts += [block("change:", self.change or ("nothing needs to",))]
-        return "\n".join(parts)
-
-    def to_json(self) -> dict[str, object]:
-        facts = {} if self.facts is None else self.facts.to_json()
-        v = None if self.facts is None else self.facts.violation
-        hint = [] if self.facts is None else [r.hint for r in self.facts.remedies if r.hint]
-        return {
-            "schema": "polyhedral.explain/1",
-            "code": None if self.legal else "PH401",
-            "question": self.question,
-            "legal": self.legal,
-            "statement": self.facts.statements[0] if self.facts is not None else None,
-            "dims": [d for d, _ in self.facts.distance] if self.facts is not None else [],
-            "point": dict(v.then_at) if v else None,
-            "sizes": None,
-            "dependence": facts.get("dependence"),
-            "distance": facts.get("distance"),
-            "deltas": facts.get("deltas"),
-            "answer": list(self.answer),
-            "chosen": list(self.chosen),
-            "change": list(self.change),
-            "hint": hint,
-            "predicted": list(self.predicted),
-        }
 
 
 class Explain:
@@ -109,6 +55,10 @@ class Explain:
         return Asked(analyze(prepared(specialise(self._low.module.program, self._low.sizes))))
 
     @property
+    def _program(self) -> Program:
+        return self._asked.analyzed.program
+
+    @property
     def _target(self) -> Target:
         return session.current().target(self._low.built.options)
 
@@ -116,7 +66,7 @@ class Explain:
         """May two statements share loops, over `at` or over all that they can share?"""
         q = self._asked
         answer = legal.fuse(q, one, two, None if at is None else names_of(at))
-        kept = self._kept_in_cache(q.analyzed.program.statement(q.statement(one)))
+        kept = estimates.kept_in_cache(self._program, self._program.statement(q.statement(one)))
         both = [q.statement(one), q.statement(two)]
         together = both[1] in nest_of(both[0], self._low.remarks)
         alone = () if together else ("estimated: each has its own loops",)
@@ -126,18 +76,20 @@ class Explain:
         """May the loops of a statement be tiled, in this order and with these sizes?"""
         q = self._asked
         answer = legal.tile(q, statement, sizes)
-        s = q.analyzed.program.statement(q.statement(statement))
-        return self._explained(answer, [s.name], self._footprint(s, sizes))
+        s = self._program.statement(q.statement(statement))
+        return self._explained(answer, [s.name], estimates.footprint(self._program, s, sizes, self._target))
 
     def parallel(self, dim: Any, statement: str | None = None) -> Explanation:
         """May the iterations of a dim run on all cores?"""
         answer = legal.parallel(self._asked, name_of(dim), statement)
-        return self._explained(answer, answer.statements, self._extent(answer.statements, name_of(dim)))
+        found = estimates.extent(self._program, answer.statements, name_of(dim), self._target)
+        return self._explained(answer, answer.statements, found)
 
     def vectorize(self, dim: Any, statement: str | None = None) -> Explanation:
         """May the iterations of a dim be lanes of a vector?"""
         answer = legal.vectorise(self._asked, name_of(dim), statement)
-        return self._explained(answer, answer.statements, self._strides(answer.statements, name_of(dim)))
+        found = estimates.strides(self._program, answer.statements, name_of(dim), self._low.built.layouts)
+        return self._explained(answer, answer.statements, found)
 
     def bounds(self, statement: str) -> Explanation:
         """What is proved of the accesses of a statement, and what the sizes must satisfy."""
@@ -238,7 +190,7 @@ class Explain:
         if mapped is not None:
             yield from (w for w in kernels(mapped) if wanted is None or wanted in w.statement.split(" and "))
             return
-        for s in self._asked.analyzed.program.statements:
+        for s in self._program.statements:
             if wanted in (None, s.name):
                 yield why(s, self._low.built, self._target, self._low.remarks, self._once)
 
@@ -250,8 +202,7 @@ class Explain:
 
     def names(self, word: str) -> bool:
         """Whether a word is a statement or a tensor of this program."""
-        p = self._asked.analyzed.program
-        return word in {n for s in p.statements for n in (s.name, s.write.array)}
+        return word in {n for s in self._program.statements for n in (s.name, s.write.array)}
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
@@ -291,7 +242,7 @@ class Explain:
 
     @cached_property
     def _originals(self) -> frozenset[str]:
-        return frozenset(s.name for s in self._asked.analyzed.program.statements)
+        return frozenset(s.name for s in self._program.statements)
 
     def _loops(self, statement: str) -> Iterator[str]:
         """`u: wave serial, t tile 32 parallel, ...`, one line for each family."""
@@ -309,108 +260,3 @@ class Explain:
         sizes = {t.divisor for t, _ in time.terms if isinstance(t, aff.Floor)}
         tile = f" of {sizes.pop()}" if len(sizes) == 1 else ""
         return f"{name}{tile}" + ("" if run is Run.SERIAL else f" ({run.value})")
-
-    # --- estimates ---------------------------------------------------------------------------------------------------
-
-    def _footprint(self, s: Statement, sizes: Mapping[str, int]) -> Iterator[str]:
-        """Bytes that one tile touches, against the caches."""
-        p = self._asked.analyzed.program
-        box = {r.dim: sizes.get(r.dim, _number(r.hi - r.lo)) for r in s.domain.ranges}
-        unknown = [d for d, n in box.items() if n is None]
-        if unknown:
-            yield f"estimated footprint of a tile: unknown, {', '.join(unknown)} is of symbolic extent (-s fixes it)"
-            return
-        touched: dict[str, int] = {}
-        for access in (
-            s.write,
-            *(Access(r.array, tuple((d, i) for d, i in r.index if isinstance(i, Affine))) for r in reads(s)),
-        ):
-            cells = 1
-            for _, i in access.index:
-                cells *= 1 + sum(
-                    abs(i.coefficient(aff.Var(d))) * ((box[d] or 1) - 1) for d in aff.dims_of(i) & box.keys()
-                )
-            touched[access.array] = max(
-                touched.get(access.array, 0), cells * p.array(access.array).dtype.numpy.itemsize
-            )
-        total = sum(touched.values())
-        t = self._target
-        fits = next((name for name, size in (("L1", t.l1), ("L2", t.l2), ("L3", t.l3)) if total <= size), "no cache")
-        shown = ", ".join(f"{a} {_bytes(n)}" for a, n in touched.items())
-        caches = f"L1 {_bytes(t.l1)}, L2 {_bytes(t.l2)}"
-        yield f"estimated footprint of a tile: {shown}; {_bytes(total)} together, fits {fits} ({caches})"
-
-    def _extent(self, statements: Sequence[str], dim: str) -> Iterator[str]:
-        p = self._asked.analyzed.program
-        for n in statements:
-            span = next((r.hi - r.lo for r in p.statement(n).domain.ranges if r.dim == dim), None)
-            if span is not None:
-                yield f"estimated: {dim} has {span} iterations in {n}, for {self._target.cores} cores"
-
-    def _strides(self, statements: Sequence[str], dim: str) -> Iterator[str]:
-        p = self._asked.analyzed.program
-        for n in statements:
-            s = p.statement(n)
-            shown: list[str] = []
-            for array, index in (s.write.array, s.write.index), *((r.array, r.index) for r in reads(s)):
-                layout = self._low.built.layouts.get(array)
-                step = 0 if layout is not None else None
-                for d, i in index:
-                    c = i.coefficient(aff.Var(dim)) if isinstance(i, Affine) else 1
-                    stride = None if layout is None else layout.stride(d)
-                    if c:
-                        step = step + c * stride if step is not None and isinstance(stride, int) else None
-                shown.append(f"{array} {'unknown' if step is None else step}")
-            found = ", ".join(dict.fromkeys(shown))
-            yield f"estimated: strides along {dim} in {n}: {found} (1 is best, 0 is a broadcast)"
-
-    def _kept_in_cache(self, s: Statement) -> Iterator[str]:
-        p = self._asked.analyzed.program
-        total = p.array(s.write.array).dtype.numpy.itemsize
-        for _, e in p.array(s.write.array).dims:
-            if not e.is_const:
-                return
-            total *= e.const
-        yield f"estimated: {s.write.array} takes {_bytes(total)}; fused, what is read soon after stays in cache"
-
-
-def _number(e: Affine) -> int | None:
-    return e.const if e.is_const else None
-
-
-def _bytes(n: int) -> str:
-    return f"{n} B" if n < 1024 else f"{n / 1024:.1f} KiB" if n < 1 << 20 else f"{n / (1 << 20):.1f} MiB"
-
-
-# --- the command line ------------------------------------------------------------------------------------------------
-
-
-def ask(low: Any, question: str, words: Sequence[str], at: str | None) -> Explanation:
-    """A question in the words of the command line."""
-    explain = Explain(low)
-    match (question, *words):
-        case ("fuse", one, two):
-            return explain.fuse(one, two, None if at is None else at.replace(",", " "))
-        case ("tile", statement, *sizes) if sizes:
-            return explain.tile(statement, **dict(map(_size, ",".join(sizes).split(","))))
-        case ("parallel", dim, *rest) if len(rest) < 2:
-            return explain.parallel(dim, *rest)
-        case ("vectorize" | "vectorise", dim, *rest) if len(rest) < 2:
-            return explain.vectorize(dim, *rest)
-        case ("bounds", statement):
-            return explain.bounds(statement)
-        case ("layout", array, *order):
-            return explain.layout(array, " ".join(order) or None)
-        case ("why", word) if word.lower() == "slow" and not explain.names(word):
-            return explain.slow()
-        case ("why", *rest) if len(rest) < 2:
-            return explain.why(*rest)
-        case _:
-            raise UsageError(f"explain {' '.join([question, *words])}: ask one of {USAGE}")
-
-
-def _size(text: str) -> tuple[str, int]:
-    dim, _, n = text.partition("=")
-    if not dim.strip() or not n.strip().isdigit():
-        raise UsageError(f"explain tile: {text!r} is not DIM=SIZE, such as x=64")
-    return dim.strip(), int(n)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
+from frontend.commands.explain import ask
 from frontend.environment.options import from_environment
-from frontend.inspection.explain import ask
 from frontend.inspection.why import CAUSES
 from frontend.units import cycles
 from frontend.usage import UsageError
