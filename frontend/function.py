@@ -32,7 +32,8 @@ from frontend.arrays.arguments import (
     whole_strides,
 )
 from frontend.arrays.memory import Strided
-from frontend.arrays.named import Array, names_of
+from frontend.arrays.named import Array
+from frontend.arrays.names import names_of
 from frontend.arrays.results import finished
 from frontend.arrays.specs import Spec
 from frontend.deferred import Deferred

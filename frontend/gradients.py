@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from frontend.arrays.named import names_of
+from frontend.arrays.names import names_of
 from frontend.function import Function
 from frontend.lang import Expr, current
 from frontend.lang import gradients as inside

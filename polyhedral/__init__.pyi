@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 from frontend import library as library
 from frontend.arrays.arguments import symbolic as symbolic
+from frontend.arrays.incoming import array as array
 from frontend.arrays.named import Array as Array
-from frontend.arrays.named import array as array
 from frontend.environment.options import Options as Options
 from frontend.environment.options import options as options
 from frontend.function import Function as Function

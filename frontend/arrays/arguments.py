@@ -16,8 +16,9 @@ from typing import Any, TypeGuard, cast
 import numpy as np
 
 from frontend.arrays import specs
+from frontend.arrays.incoming import array
 from frontend.arrays.memory import Strided, check_written, empty
-from frontend.arrays.named import Array, array
+from frontend.arrays.named import Array
 from frontend.arrays.specs import Spec
 from frontend.lang import ScalarType, Size
 from polyhedral.errors import ArgumentError, DimError

@@ -1,40 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""The boundary: arrays of any library come in under named dims without a copy, results leave in an order one asks for.
+"""Arrays under named dims, which have no order, and the positional views of them in an order that one asks for.
 
-Knows nothing of programs; binding arrays to a function's arguments, and sizes to its parameters, is the driver's.
+How they come in is `frontend.arrays.incoming`'s; binding them to arguments is `frontend.arrays.arguments`'.
 """
 
 from __future__ import annotations
 
-import difflib
-import keyword
-import sys
-from collections.abc import Iterable, Mapping
-from typing import Any, Never, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, Never, cast
 
 import numpy as np
 
-from frontend.arrays.device import DeviceView, on_device, view
+from frontend.arrays.device import DeviceView
+from frontend.arrays.names import Named, Names, braces, name_of, names_of, nearest
 from frontend.arrays.readable import Readable, no_attribute
 from frontend.pictures.cells import Cells, layout_svg
 from frontend.pictures.svg import bundle, escaped
-from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
-from polyhedral.ir import dtypes
+from polyhedral.errors import DimError, OrderError
 from polyhedral.ir.dtypes import DType
 
 Strided = np.ndarray[Any, Any]
-
-
-class Named(Protocol):
-    """Anything with a name, such as the language's Dim."""
-
-    @property
-    def name(self) -> str: ...
-
-
-Names = str | Named | Iterable[str | Named]
-
-_HOST = (1, 3)  # DLPack device types whose memory the CPU reads in place: host and pinned host
 
 
 class Array(Readable):
@@ -43,7 +28,7 @@ class Array(Readable):
     `data` (any strides, negative and zero ones too), `axes` (the names of its axes, in order) and `coords` (xarray
     variables by name) are for the code that hands arrays to kernels.
 
-    >>> a = array(np.zeros((2, 3)), "y x")
+    >>> a = Array(np.zeros((2, 3)), ("y", "x"), DType("f64", "f", 64, np.dtype(np.float64)))
     >>> a
     Array{x:3, y:2} f64
     >>> np.asarray(a.order("x y")).shape
@@ -88,10 +73,10 @@ class Array(Readable):
         """The extent of one dim.  DimError PH001 for a dim that the array lacks."""
         name = name_of(dim)
         if name not in self.axes:
-            hints = (f"did you mean '{near}'?",) if (near := _nearest(name, self.axes)) else ()
+            hints = (f"did you mean '{near}'?",) if (near := nearest(name, self.axes)) else ()
             raise DimError(
                 "PH001",
-                f"this array has no dimension named '{name}'; it has {_braces(self.axes)}",
+                f"this array has no dimension named '{name}'; it has {braces(self.axes)}",
                 hints=hints or ("ask .dims for the names",),
                 dim=name,
             )
@@ -130,7 +115,7 @@ class Array(Readable):
             names = sorted(self.axes)
             raise OrderError(
                 "PH041",
-                f"this array has unordered dimensions {_braces(names)}; "
+                f"this array has unordered dimensions {braces(names)}; "
                 f"say the axis order you want: .order('{' '.join(names)}')",
                 hints=(f"np.asarray(a.order('{' '.join(names)}'))",),
             )
@@ -157,7 +142,7 @@ class Array(Readable):
         if self.axes:
             raise DimError(
                 "PH042",
-                f"{what} wants an array without dimensions, this one has {_braces(self.axes)}",
+                f"{what} wants an array without dimensions, this one has {braces(self.axes)}",
                 hints=(f"reduce them first, or take one value of .order('{' '.join(sorted(self.axes))}')",),
             )
         return self.data.item()
@@ -257,170 +242,10 @@ class Ordered(Readable):
         return bundle(_forms(repr(self), self.dims, self.data, self._dtype), include, exclude)
 
 
-def array(a: object, dims: Names | None = None, *, name: str = "this array", caller: str = "") -> Array:
-    """Name the axes of an array, without a copy: `array(a, "b c y x")`.
-
-    Takes NumPy arrays, Python scalars, nested lists, xarray DataArrays (their dims are the names), arrays that are
-    named already, and whatever speaks DLPack or NumPy's protocols from host memory, or DLPack or the CUDA array
-    interface from a CUDA device.  `name` is what errors call it;
-    with `caller`, the function it is an argument of, `dims` are the declared ones.
-    ArgumentError PH040 for a wrong number of names, DimError PH006 for a repeated one, PH007 for one that is none;
-    DtypeError PH303 for a foreign byte order, PH304 for a type that the language lacks.
-    """
-    if isinstance(a, Array):
-        return a if dims is None else _renamed(a, a.axes, dims, name)
-    if isinstance(a, Ordered):
-        named = Array(a.data, a.dims, a.dtype, a.coords)
-        return named if dims is None else _renamed(named, a.dims, dims, name)
-    if _is_dataarray(a):
-        return _from_dataarray(a, dims, name)
-    data = as_strided(a, name)
-    axes = () if dims is None else names_of(dims)
-    if len(axes) != data.ndim:
-        raise _wrong_count(name, caller, data, axes)
-    return Array(data, axes, element_type(data, name))
-
-
-def as_strided(a: object, name: str = "this array") -> Strided:
-    """The NumPy view of what another library calls an array; lists and scalars are copied, nothing else is."""
-    if type(a) is np.ndarray:
-        return cast("Strided", a)
-    if isinstance(a, np.ma.MaskedArray):
-        raise ArgumentError("PH315", f"{name} is a masked array", hints=("say what masked cells hold: .filled(0)",))
-    if isinstance(a, np.ndarray | np.generic | bool | int | float | complex | list | tuple):
-        return _converted(cast("object", a), name)
-    if on_device(a):
-        return cast("Strided", view(a, name))
-    device = getattr(a, "__dlpack_device__", None)
-    if device is not None and device()[0] not in _HOST:
-        raise ArgumentError(
-            "PH314", f"{name} lies on a device (DLPack type {device()[0]})", hints=("move it to the host first",)
-        )
-    if hasattr(a, "__dlpack__"):
-        try:
-            return np.from_dlpack(cast("Any", a))
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            if not hasattr(a, "__array__"):
-                raise ArgumentError(
-                    "PH316", f"{name} cannot be read through DLPack: {error}", hints=("give a NumPy array",)
-                ) from error
-    if any(hasattr(a, p) for p in ("__array_interface__", "__array_struct__", "__array__", "__buffer__")):
-        return _converted(a, name)
-    raise ArgumentError(
-        "PH316",
-        f"{name} is a {type(a).__name__}, which is no array",
-        hints=("give a NumPy array, or one that speaks DLPack",),
-    )
-
-
-def element_type(data: Strided, name: str = "this array") -> DType:
-    """The language's type of an ndarray's elements.  DtypeError PH303 or PH304 where there is none."""
-    found = dtypes.from_numpy(data.dtype)
-    if found is not None:
-        return found
-    if not data.dtype.isnative:
-        raise DtypeError(
-            "PH303",
-            f"{name} has elements in foreign byte order ({data.dtype.str})",
-            hints=("a.astype(a.dtype.newbyteorder('='))",),
-        )
-    known = ", ".join(dtypes.BY_NAME)
-    raise DtypeError("PH304", f"{name} has elements of type {data.dtype}", hints=(f"use one of {known}",))
-
-
-def name_of(dim: str | Named) -> str:
-    """One dim's name.  A name is an identifier, no keyword of Python; primes may follow (private dims print so)."""
-    name = dim if isinstance(dim, str) else getattr(dim, "name", None)
-    if not isinstance(name, str) or not name.rstrip("'").isidentifier() or keyword.iskeyword(name):
-        raise DimError(
-            "PH007",
-            f"{name if isinstance(name, str) else dim!r} is no name for a dimension",
-            hints=("a name is an identifier and no keyword of Python, several are separated by blanks: 'batch y x'",),
-        )
-    return name
-
-
-def names_of(dims: Names) -> tuple[str, ...]:
-    """Distinct names from "b y x", from a list of names or Dims, or from one Dim."""
-    if isinstance(dims, str):
-        names = tuple(name_of(d) for d in dims.split())
-    elif hasattr(dims, "name"):
-        names = (name_of(cast("Named", dims)),)
-    elif isinstance(dims, Iterable):
-        names = tuple(name_of(d) for d in dims)
-    else:
-        names = (name_of(dims),)
-    if len(set(names)) != len(names):
-        twice = next(d for d in names if names.count(d) > 1)
-        raise DimError(
-            "PH006",
-            f"dimension '{twice}' is named twice in '{' '.join(names)}'",
-            hints=("give each axis a name of its own",),
-            dim=twice,
-        )
-    return names
-
-
-def _is_dataarray(a: object) -> bool:
-    xarray = sys.modules.get("xarray")
-    return xarray is not None and isinstance(a, xarray.DataArray)
-
-
-def _from_dataarray(a: Any, dims: Names | None, name: str) -> Array:
-    data = as_strided(a.data, name)
-    axes = names_of([d if isinstance(d, str) else str(d) for d in a.dims])
-    coords = {str(n): c.variable for n, c in a.coords.items()}
-    named = Array(data, axes, element_type(data, name), coords)
-    return named if dims is None else _renamed(named, axes, dims, name)
-
-
-def _renamed(a: Array, has: tuple[str, ...], dims: Names, name: str) -> Array:
-    """Names are never given twice by position: the names said again must be the names it has."""
-    wanted = names_of(dims)
-    if set(wanted) != set(has):
-        raise DimError(
-            "PH008",
-            f"{name} is named already, {_braces(has)}, and not {_braces(wanted)}",
-            hints=(f"drop its names first: ph.array(np.asarray(a.order('{' '.join(has)}')), '{' '.join(wanted)}')",),
-        )
-    return a
-
-
-def _converted(a: object, name: str) -> Strided:
-    try:
-        return np.asarray(a)
-    except (ValueError, OverflowError) as error:
-        raise ArgumentError(
-            "PH316", f"{name} is no array of numbers: {error}", hints=("give a NumPy array, or lists of equal lengths",)
-        ) from error
-
-
 def _as_numpy(data: Strided, dtype: Any, copy: bool | None) -> Strided:
     if isinstance(data, DeviceView):
         return data.__array__()  # refused
     return data if dtype is None and not copy else np.array(data, dtype=dtype, copy=copy)
-
-
-def _wrong_count(name: str, caller: str, data: Strided, axes: tuple[str, ...]) -> ArgumentError:
-    n = data.ndim
-    shape = f" ({','.join(map(str, data.shape))})" if n else ""
-    got = f"{n} {'axis' if n == 1 else 'axes'}{shape}"
-    spare = [d for d in ("batch", "i", "j", "k", "l", "m") if d not in axes]
-    named = f"ph.array(a, '{' '.join((*spare[: n - len(axes)], *axes))}')"
-    if caller:
-        declared = f"{name} is declared '{' '.join(axes)}' ({len(axes)})"
-        message = f"{caller}({name}=...): got an unnamed array with {got}, but {declared}"
-        hint = f"name the extra axis: {named} - the function is lifted over it"
-    else:
-        message = f"{name} has {got}, but '{' '.join(axes)}' names {len(axes)}"
-        hint = f"name each axis: {named}"
-    if caller and not axes:
-        hint = f"name its axes where it is declared: @ph.function(..., {name}='{' '.join(spare[1 : n + 1])}')"
-    elif len(axes) == 1 and len(axes[0]) == n > 1:
-        hint = f"names are separated by blanks: {name}='{' '.join(axes[0])}'"
-    elif n < len(axes):
-        hint = f"give {len(axes)} axes"
-    return ArgumentError("PH040", message, hints=(hint,))
 
 
 def _check_order(wanted: tuple[str, ...], has: tuple[str, ...]) -> None:
@@ -428,25 +253,14 @@ def _check_order(wanted: tuple[str, ...], has: tuple[str, ...]) -> None:
     extra = [d for d in wanted if d not in has]
     if not missing and not extra:
         return
-    parts = [f"leaves out {_braces(missing)}"] * bool(missing) + [f"names {_braces(extra)} which it lacks"] * bool(
-        extra
-    )
-    near = [(d, n) for d in extra if (n := _nearest(d, missing or has))]
+    parts = [f"leaves out {braces(missing)}"] * bool(missing) + [f"names {braces(extra)} which it lacks"] * bool(extra)
+    near = [(d, n) for d in extra if (n := nearest(d, missing or has))]
     raise OrderError(
         "PH043",
-        f".order('{' '.join(wanted)}') {' and '.join(parts)}; this array has {_braces(has)}",
+        f".order('{' '.join(wanted)}') {' and '.join(parts)}; this array has {braces(has)}",
         hints=tuple(f"did you mean '{n}' for '{d}'?" for d, n in near) or (f".order('{' '.join(sorted(has))}')",),
         dim=(extra or missing)[0],
     )
-
-
-def _nearest(name: str, among: Iterable[str]) -> str | None:
-    found = difflib.get_close_matches(name, list(among), 1, 0.5)
-    return found[0] if found else None
-
-
-def _braces(names: Iterable[str]) -> str:
-    return "{" + ", ".join(sorted(names)) + "}"
 
 
 def _sized(sizes: Mapping[str, int]) -> str:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frontend.arrays.named import Array, array
+from frontend.arrays.incoming import array
+from frontend.arrays.named import Array
 from frontend.commands.run import generated, sized
 from frontend.commands.targets import load
 from frontend.environment import session

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
-from frontend.arrays.named import Names, name_of, names_of
+from frontend.arrays.names import Names, name_of, names_of
 from frontend.environment import session
 from frontend.inspection import estimates
 from frontend.inspection.cost import cost

@@ -17,7 +17,8 @@ import numpy as np
 
 from frontend.arrays.arguments import Arguments, Parameter
 from frontend.arrays.memory import Strided
-from frontend.arrays.named import Array, names_of
+from frontend.arrays.named import Array
+from frontend.arrays.names import names_of
 from frontend.arrays.results import flat
 from frontend.environment import session
 from frontend.lang import current

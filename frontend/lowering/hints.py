@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from frontend.arrays.named import Names, name_of, names_of
+from frontend.arrays.names import Names, name_of, names_of
 from frontend.lang.value import lift
 from polyhedral.errors import ArgumentError
 from polyhedral.ir import affine as aff

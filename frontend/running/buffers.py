@@ -14,9 +14,10 @@ from typing import Any, cast
 import numpy as np
 
 from frontend.arrays.device import on_device
+from frontend.arrays.incoming import array
 from frontend.arrays.memory import Strided, View
 from frontend.arrays.named import Array as Named
-from frontend.arrays.named import Ordered, array
+from frontend.arrays.named import Ordered
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
 from polyhedral.ir import affine as aff
 from polyhedral.ir.affine import Affine

@@ -19,8 +19,9 @@ from codegen import loops as lp
 from codegen.runtime.build import BuildInfo
 from codegen.runtime.native import Native, address
 from frontend.arrays.device import DeviceView
+from frontend.arrays.incoming import array
 from frontend.arrays.memory import Strided, check_written, empty, overlapping, views
-from frontend.arrays.named import Array, array
+from frontend.arrays.named import Array
 from frontend.arrays.results import structured
 from frontend.environment import session
 from frontend.inspection.cost import Cost, cost

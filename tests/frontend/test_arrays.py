@@ -16,7 +16,9 @@ import pytest
 import xarray as xr
 
 from frontend.arrays import named
-from frontend.arrays.named import Array, Ordered, array, names_of
+from frontend.arrays.incoming import array
+from frontend.arrays.named import Array, Ordered
+from frontend.arrays.names import names_of
 from polyhedral.errors import ArgumentError, DimError, DtypeError, OrderError
 from polyhedral.ir import dtypes
 
@@ -369,7 +371,7 @@ def test_without_xarray():
 import sys
 sys.modules["xarray"] = None
 import numpy as np
-from frontend.arrays.named import array
+from frontend.arrays.incoming import array
 try:
     array(np.zeros(2), "x").to_xarray()
 except ImportError as error:
