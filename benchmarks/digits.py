@@ -22,7 +22,7 @@ import numpy as np
 import polyhedral as ph
 from benchmarks.digits_network import Network, Programs, programs
 from benchmarks.digits_state import State, beginning, load, save
-from frontend.commands.cli import INTERRUPTED, OK, USAGE
+from frontend.commands.failures import INTERRUPTED, OK, USAGE
 from frontend.commands.progress import Progress, progress
 from frontend.measuring import charts
 from frontend.usage import UsageError

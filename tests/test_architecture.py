@@ -30,7 +30,10 @@ ISL = {
 """Positions, alignment and callbacks stay here; everyone else speaks names."""
 _PRINTING = "blocks c crossed device kernels unplanned partials reads registers staging strips teams tiles writes"
 CGEN = {f"codegen/{name}.py" for name in _PRINTING.split()}
-ENVIRONMENT = {"frontend/environment/session.py", "frontend/commands/cli.py", "frontend/commands/bench_options.py"}
+ENVIRONMENT = {
+    "frontend/environment/session.py",
+    *(f"frontend/commands/{name}.py" for name in ("cli", "failures", "bench_options")),
+}
 OPTIONAL = {"torch", "jax", "xarray", "matplotlib", "pycuda", "pyopencl", "graphviz", "ml_dtypes"}
 """Packages that may be imported inside a function, because most users do without them."""
 LINES = 600

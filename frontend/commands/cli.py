@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The command line: `polyhedral show | explain | run | tune | bench | report | doctor | cache | config | completion`.
 
-Reads arguments and environment, turns errors into diagnostics and exit codes.  Each command's work is in a module that
-is imported only when the command runs, so that the tool starts at once.
+Each command's work is in a module that is imported only when the command runs, so that the tool starts at once; errors
+are shown by `frontend.commands.failures`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ import json
 import logging
 import os
 import sys
-import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,22 +19,14 @@ from typing import Annotated, Any
 import typer
 
 from frontend.commands.bench_options import bench
-from frontend.commands.report_options import report as report_of_trace
+from frontend.commands.failures import INTERRUPTED, MISSING, NO, OK, USAGE, tell
+from frontend.commands.general import Global, hoisted, out
+from frontend.commands.report_options import report
 from frontend.commands.tune_options import tune
-from frontend.usage import UsageError
-from polyhedral.errors import PolyhedralError, ToolchainError
 
-OK, PROGRAM, USAGE, NO, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 130
-"""Exit codes: fine, an error in the program, wrong usage, the answer is no, no toolchain, interrupted."""
-
-_WITH_VALUE = ("-s", "--size", "--dtype", "--target", "--cache-dir", "--color", "--progress")
-_FLAGS = ("--json", "-q", "--quiet", "-v", "--verbose", "--version")
-_JOINED = ("-s", *(f"{o}=" for o in _WITH_VALUE if o.startswith("--")))
 _EPILOG = (
     "Targets are pkg.mod:fn, file.py:fn or prog.poly.  Options of `polyhedral -h` may stand before or after a command."
 )
-_PACKAGES = tuple(str(Path(__file__).resolve().parents[2] / p) + os.sep for p in ("frontend", "polyhedral", "codegen"))
-
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -52,41 +41,6 @@ config = typer.Typer(
 )
 app.add_typer(cache, name="cache")
 app.add_typer(config, name="config")
-
-
-@dataclass
-class Global:
-    """The options that every command has."""
-
-    json: bool = False
-    quiet: bool = False
-    verbose: int = 0
-    color: str = "auto"
-    progress: str = "auto"
-    words: tuple[str, ...] = ()
-    own_process: bool = False
-    """Whether the process is this command's alone, and may be started again."""
-    sizes: dict[str, int | None] = field(default_factory=dict[str, int | None])
-    dtype: str | None = None
-    target: str | None = None
-    cache_dir: str | None = None
-
-    def options(self) -> AbstractContextManager[None]:
-        """The compiler options that the command line sets."""
-        chosen = {"target": self.target, "cache_dir": self.cache_dir}
-        made: Callable[..., AbstractContextManager[None]] = import_module("frontend.environment.options").options
-        return made(**{k: v for k, v in chosen.items() if v is not None})
-
-    def say(self, text: str) -> None:
-        """Progress, on stderr."""
-        if not self.quiet:
-            sys.stderr.write(text + "\n")
-
-
-def out(text: str) -> None:
-    """Data, on stdout."""
-    if text:
-        sys.stdout.write(text + "\n")
 
 
 @app.callback()
@@ -224,7 +178,7 @@ def run(
 
 app.command(epilog=_EPILOG)(tune)
 app.command(epilog=_EPILOG)(bench)
-app.command("report")(report_of_trace)
+app.command("report")(report)
 
 
 @app.command()
@@ -315,7 +269,7 @@ def _upkeep(context: typer.Context, what: str, *words: Any) -> None:
     out(json.dumps({"schema": f"polyhedral.{what}/1", **result.data}, indent=2) if context.obj.json else result.text)
 
 
-# --- errors and exit codes -------------------------------------------------------------------------------------------
+# --- the way in and out -------------------------------------------------------------------------------------------
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -337,75 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except Exception as error:
-        return report(error, given)
+        return tell(error, given)
     return OK
-
-
-def hoisted(words: Sequence[str]) -> list[str]:
-    """Options of every command moved to the front, where the parser wants them."""
-    front: list[str] = []
-    rest: list[str] = []
-    queue = list(words)
-    while queue:
-        w = queue.pop(0)
-        if w == "--":
-            return [*front, *rest, w, *queue]
-        if w in _WITH_VALUE:
-            front += [w, *queue[:1]]
-            queue = queue[1:]
-        elif w in _FLAGS or w.startswith(_JOINED) or (w.strip("vq") == "-" and len(w) > 1):
-            front.append(w)
-        else:
-            rest.append(w)
-    return [*front, *rest]
-
-
-def report(error: Exception, given: Global) -> int:
-    """Print an error the way users should see it, and give the exit code."""
-    if os.environ.get("POLYHEDRAL_TRACEBACK", "") not in ("", "0"):
-        traceback.print_exception(error)
-    if isinstance(error, PolyhedralError):
-        if given.json:
-            out(json.dumps(error.to_json(), indent=2))
-        else:
-            sys.stderr.write(f"{_red(given, 'error')}: {error}\n")
-        return MISSING if isinstance(error, ToolchainError) else PROGRAM
-    if isinstance(error, UsageError):
-        sys.stderr.write(f"{_red(given, 'usage')}: {error}\n")
-        return USAGE
-    if given.json:
-        out(
-            json.dumps(
-                {"schema": "polyhedral.error/1", "family": type(error).__name__, "code": None, "message": str(error)},
-                indent=2,
-            )
-        )
-    sys.stderr.write("".join(shortened(error)))
-    return PROGRAM
-
-
-def shortened(error: BaseException) -> list[str]:
-    """A traceback of the user's own frames only."""
-    summary = traceback.TracebackException.from_exception(error)
-    own = [
-        f for f in summary.stack if not f.filename.startswith((*_PACKAGES, "<frozen", str(Path(typer.__file__).parent)))
-    ]
-    ours = (
-        bool(summary.stack) and summary.stack[-1].filename.startswith(_PACKAGES) and not isinstance(error, SyntaxError)
-    )
-    lines = ["Traceback (most recent call last):\n", *traceback.StackSummary.from_list(own).format()] if own else []
-    lines += list(summary.format_exception_only())
-    if ours:
-        lines.append("  (raised inside the compiler; POLYHEDRAL_TRACEBACK=1 shows where)\n")
-    return lines
-
-
-def _red(given: Global, text: str) -> str:
-    wanted = given.color == "always" or (
-        given.color == "auto"
-        and (bool(os.environ.get("FORCE_COLOR")) or (sys.stderr.isatty() and not os.environ.get("NO_COLOR")))
-    )
-    return f"\x1b[1;31m{text}\x1b[0m" if wanted else text
 
 
 if __name__ == "__main__":

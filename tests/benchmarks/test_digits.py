@@ -17,7 +17,7 @@ from benchmarks import digits as command
 from benchmarks.digits import Digits, Settings, Training, main, trained
 from benchmarks.digits_network import adam, programs
 from benchmarks.digits_state import State, beginning, load, save
-from frontend.commands.cli import INTERRUPTED, USAGE
+from frontend.commands.failures import INTERRUPTED, USAGE
 from frontend.commands.progress import Progress
 
 SETTINGS = Settings(

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from frontend.commands import completion
-from frontend.commands.cli import app, hoisted, main
+from frontend.commands.cli import app, main
+from frontend.commands.general import hoisted
 
 PROGRAMS = """
 import polyhedral as ph
