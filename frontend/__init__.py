@@ -5,7 +5,7 @@ Owns no representation of programs of its own; that is `polyhedral.ir.program`. 
 use what stands below:
 
     commands                             the command line
-    gradients, function                  what is called: functions, and their derivatives
+    functions                            what is called: functions, and their derivatives
     interop   tuning   peers             functions in other libraries; other plans tried; the same in other libraries
     measuring                            who is faster, and whether results agree
     stages                               Module, Lowered, Executable

@@ -43,8 +43,8 @@ _ERRORS = (
 _HOMES = {
     **dict.fromkeys(_LANGUAGE, "frontend.lang"),
     **dict.fromkeys(_ERRORS, "polyhedral.errors"),
-    **dict.fromkeys(("function", "Function"), "frontend.function"),
-    **dict.fromkeys(("grad", "jvp", "stop_gradient", "value_and_grad", "vjp"), "frontend.gradients"),
+    **dict.fromkeys(("function", "Function"), "frontend.functions.function"),
+    **dict.fromkeys(("grad", "jvp", "stop_gradient", "value_and_grad", "vjp"), "frontend.functions.gradients"),
     **dict.fromkeys(("symbolic",), "frontend.arrays.arguments"),
     **dict.fromkeys(("array",), "frontend.arrays.incoming"),
     **dict.fromkeys(("Array",), "frontend.arrays.named"),

@@ -17,7 +17,7 @@ from typing import Any, cast
 from frontend.arrays.arguments import symbolic
 from frontend.arrays.specs import Spec, dense
 from frontend.environment import session
-from frontend.function import Function
+from frontend.functions.function import Function
 from frontend.lowering.hints import NO_HINTS, Hints
 from frontend.lowering.saved import read
 from frontend.stages.lowered import Lowered

@@ -38,7 +38,7 @@ Structure = str | tuple[Any, ...]
 
 
 class Traced(Protocol):
-    """What of `frontend.function.Function` matters here."""
+    """What of `frontend.functions.function.Function` matters here."""
 
     @property
     def name(self) -> str: ...

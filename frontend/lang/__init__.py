@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The language: everything that a user's function is written in, and the trace that records it.
 
-The decorator, calls and compilation are left to `frontend.function` and `frontend.lowering.driver`.
+The decorator, calls and compilation are left to `frontend.functions` and what lies between.
 """
 
 from frontend.lang.functions import (

@@ -2,7 +2,7 @@
 """Derivatives inside a program: `ph.grad(L, W)` promises an array, which is defined once the program is assembled.
 
 What a derivative is, statement by statement, is `frontend.autodiff`'s; functions of functions, `ph.grad(f, wrt="W")`,
-are in `frontend.gradients`.
+are in `frontend.functions.gradients`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
     Program -> Checked -> Built (schedule, loops, text) -> native code
 
-Native code is `frontend.running.loading`'s; what users call is in `frontend.function` and `frontend.stages.lowered`.
+Native code is `frontend.running.loading`'s; what users call is in `frontend.functions` and `frontend.stages`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
 """The stages of a call as objects: Module, Lowered, Executable; each shows itself and makes the next.
 
-When to make which is `frontend.function`'s; the work between them is in the packages below.
+When to make which is `frontend.functions.kernels`'; the work between them is in the packages below.
 """

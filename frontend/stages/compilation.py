@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """From a Python function to what can be looked at and called: tracing, assembly, checks, lowering.
 
-Which of these is done when, and what is kept of it, is decided by `frontend.function`.
+Which of these is done when, and what is kept of it, is decided by `frontend.functions.kernels`.
 """
 
 from __future__ import annotations

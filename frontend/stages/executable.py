@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Executables: native code that is called with arrays, and what it costs and takes.
 
-A call checks, allocates and hands over addresses; when a kernel is made for which arrays is `frontend.function`'s.
+A call checks, allocates and hands over addresses; which kernel is for which arrays is
+`frontend.functions.kernels`'.
 """
 
 from __future__ import annotations

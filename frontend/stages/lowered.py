@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Stages as objects: Lowered, which shows what became of a program and compiles it.
 
-What runs is in `frontend.stages.executable`; deciding when to make either is `frontend.function`'s.
+What runs is in `frontend.stages.executable`; deciding when to make either is `frontend.functions.kernels`'.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import polyhedral as ph
 from frontend.environment import session
 from frontend.environment.options import Options
 from frontend.lowering import driver
+from frontend.lowering.built import Built
 from frontend.lowering.given import Given
 from frontend.lowering.hints import NO_HINTS
 from polyhedral.dim import c, kx, ky, x, y
@@ -62,7 +63,7 @@ def given(b: int, c: int, o: int, m: int, k: int, s: int) -> Given:
     return replace(low.given, options=PLANS, constants=frozenset({"W"}))
 
 
-def built(*shape: int) -> driver.Built:
+def built(*shape: int) -> Built:
     g = given(*shape)
     return driver.lower(g.program, g.layouts, g.options, constants=g.constants)
 

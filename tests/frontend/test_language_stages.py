@@ -60,7 +60,7 @@ def test_a_scalar_does_not_recompile():
     X = normal(5, dtype=np.float64)
     for alpha in (1, 2.5, np.float32(3), np.array(4.0)):
         np.testing.assert_allclose(values(axpy(alpha, X, 2), "i"), float(alpha) * X + 2)
-    assert len(set(axpy._executables.values())) == 1
+    assert len(set(axpy._kernels.executables.values())) == 1
 
 
 def test_a_compiled_program_takes_numbers_of_python_for_scalars():
@@ -143,7 +143,7 @@ def test_many_sizes_few_compilations():
     for n in range(1, 24):
         A, B = normal(n, n + 2), normal(n + 2, 2 * n)
         np.testing.assert_allclose(values(mm(A, B), "i j"), A @ B, rtol=1e-4, atol=1e-4)
-    assert len({id(e) for e in mm._executables.values()}) <= 4
+    assert len({id(e) for e in mm._kernels.executables.values()}) <= 4
 
 
 def test_symbolic_kernels_take_views_and_check_their_sizes():
@@ -197,7 +197,7 @@ def test_exact_sizes_on_request():
         for n in range(1, 6):
             A, B = normal(n, 3), normal(3, n)
             np.testing.assert_allclose(values(mm(A, B), "i j"), A @ B, rtol=1e-4, atol=1e-4)
-    assert len({id(e) for e in mm._executables.values()}) == 5
+    assert len({id(e) for e in mm._kernels.executables.values()}) == 5
 
 
 # stages

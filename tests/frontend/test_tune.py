@@ -83,7 +83,7 @@ def test_who_wins_is_kept_and_used_from_then_on():
     assert str(plan) in said.because
     assert "50% less time" in said.because
     np.testing.assert_allclose(np.asarray(f(A, B)), np.asarray(predicted), rtol=1e-5)
-    assert all(e.lowered.built.plans == tuned.plans for e in f._executables.values())
+    assert all(e.lowered.built.plans == tuned.plans for e in f._kernels.executables.values())
     assert product().lower(A, B).built.plans == tuned.plans  # another process would find it too
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from frontend.arrays.names import names_of
-from frontend.function import Function
+from frontend.functions.function import Function
 from frontend.lang import Expr, current
 from frontend.lang import gradients as inside
 from frontend.lang.gradients import Several, differentiated, stored

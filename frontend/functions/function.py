@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The decorator: a Python function over named tensors that compiles itself for whatever it is called with.
 
-Calls, specialisation and the choice between exact and symbolic sizes live here.  What follows, from tracing to native
-code, is behind `frontend.stages.compilation` and loaded at the first call: writing a program needs no scheduler.
+Which kernel is for which arguments is `frontend.functions.kernels`' to say.  What follows, from tracing to native code,
+is behind `frontend.stages.compilation` and loaded at the first call: writing a program needs no scheduler.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from frontend.arrays.arguments import (
     Parameter,
     as_array,
     copied,
-    generalised,
     hashable,
     integer,
     is_array,
     is_labelled,
     parameters_of,
     resized,
-    symbolic,
     updates,
     whole_strides,
 )
@@ -35,14 +33,13 @@ from frontend.arrays.memory import Strided
 from frontend.arrays.named import Array
 from frontend.arrays.names import names_of
 from frontend.arrays.results import finished
-from frontend.arrays.specs import Spec
-from frontend.deferred import Deferred
 from frontend.environment import session
-from frontend.environment.options import Options
+from frontend.functions.deferred import Deferred
+from frontend.functions.kernels import Kernels
+from frontend.functions.pickling import reduced
 from frontend.lang import current, is_recording
 from frontend.lang.rules import ruled
 from frontend.lang.statements import constant
-from frontend.pickling import reduced
 from frontend.pictures.svg import bundle
 from polyhedral.errors import ArgumentError, Unsupported, UserError
 
@@ -52,7 +49,6 @@ if TYPE_CHECKING:
     from frontend import interop
     from frontend.inspection import plot
     from frontend.lowering import tunings
-    from frontend.lowering.built import Timings
     from frontend.lowering.hints import Hints
     from frontend.lowering.trials import Trial
     from frontend.measuring.duel import Measure
@@ -69,13 +65,6 @@ else:
     plot = Deferred("frontend.inspection.plot")
     tune = Deferred("frontend.tuning.tune")
     tunings = Deferred("frontend.lowering.tunings")
-
-__all__ = ["CHANGES", "Function", "function", "symbolic"]
-
-CHANGES = 2
-"""A size that has had more than this many changes becomes symbolic (rule R21)."""
-
-_Key = tuple[Any, ...]
 
 
 class Function:
@@ -99,9 +88,7 @@ class Function:
         self.returns = returns
         self.axes = dict(axes)
         self.rule = rule
-        self._modules: dict[_Key, tuple[Module, Timings]] = {}
-        self._executables: dict[_Key, Executable] = {}
-        self._seen: dict[str, list[int]] = {}
+        self._kernels = Kernels(self.arguments, python, inout, returns)
 
     # --- calling -----------------------------------------------------------------------------------------------------
 
@@ -132,9 +119,9 @@ class Function:
                 key += (a.axes, a.data.shape, a.data.strides, a.data.dtype)
             else:
                 key.append(hashable(p.name, v))
-        exe = self._executables.get(tuple(key))
+        exe = self._kernels.executables.get(tuple(key))
         if exe is None:
-            exe = self._specialise(tuple(key), values)
+            exe = self._kernels.specialise(tuple(key), values)
         if exe.lowered.specs:
             sizes |= _sizes(exe, data)
         result = exe.run(data, sizes, out)
@@ -182,72 +169,12 @@ class Function:
         """What a program that calls this function records, its own rule of differentiation included."""
         return self.python if self.rule is None else ruled(self.python, self.rule, self.axes)
 
-    # --- specialisation ----------------------------------------------------------------------------------------------
-
-    def _specialise(self, key: _Key, values: Sequence[Any]) -> Executable:
-        """A kernel for these arguments: exact sizes at first, symbolic for a size that keeps changing."""
-        options = key[0]
-        given, numbers, static = self.arguments.specs(values)
-        actual = {
-            f"{n}.{d}": s for n, spec in given.items() for d, s in zip(spec.axes, spec.sizes, strict=True)
-        } | numbers
-        changing: frozenset[str] = self._changing(actual) if options.sizes == "auto" else frozenset()
-        general = {n: generalised(n, spec, changing) for n, spec in given.items()}
-        fixed = {n: v for n, v in actual.items() if n not in changing and v is not None}
-        plain = ((n, hashable(n, v)) for n, v in static.items())
-        general_key = (options, *general.items(), *fixed.items(), *plain)
-        exe = self._executables.get(general_key)
-        if exe is None:
-            exe = self._lowered(general, fixed, static, options).compile()
-            self._executables[general_key] = exe
-        if not changing:
-            self._executables[key] = exe
-        else:
-            _check_call(exe, actual)
-        return exe
-
-    def _changing(self, actual: Mapping[str, int | None]) -> frozenset[str]:
-        found: list[str] = []
-        for n, v in actual.items():
-            seen = self._seen.setdefault(n, [])
-            if v not in seen and v is not None:
-                seen.append(v)
-            if len(seen) > CHANGES:
-                found.append(n)
-        return frozenset(found)
-
-    def _lowered(
-        self,
-        given: Mapping[str, Spec],
-        sizes: Mapping[str, int],
-        static: Mapping[str, Any],
-        options: Options,
-        hints: Hints | None = None,
-    ) -> Lowered:
-        module, timings = self._module(given, static)
-        known = {n: v for n, v in sizes.items() if n in module.program.sizes}
-        specs = {n: s for n, s in given.items() if n in module.arguments}
-        return compilation.lowered(module, specs, known, options, timings, hints, frozenset(self.arguments.bound))
-
-    def _module(self, given: Mapping[str, Spec], static: Mapping[str, Any]) -> tuple[Module, Timings]:
-        """The traced and checked program for these axes and types (sizes stay symbolic)."""
-        key = (
-            tuple((n, s.dtype, s.axes) for n, s in given.items()),
-            tuple((n, hashable(n, v)) for n, v in static.items()),
-        )
-        found = self._modules.get(key)
-        if found is None:
-            made = compilation.Traceable(self.name, self.python, self.parameters, self.inout, self.returns)
-            found = self._modules[key] = compilation.trace(made, given, static)
-            return found
-        return found[0], compilation.Timings()
-
     # --- stages ------------------------------------------------------------------------------------------------------
 
     def trace(self, *args: Any, **kwargs: Any) -> Module:
         """The checked program for arguments given as arrays or as text such as 'f32[c:64, y]'."""
         given, static = self.arguments.described(args, kwargs)
-        return self._module(given, static)[0]
+        return self._kernels.module(given, static)
 
     def lower(
         self,
@@ -284,7 +211,7 @@ class Function:
             if any(p.size and p.name == n for p in self.parameters) and isinstance(v, int)
         }
         fixed = {f"{n}.{d}": v for n, s in given.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
-        return self._lowered(given, fixed | numbers, static, options, hints)
+        return self._kernels.lowered(given, fixed | numbers, static, options, hints)
 
     def tune(
         self,
@@ -317,13 +244,13 @@ class Function:
         values = self.arguments.values(args, kwargs)
         given, numbers, static = self.arguments.specs(values)
         fixed = {f"{n}.{d}": v for n, s in given.items() for d, v in zip(s.axes, s.sizes, strict=True) if v is not None}
-        low = self._lowered(given, fixed | numbers, static, options)
+        low = self._kernels.lowered(given, fixed | numbers, static, options)
         arrays = {
             p.name: as_array(p, v, self.name) for p, v in zip(self.parameters, values, strict=True) if p.name in given
         }
         known = {n: v for n, v in numbers.items() if n in low.module.program.sizes}
         found = tune.tune(low, {n: a for n, a in arrays.items() if n in low.module.arguments} | known, how)
-        self._executables = {k: e for k, e in self._executables.items() if e.lowered.specs != low.specs}
+        self._kernels.forget(low.specs)
         found.warn()
         return found
 
@@ -395,7 +322,7 @@ class Function:
         try:
             return self.trace().program
         except UserError:
-            return next(reversed(self._modules.values()))[0].program if self._modules else None
+            return self._kernels.latest
 
     def __str__(self) -> str:
         """The canonical text, for f32 arguments of symbolic sizes; `ph.parse` reads it back.
@@ -405,9 +332,8 @@ class Function:
         try:
             return compilation.to_text(self.trace().program)
         except UserError as error:
-            if self._modules:
-                return compilation.to_text(next(reversed(self._modules.values()))[0].program)
-            return f"{self!r}\n{error}"
+            latest = self._kernels.latest
+            return f"{self!r}\n{error}" if latest is None else compilation.to_text(latest)
 
 
 def function(python: Callable[..., Any] | None = None, /, *, inout: Any = (), returns: Any = None, **axes: Any) -> Any:
@@ -465,7 +391,3 @@ def _sizes(exe: Executable, data: Sequence[np.ndarray]) -> dict[str, int]:
         for (n, spec), a in zip(exe.lowered.specs.items(), data, strict=True)
         for d, s in zip(spec.axes, a.shape, strict=True)
     }
-
-
-def _check_call(exe: Executable, actual: Mapping[str, int | None]) -> None:
-    exe.lowered.check_sizes({n: v for n, v in actual.items() if v is not None})

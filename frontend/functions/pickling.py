@@ -14,7 +14,7 @@ from polyhedral.errors import ArgumentError
 
 
 class Pickled(Protocol):
-    """What of `frontend.function.Function` matters here."""
+    """What of `frontend.functions.function.Function` matters here."""
 
     name: str
     python: Callable[..., Any]
