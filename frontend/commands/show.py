@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`polyhedral show`: every stage of a lowered program as text, JSON, isl's notation, DOT, SVG or HTML.
 
-Only reads what `Lowered` holds; pictures are drawn in `frontend.pictures.trees`.
+Only reads what `Lowered` holds; pictures are drawn in `frontend.pictures`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any, cast
 from frontend.inspection import plot
 from frontend.inspection.layouts import table
 from frontend.lowering import saved
-from frontend.pictures import graphs, trees
+from frontend.pictures import arcs, graphs, trees
+from frontend.pictures.page import page
 from frontend.running import loading
 from frontend.stages.lowered import Lowered
 from frontend.usage import UsageError
@@ -75,7 +76,7 @@ def show(low: Lowered, stages: Sequence[str], form: str, when: str, statement: s
         case "html":
             texts = {s: _text(low, s, when, statement, families) for s in stages}
             pictures = {s: _picture(low, s, "svg", when, families) for s in stages if s in DRAWN}
-            return {"all": trees.page(low.program.name, texts, pictures)}
+            return {"all": page(low.program.name, texts, pictures)}
         case _:
             raise UsageError(f"--format {form}: formats are {', '.join(FORMATS)}")
 
@@ -279,7 +280,7 @@ def _picture(low: Lowered, stage: str, form: str, when: str, keep: Sequence[str]
             if {d.source.id, d.sink.id} & set(keep)
         )
         nodes = dict.fromkeys(n for s, t, _ in edges for n in (s, t)) or {s.name: None for s in a.program.statements}
-        return trees.graph_dot(list(nodes), list(edges)) if form == "dot" else trees.graph_svg(list(nodes), list(edges))
+        return arcs.dot_text(list(nodes), list(edges)) if form == "dot" else arcs.svg(list(nodes), list(edges))
     if stage == "graph":
         return graphs.dot_text(plot.graph(low.built, low.sizes)) if form == "dot" else low.plot.graph().svg
     if form == "svg" and stage in DRAWN:

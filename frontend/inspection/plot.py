@@ -13,6 +13,7 @@ from frontend.lowering.built import Built
 from frontend.pictures import graphs, trees
 from frontend.pictures.cells import Cells, layout_svg
 from frontend.pictures.graphs import Graph
+from frontend.pictures.page import sections
 from frontend.pictures.svg import Picture, escaped, headed
 from frontend.pictures.timelines import Timeline, timeline_svg
 from polyhedral.errors import ArgumentError
@@ -95,7 +96,7 @@ def folds(plot: Plot, texts: Mapping[str, str], opened: Sequence[str] = ()) -> s
         "layouts": plot.layout(),
     }
     every = {**{n: p.text for n, p in pictures.items()}, **texts}
-    return trees.sections(every, {n: p.svg for n, p in pictures.items()}, opened)
+    return sections(every, {n: p.svg for n, p in pictures.items()}, opened)
 
 
 def of_program(shown: str, text: str, program: Program | None) -> dict[str, str]:
@@ -105,5 +106,5 @@ def of_program(shown: str, text: str, program: Program | None) -> dict[str, str]
     found = graphs.graph(program, original(families(program)), {})
     svg = graphs.svg(found)
     texts = {"program": text, "statements": str(found)}
-    page = headed(shown, trees.sections(texts, {"statements": svg}, texts))
+    page = headed(shown, sections(texts, {"statements": svg}, texts))
     return {"text/plain": shown, "text/html": page, "image/svg+xml": svg}

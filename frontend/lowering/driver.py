@@ -23,7 +23,8 @@ from frontend.environment.options import Options
 from frontend.lowering import edits, saved
 from frontend.lowering.built import UNTIMED, Built, Clock, Timings
 from frontend.lowering.given import Given
-from frontend.lowering.hints import NO_HINTS, Hints, apply_hints, hinted_layouts
+from frontend.lowering.hinted import apply_hints, hinted_layouts
+from frontend.lowering.hints import NO_HINTS, Hints
 from frontend.lowering.scratch import judge, require_memory
 from frontend.lowering.tunings import recalled
 from frontend.lowering.uncollected import uncollected
