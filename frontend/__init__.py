@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What users touch: the language, the boundary to arrays of other libraries, the driver and the command line.
+"""What users touch: the language, arrays of other libraries, the stages of a call and the command line.
 
 Owns no representation of programs of its own; that is `polyhedral.ir.program`.  From top to bottom, each of which may
 use what stands below:

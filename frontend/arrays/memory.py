@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Bytes behind arrays: where they lie, whether two share some, whether one may be written, and fresh aligned ones.
 
-Kernels take `restrict` pointers, so this is asked before every call; which arrays are written is the driver's to say.
+Kernels take `restrict` pointers, so this is asked before every call; which arrays are written is the caller's to say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the command line works on: `pkg.mod:fn`, `file.py:fn` or `prog.poly`, and the sizes it is looked at with.
 
-Loading runs the user's code; what that raises is reported by `frontend.commands.cli`.
+Loading runs the user's code; what that raises is reported by `frontend.commands.failures`.
 """
 
 from __future__ import annotations

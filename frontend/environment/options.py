@@ -2,7 +2,7 @@
 """Options: what may be chosen for a compilation, and where each choice comes from.
 
 Precedence: call > `with ph.options(...)` > environment > `[tool.polyhedral]` in pyproject.toml.  The environment is
-read by `frontend.lowering.driver`, which passes it in.
+read by `frontend.environment.session`, which passes it in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A trace: run a plain function on its tensors, and what the function wrote becomes a Recording.
 
-Naming and ordering the arrays at a call's boundary is left to the driver; inference comes in as `settle`.
+Naming and ordering the arrays at a call's boundary is left to `frontend.stages`; inference comes in as `settle`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Kernels on a device: arrays go there dense or lie there, the host starts kernels in order, results come back or stay.
 
-Which device is `frontend.lowering.driver`'s business; what a call checks first is `frontend.stages.executable`'s.
+Which device is the session's business; what a call checks first is `frontend.stages.executable`'s.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Executable:
     # --- running -----------------------------------------------------------------------------------------------------
 
     def run(self, data: Sequence[Strided], sizes: Mapping[str, int], out: Any = None) -> Any:
-        """Call the kernel on arrays in argument order that match the specialisation; the driver's fast path."""
+        """Call the kernel on arrays in argument order that match the specialisation: the fast path."""
         self._accept(data)
         given = {} if out is None else given_outputs(self._buffers, out, sizes, self.lowered.module.orders)
         known = self._temporaries(sizes) | given
