@@ -11,7 +11,6 @@ import re
 import shlex
 import subprocess
 import sys
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -121,8 +120,6 @@ def commands() -> list[str]:
 def test_commands_answer(command: str, tmp_path: Path):
     program, name, *rest = shlex.split(command)
     assert program == "polyhedral"
-    if name == "explain" and find_spec("frontend.commands.explain") is None:
-        pytest.skip("explain is not there yet")
     (tmp_path / "capsule.py").write_text(blocks("python")[0])
     run = "import sys; from frontend.commands.cli import main; sys.exit(main())"
     done = subprocess.run(

@@ -148,7 +148,7 @@ def explain(
     """Ask why, or why not: legal?  chosen?  what would change it.  Exit code 3 when it is not legal."""
     with context.obj.options():
         low = _lowered(context.obj, target)
-        answer = import_module("frontend.commands.explain").ask(low, question, words or [], at)
+        answer = import_module("frontend.commands.ask").ask(low, question, words or [], at)
     out(json.dumps(answer.to_json(), indent=2) if context.obj.json else str(answer))
     raise typer.Exit(OK if answer else NO)
 

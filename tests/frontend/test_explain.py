@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import polyhedral as ph
-from frontend.commands.explain import ask
+from frontend.commands.ask import ask
 from frontend.environment.options import from_environment
 from frontend.inspection.why import CAUSES
 from frontend.units import cycles
