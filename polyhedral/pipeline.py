@@ -155,7 +155,7 @@ def arrange(
         wrong = lost(once, planned.program, {**laid.layouts, **planned.layouts}, target, planned.plans, planned.nests)
         if not wrong:
             break
-        refused |= wrong
+        refused = once.refused | wrong
     own = {array for nest in planned.nests for array, _ in nest.local}
     gone, loose = apart - own, not tiled <= own
     if gone or loose:

@@ -13,7 +13,7 @@ from math import prod
 
 from polyhedral.ir import affine as aff
 from polyhedral.ir import expr as ex
-from polyhedral.ir.affine import Affine
+from polyhedral.ir.affine import Affine, Var
 from polyhedral.ir.counts import array_bytes
 from polyhedral.ir.layout import Layout
 from polyhedral.ir.operands import extents_of
@@ -169,7 +169,7 @@ def _reach(i: Affine | ex.Expr, inside: Mapping[str, int], extent: int) -> int:
     """How far apart the first and the last cell of an axis are that an index goes to, and one more."""
     if not isinstance(i, Affine):
         return extent
-    return 1 + sum(abs(i.coefficient(aff.Var(d))) * (n - 1) for d, n in inside.items())
+    return 1 + sum(abs(c) * (inside[t.name] - 1) for t, c in i.terms if isinstance(t, Var) and t.name in inside)
 
 
 def room(target: Target) -> float:

@@ -22,6 +22,8 @@ from polyhedral.machine import target as machines
 from polyhedral.machine.target import Target
 from polyhedral.rewrites.extract import extract, shared_values
 from polyhedral.text.reader import parse
+from polyhedral.whole import once
+from polyhedral.whole.fusion import nests
 from polyhedral.whole.once import made_once
 from tests.running import agree, run_c
 from tests.strategies import inputs_for, programs
@@ -114,3 +116,26 @@ def test_random_programs_mean_the_same():
 
     each()
     assert made > 4
+
+
+def far_apart(steps: int) -> Program:
+    """An exponential for the first and for the last of a chain of statements, each of which reads the one before."""
+    lines = ["  input X: f32[y: 90, x: 80]", *(f"  temporary t{n}: f32[y: 90, x: 80]" for n in range(steps))]
+    lines += ["  output out: f32[y: 90, x: 80]", "  s0: for y < 90, x < 80 at (0): t0 = exp(X) + 1.0"]
+    lines += [f"  s{n}: for y < 90, x < 80 at ({n}): t{n} = t{n - 1} * X" for n in range(1, steps)]
+    lines += [f"  last: for y < 90, x < 80 at ({steps}): out = exp(X) * t{steps - 1}"]
+    return parse("\n".join(["program far", *lines]))
+
+
+@pytest.mark.parametrize(("steps", "asked"), [(5, True), (60, False)])
+def test_what_no_nest_could_hold_is_not_asked_about(steps: int, asked: bool, monkeypatch: pytest.MonkeyPatch):
+    calls: list[int] = []
+
+    def counted(p, clusters, *rest):
+        calls.append(len(clusters))
+        return nests(p, clusters, *rest)
+
+    monkeypatch.setattr(once, "nests", counted)
+    p = far_apart(steps)
+    made_once(p, {a.name: row_major(a) for a in p.arrays}, Target(), worth=1)
+    assert any(calls) == asked
