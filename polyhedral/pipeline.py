@@ -198,7 +198,9 @@ def map_onto(
     p: Program, given: Mapping[str, Layout], device: Device, options: Options = DEFAULT, small: int = SMALL
 ) -> Mapped:
     """A checked program simplified, laid out, divided among blocks and threads, and scheduled."""
-    p, simpler = simplify(simplify_tests(p))
+    p, placed = places(simplify_tests(p))
+    p, cut = phases(p, small)
+    p, simpler = simplify(p)
     none = frozenset(a.name for a in p.arrays)  # blocks share no memory that a later kernel sees
     fewer = recompute(p, device.as_target(), small, never=none)
     p = _stored(fewer.program)
@@ -210,7 +212,7 @@ def map_onto(
     made = _in_slabs(p, layouts, device, alone, options, slabs) if slabs.found else None
     made = made or _divided(divide(p, layouts, device, alone), layouts, device, options)
     said = made.scheduled.schedule
-    remarks = (*simpler, *fewer.remarks, *shared.remarks, *slabs.whole, *said.remarks)
+    remarks = (*placed, *cut, *simpler, *fewer.remarks, *shared.remarks, *slabs.whole, *said.remarks)
     return replace(made, scheduled=replace(made.scheduled, schedule=replace(said, remarks=remarks)))
 
 
