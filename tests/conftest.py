@@ -1,11 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""One private cache for the whole run: tests neither read nor write the user's.  No test is timed."""
+"""One private cache for the whole run: tests neither read nor write the user's.  No test is timed, and what a test draws
+does not depend on those that ran before it.
+"""
 
 import os
 import tempfile
+from typing import Any
 
+import numpy as np
+import pytest
 from hypothesis import settings
 
 os.environ["POLYHEDRAL_CACHE_DIR"] = tempfile.mkdtemp(prefix="polyhedral-tests-")
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+_imported: dict[tuple[str, str], Any] = {}
+"""States of the generators of modules, by module and name, as importing left them."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Generators of the test's module begin anew."""
+    module = getattr(item, "module", None)
+    for name, value in list(vars(module).items()) if module is not None else ():
+        if isinstance(value, np.random.Generator):
+            bits = value.bit_generator
+            bits.state = _imported.setdefault((module.__name__, name), bits.state)

@@ -105,19 +105,30 @@ def test_processes_at_once_do_not_meet(tmp_path: Path):
     assert len(report.processes(tmp_path / "trace")) == 3
 
 
+FORKING = """
+import os, time
+from pathlib import Path
+from frontend.environment.trace_files import Tracer
+
+def said(what):
+    tracer.event(what, "test", time.perf_counter(), 0.0)
+    tracer.flush()
+
+tracer = Tracer(Path("trace"))
+said("parent")
+if (child := os.fork()) == 0:
+    said("child")
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+said("parent again")
+"""
+
+
 def test_a_forked_child_has_a_folder_of_its_own(tmp_path: Path):
-    tracer = Tracer(tmp_path)
-    tracer.event("parent", "test", time.perf_counter(), 0.0)
-    tracer.flush()
-    child = os.fork()
-    if child == 0:
-        tracer.event("child", "test", time.perf_counter(), 0.0)
-        tracer.flush()
-        os._exit(0)
-    os.waitpid(child, 0)
-    tracer.event("parent again", "test", time.perf_counter(), 0.0)
-    tracer.flush()
-    found = sorted([e["name"] for e in json.loads((r / "trace.json").read_text())] for r in tmp_path.iterdir())
+    """In a process of its own: threads that other tests started would make forking unsafe, and JAX warns of it."""
+    ran(tmp_path, FORKING, PYTHONWARNINGS="error")
+    runs = (tmp_path / "trace").iterdir()
+    found = sorted([e["name"] for e in json.loads((r / "trace.json").read_text())] for r in runs)
     assert found == [["child"], ["parent", "parent again"]]
 
 

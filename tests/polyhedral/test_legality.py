@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -26,15 +27,13 @@ SMALL = [n for n in CASES if n not in ("capsule_conv", "conv_strided")]
 
 def listed(pairs: Pairs) -> set[tuple[Instance, Instance]]:
     """The points of a set, by testing its condition at every pair of instances."""
-    condition = pairs.points.condition()
-    found = set()
-    for a in instances_of(pairs.first, {}):
-        for b in instances_of(pairs.then, {}):
-            at = dict(zip(pairs.first.dims, a, strict=True))
-            at |= {d + PRIME: v for d, v in zip(pairs.then.dims, b, strict=True)}
-            if aff.holds(condition, at, {}):
-                found.add(((pairs.first.id, a), (pairs.then.id, b)))
-    return found
+    first, then = instances_of(pairs.first, {}), instances_of(pairs.then, {})
+    if not first or not then:
+        return set()
+    at = {d: column[:, None] for d, column in zip(pairs.first.dims, np.array(first, np.int64).T, strict=True)}
+    at |= {d + PRIME: column for d, column in zip(pairs.then.dims, np.array(then, np.int64).T, strict=True)}
+    holds = np.broadcast_to(aff.holds(pairs.points.condition(), at, {}), (len(first), len(then)))
+    return {((pairs.first.id, first[a]), (pairs.then.id, then[b])) for a, b in np.argwhere(holds).tolist()}
 
 
 def agree(p: Program) -> None:

@@ -151,14 +151,24 @@ def _later_plane(planes: Mapping[str, int], names: Sequence[str], a: Sequence, b
 def ordered_pairs(p: Program, sizes: Mapping[str, int]) -> dict[str, set[Pair]]:
     """All pairs of instances, by why: "ordered" and "relaxed"."""
     found: dict[str, set[Pair]] = {"ordered": set(), "relaxed": set()}
-    for here in touches(p, sizes).values():
-        if any(t.writes for t in here):
-            for a in here:
-                for b in here:
-                    why = must_precede(p, a, b)
-                    if why is not None:
-                        found[why].add((a.instance, b.instance))
+    for name, here in touches(p, sizes).items():
+        for a, b in _meeting(here, shared=bool(p.array(name).planes)):
+            why = must_precede(p, a, b)
+            if why is not None:
+                found[why].add((a.instance, b.instance))
     return found
+
+
+def _meeting(here: Sequence[Touch], *, shared: bool) -> Iterator[tuple[Touch, Touch]]:
+    """Pairs of which one writes, and whose cells may be one: any two where cells share their place in memory."""
+    vague = [t for t in here if shared or None in t.cell]
+    known: dict[object, list[Touch]] = {}
+    for t in here:
+        if not shared and None not in t.cell:
+            known.setdefault(t.cell, []).append(t)
+    for a in here:
+        others = here if shared or None in a.cell else [*known[a.cell], *vague]
+        yield from ((a, b) for b in others if a.writes or b.writes)
 
 
 def broken_pair(p: Program, sizes: Mapping[str, int], tree: Tree) -> Pair | None:
