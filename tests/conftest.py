@@ -3,6 +3,7 @@
 does not depend on those that ran before it.
 """
 
+import gc
 import os
 import tempfile
 from typing import Any
@@ -17,6 +18,12 @@ settings.load_profile("untimed")
 
 _imported: dict[tuple[str, str], Any] = {}
 """States of the generators of modules, by module and name, as importing left them."""
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay until the end: the collector, which would look at them again and again, leaves them out."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -283,8 +283,9 @@ class _Machine:
 
     def value(self, s: Statement, now: Rows) -> tuple[np.ndarray, np.ndarray, list[list[Cell]]]:
         """(value, ready, cells read) of the instances; the cells only when there is a trace."""
-        log: list[list[Cell]] = [[] for _ in range(len(now))]
-        place = {int(i): k for k, i in enumerate(now.ids)} if self.trace is not None else {}
+        ids = now.ids if self.trace is not None else ()
+        log: list[list[Cell]] = [[] for _ in ids]
+        place = {int(i): k for k, i in enumerate(ids)}
 
         def keep(array: str, some: Rows, index: list[np.ndarray], ok: np.ndarray) -> None:
             for k in np.flatnonzero(ok):
