@@ -328,9 +328,10 @@ def test_compiled_in_tiles(guard: str):
     """Rows without terms give 0, others what the interpreter gives, in blocks of rows and tiles."""
     p = parse(LONG.format(rows=256, keys=256, guard=guard))
     inputs = inputs_for(p, {}, 10, "real")
+    want = run(p, inputs)["out"]
     for threads in (1, 2):
         got = run_c(p, inputs, {}, Options(threads=threads, plan_above=1))
-        np.testing.assert_allclose(got["out"], run(p, inputs)["out"], rtol=2e-5, atol=2e-6)
+        np.testing.assert_allclose(got["out"], want, rtol=2e-5, atol=2e-6)
     low = ph.lower(p, options=Options(plan_above=1))
     assert any("in one pass over tiles" in r.what for r in low.remarks)
     own = {str(a) for r in low.remarks for key, a in r.data if key == "own"}

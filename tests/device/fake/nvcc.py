@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """nvcc that makes kernels of a processor: what it calls a cubin is a library that `tests.device.fake.gpu` loads.
 
-Called as the real one is; `python nvcc.py --version`.  Each kernel gets an entry, and says what its arguments are.
+Called as the real one is, after flags for g++ and a comma: `python nvcc.py -O1 , --version`.  Each kernel gets an entry,
+and says what its arguments are.
 """
 
 from __future__ import annotations
@@ -11,12 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-WORDS = Path(__file__).resolve().parents[1] / "host"
 ENTRY = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\)\s+(\w+)\(')
-FLAGS = ("-std=c++17", "-O1", "-w", "-fno-strict-aliasing", "-ffp-contract=off", "-shared", "-fPIC")
 
 
-def main(given: list[str]) -> int:
+def main(flags: list[str], given: list[str]) -> int:
     if given == ["--version"]:
         print("nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 0.0, V0.0.0, a stand-in")
         return 0
@@ -32,8 +31,9 @@ def main(given: list[str]) -> int:
         print("ptxas info    : Used 32 registers, 0 bytes smem", file=sys.stderr)
     source = made.with_suffix(".cc")
     source.write_text(text + "".join(entries))
-    return subprocess.run(["g++", *FLAGS, f"-I{WORDS}", "-o", str(made), str(source)], check=False).returncode
+    return subprocess.run(["g++", *flags, "-shared", "-o", str(made), str(source)], check=False).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    comma = sys.argv.index(",")
+    sys.exit(main(sys.argv[1:comma], sys.argv[comma + 1 :]))

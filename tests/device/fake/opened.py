@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from codegen.runtime import cuda, libcuda
 from codegen.runtime.device import Driver
 from frontend.environment import session
+from tests.device import on_host
 from tests.device.fake import cuda_python, nvcc, pycuda
 from tests.device.fake.gpu import Gpu
 from tests.device.fake.libcuda import Library
@@ -25,7 +27,8 @@ def compiler(folder: Path) -> Path:
     """The stand-in for nvcc, as a program."""
     made = folder / "nvcc"
     if not made.exists():
-        made.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{nvcc.__file__}" "$@"\n')
+        flags = " ".join(map(shlex.quote, (*on_host.FLAGS, *on_host.WORDS)))
+        made.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{nvcc.__file__}" {flags} , "$@"\n')
         made.chmod(0o755)
     return made
 
