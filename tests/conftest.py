@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""One private cache for the whole run: tests neither read nor write the user's.  No test is timed, and what a test draws
-does not depend on those that ran before it.
+"""One private cache for the whole run: tests neither read nor write the user's.  No test is timed, and what a test
+draws does not depend on those that ran before it.
 """
 
 import gc
@@ -26,7 +26,7 @@ _imported: dict[tuple[str, str], Any] = {}
 
 
 def pytest_collection_finish() -> None:
-    """Modules and tests stay until the end: the collector, which would look at them again and again, leaves them out."""
+    """Modules and tests stay until the end: the collector need not look at them again and again."""
     gc.collect()
     gc.freeze()
 

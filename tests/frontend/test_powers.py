@@ -9,7 +9,7 @@ from polyhedral.dim import i, k
 
 RANDOM = np.random.default_rng(4)
 POWF = 4 + 1
-"""Units in the last place between powers of floats: 4 that the C library promises of vectors, and the interpreter's 1."""
+"""Units in the last place between powers of floats: 4 that C promises of vectors, and 1 of the interpreter's."""
 
 
 def both(f, names, *arrays, units=0):

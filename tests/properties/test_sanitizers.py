@@ -31,7 +31,7 @@ EXAMPLES = int(os.environ.get("POLYHEDRAL_EXAMPLES", "200")) // 2
 FLAGS = (
     "-std=gnu11",
     "-O1",
-    "-g",
+    "-g1",
     "-fopenmp",
     "-march=native",
     "-fsanitize=address,undefined",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """nvcc that makes kernels of a processor: what it calls a cubin is a library that `tests.device.fake.gpu` loads.
 
-Called as the real one is, after flags for g++ and a comma: `python nvcc.py -O1 , --version`.  Each kernel gets an entry,
-and says what its arguments are.
+Called as the real one is, after flags for g++ and a comma: `python nvcc.py -O1 , --version`.  Each kernel gets an
+entry, and says what its arguments are.
 """
 
 from __future__ import annotations
