@@ -5,6 +5,7 @@ draws does not depend on those that ran before it.
 
 import gc
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from hypothesis import settings
 
 from codegen.runtime.cc import Compiler
 from frontend.environment import session
+from tests.device import on_host
 
 os.environ["POLYHEDRAL_CACHE_DIR"] = tempfile.mkdtemp(prefix="polyhedral-tests-")
 settings.register_profile("untimed", deadline=None)
@@ -52,3 +54,17 @@ def quick_compiler() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "_compiler", quick)
         yield
+
+
+@pytest.fixture(scope="session")
+def precompiled_words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """g++ reads the words of CUDA once for all kernels."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        yield
+        return
+    at = tmp_path_factory.mktemp("words")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_host, "WORDS", on_host.read_once(compiler, at))
+        yield
+    shutil.rmtree(at)

@@ -381,6 +381,7 @@ def test_no_gpu_is_said_and_nothing_else(capsys, monkeypatch: pytest.MonkeyPatch
     assert "PH520" in said.err
 
 
+@pytest.mark.usefixtures("precompiled_words")
 @pytest.mark.parametrize("way", WAYS)
 def test_every_case_of_the_table_on_a_stand_in_for_a_gpu(
     capsys, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, way: str
