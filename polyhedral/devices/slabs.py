@@ -115,21 +115,27 @@ def _rows(p: Program, company: Company, device: Device) -> int | None:
 
 @dataclass
 class _Search:
-    """Statements and arrays that have joined so far, from an array along an axis on."""
+    """Statements and arrays that have joined so far, from an array along an axis on; those that were refused are not
+    asked again: each would be, from every array that can be reached on several ways.
+    """
 
     program: Program
     rows: int
     alone: Set[str]
     dims: dict[str, str] = field(default_factory=dict[str, str])
     arrays: dict[str, str] = field(default_factory=dict[str, str])
+    refused: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     def joins(self, array: str, axis: str) -> bool:
         """Whether an array, and all that touches it, runs by rows along an axis; what was found stays if it does."""
+        if (array, axis) in self.refused:
+            return False
         before = dict(self.dims), dict(self.arrays)
         self.arrays[array] = axis
         if all(self._statement(s, array, axis) for s in self.program.users[array]):
             return True
         self.dims, self.arrays = before
+        self.refused.add((array, axis))
         return False
 
     def _statement(self, s: Statement, array: str, axis: str) -> bool:

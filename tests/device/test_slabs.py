@@ -18,6 +18,7 @@ from codegen.runtime.cache import Cache
 from codegen.runtime.nvcc import compile_cuda, find_nvcc, resources
 from frontend.environment import session
 from frontend.environment.session import Session
+from polyhedral.devices import slabs
 from polyhedral.dim import d, k, q
 from polyhedral.errors import ToolchainError
 from polyhedral.ir.counts import array_bytes
@@ -27,6 +28,7 @@ from polyhedral.ir.tree import Band, Filter, Run, Sequence, Tree
 from polyhedral.machine.device import H100, Device
 from polyhedral.oracle.legality import violation
 from polyhedral.pipeline import map_onto
+from polyhedral.text.reader import parse
 from tests.device.on_host import executed, lowered, run_on_host
 from tests.device.on_opencl import OPENCL, needs_opencl, run_opencl
 from tests.device.test_fused import traced
@@ -186,3 +188,29 @@ def test_random_companies(seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path):
     got, built = run_on_host(p, inputs, {}, tmp_path, "cuda:sm_90")
     assert host_loops(p, built.source) == 1
     agree(p, got, run(p, inputs, {}), inputs)
+
+
+def woven(steps: int) -> Program:
+    """Temporaries that are each made of the three before, more than a slab has."""
+    lines = ["  input X: f32[y: 64, x: 32]", *(f"  temporary t{n}: f32[y: 64, x: 32]" for n in range(steps))]
+    lines += ["  output out: f32[y: 64, x: 32]"]
+    for n in range(steps):
+        terms = [f"t{m}" for m in range(max(n - 3, 0), n)] or ["X"]
+        lines.append(f"  s{n}: for y < 64, x < 32 at ({n}): t{n} = {' + '.join(terms)}")
+    lines.append(f"  last: for y < 64, x < 32 at ({steps}): out = t{steps - 1}")
+    return parse("\n".join(["program woven", *lines]))
+
+
+def test_who_runs_in_slabs_is_found_without_asking_again_and_again(monkeypatch: pytest.MonkeyPatch):
+    asked = 0
+    able = slabs._Search._able
+
+    def counted(search, s, dim):
+        nonlocal asked
+        asked += 1
+        return able(search, s, dim)
+
+    monkeypatch.setattr(slabs._Search, "_able", counted)
+    p = woven(40)
+    slabs.slabs_of(p, small(H100, 1000), {s.name for s in p.statements})
+    assert 0 < asked < 40 * len(p.statements) ** 2
