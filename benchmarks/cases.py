@@ -79,6 +79,7 @@ def _whole_programs() -> dict[str, tuple[Make, Make]]:
         ),
         "RESBLOCK": (lambda: ch.residual("RESBLOCK", 128, 28), lambda: ch.residual("RESBLOCK", 3, 5)),
         "CHAIN3": (lambda: ch.capsules("CHAIN3", 8, 16, 32), lambda: ch.capsules("CHAIN3", 2, 5, 3)),
+        "CHAIN3-few": (lambda: ch.capsules("CHAIN3-few", 8, 16, 4), lambda: ch.capsules("CHAIN3-few", 2, 5, 2)),
     }
 
 
@@ -182,7 +183,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
     ),
     "gemm": tuple(n for n in CASES if "GEMM" in n or n in ("TALL", "BATCHED")),
     "backward": tuple(n for n in CASES if n.endswith("-backward")),
-    "programs": ("EM", "EM64", "NET", "NET-small", "RESBLOCK", "CHAIN3"),
+    "programs": ("EM", "EM64", "NET", "NET-small", "RESBLOCK", "CHAIN3", "CHAIN3-few"),
     "other": (
         *("TROP", "INVO", "BILIN", "ATTENTION", "ATTENTION-window"),
         *("SOFTMAX", "LAYERNORM", "JACOBI", "SEIDEL", "LU"),

@@ -19,6 +19,7 @@ import polyhedral as ph
 from benchmarks.bounds import bounds
 from benchmarks.case import Arrays, Case, as_arrays
 from benchmarks.cases import CASES, SUITES, case
+from benchmarks.our_forms import forms
 from benchmarks.peers import PEERS, circumstances, contestants
 from codegen.runtime.roof import Meter
 from frontend.commands.bench import Job, Request, Tick, bench
@@ -102,7 +103,7 @@ def measure(
     with ph.options(threads=threads):
         arrays = c.inputs()
         want = c.expected(arrays)
-        every = [ours(c, arrays)]
+        every = [ours(c, arrays), *forms(c, arrays)]
         others, notes = contestants(c, arrays, threads, peers)
         every += [*others, *bounds(c, meter, threads)]
         errors: dict[str, float] = {}

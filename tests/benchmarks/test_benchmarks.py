@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from benchmarks import (
     compare,
     device,
     latency,
+    memory,
     nests,
+    our_forms,
     predicted,
     routing,
     run,
@@ -407,3 +410,22 @@ def test_a_case_that_ends_its_process_costs_itself_alone(capfd, tmp_path, monkey
     given = ["--small", "--build", "--target", "cuda:sm_90", "--case", "SGEMM512", "--limit", "6"]
     assert device.main(given) == 1
     assert "took more than 6 s" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "who"), [("EM-backward", our_forms.ONE_BY_ONE), ("CHAIN3-few", our_forms.GREEDY)])
+def test_other_forms_of_ours_are_right(name: str, who: str):
+    c = case(name, small=True)
+    arrays = c.inputs()
+    (form,) = our_forms.forms(c, arrays)
+    assert form.name == who
+    form.run()
+    assert form.result is not None
+    assert c.error(form.result(), c.expected(arrays)) <= c.tolerance
+    assert not list(our_forms.forms(case("CAP0", small=True), arrays))
+
+
+def test_memory_of_each_contestant(capsys: pytest.CaptureFixture[str]):
+    assert memory.main(["--small", "--case", "EM-backward", "--peers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [OURS, our_forms.ONE_BY_ONE]
+    assert all(re.fullmatch(r".* \d+ MB", line) for line in lines)
