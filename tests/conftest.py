@@ -8,15 +8,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from codegen.runtime.cc import Compiler
-from frontend.environment import session
 from tests.device import on_host
 
 os.environ["POLYHEDRAL_CACHE_DIR"] = tempfile.mkdtemp(prefix="polyhedral-tests-")
@@ -40,20 +37,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if isinstance(value, np.random.Generator):
             bits = value.bit_generator
             bits.state = _imported.setdefault((module.__name__, name), bits.state)
-
-
-@pytest.fixture(scope="module")
-def quick_compiler() -> Iterator[None]:
-    """Kernels of a module's tests are compiled with -O1, in half the time."""
-    found = session._compiler
-
-    def quick(here: session.Session, root: str) -> Compiler:
-        compiler = found(here, root)
-        return replace(compiler, flags=(*compiler.flags, "-O1"))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "_compiler", quick)
-        yield
 
 
 @pytest.fixture(scope="session")

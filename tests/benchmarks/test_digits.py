@@ -20,7 +20,6 @@ from benchmarks.digits_state import State, beginning, load, save
 from frontend.commands.failures import INTERRUPTED, USAGE
 from frontend.commands.progress import Progress
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 SETTINGS = Settings(
     epochs=20, batch=8, rate=0.05, seed=3, images=24, channels=4, primary=2, capsules=4, iterations=1
 )  # fmt: skip
